@@ -1,0 +1,22 @@
+//! The pure core of Flotilla: it turns a definition into a checked graph, and an event on an
+//! execution into changes. No I/O, no clock, no randomness: the time and the ids are arguments.
+//!
+//! ```text
+//! YAML ──definition──► Workflow ─┐
+//!                                ├─► execution: (state, event, now) ──► state, changes
+//!            completions, timers ┘
+//! ```
+
+pub mod definition;
+pub mod diagnostic;
+pub mod execution;
+pub mod expression;
+pub mod json;
+pub mod parameters;
+pub mod scope;
+pub mod variables;
+pub mod workflow;
+
+pub use definition::compile;
+pub use json::Json;
+pub use workflow::{DefinitionHash, TaskIndex, Workflow};

@@ -1,0 +1,105 @@
+//! What an expression can see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::ExecutionId;
+
+use crate::json::Json;
+use crate::variables::Variables;
+
+/// All that an expression can see at one place of one execution.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// `parameters`, an object.
+    pub parameters: &'a Json,
+    /// `vars`: the variables of the branch.
+    pub vars: &'a Variables,
+    /// `task.<name>`: the ended runs that this branch sees.
+    pub tasks: &'a BTreeMap<Arc<str>, Arc<TaskView>>,
+    /// `system`.
+    pub system: &'a System,
+    /// The end that transitions and `publish` speak of: `result()`, `error()`, `status()`, …
+    /// `None` elsewhere, where these functions are errors.
+    pub ended: Option<&'a Ended>,
+}
+
+/// `system`: facts about the execution.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// `system.execution_id`
+    pub execution_id: ExecutionId,
+    /// `system.workflow`
+    pub workflow: Arc<str>,
+    /// `system.version`
+    pub version: Arc<str>,
+    /// `system.started_at`, RFC 3339.
+    pub started_at: DateTime<Utc>,
+    /// `system.parent_id`, null without a parent.
+    pub parent_id: Option<ExecutionId>,
+    /// `system.visit`; not defined outside of a task.
+    pub visit: Option<u32>,
+    /// `system.attempt`; not defined outside of a task.
+    pub attempt: Option<u32>,
+    /// `system.status`: the final status, in `output_map` only.
+    pub status: Option<&'static str>,
+}
+
+/// How a task has ended, as transitions and `publish` see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// Its status.
+    pub status: EndStatus,
+    /// `result()`; null where there is none.
+    pub result: Json,
+    /// `error()`, an object with `kind` and `message`; null after success.
+    pub error: Json,
+    /// Whether `failed()` holds after a timeout: the task has no route for timeouts alone.
+    pub timeout_is_failure: bool,
+}
+
+/// How a task can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndStatus {
+    /// `succeeded`
+    Succeeded,
+    /// `failed`
+    Failed,
+    /// `timed_out`
+    TimedOut,
+    /// `cancelled`
+    Cancelled,
+    /// `skipped`: the guard was false. `succeeded()` holds.
+    Skipped,
+    /// `omitted`: it was never due, or the end of the execution came first.
+    Omitted,
+}
+
+impl EndStatus {
+    /// The word that expressions and SQL use.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::Omitted => "omitted",
+        }
+    }
+}
+
+/// A run of a task that has ended, as `task.<name>` shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    /// `.status`
+    pub status: EndStatus,
+    /// `.result`
+    pub result: Json,
+    /// `.error`
+    pub error: Json,
+    /// `.visits`: the number of this visit.
+    pub visits: u32,
+}

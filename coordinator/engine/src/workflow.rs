@@ -1,0 +1,197 @@
+//! The checked definition, as the state machine uses it: tasks by index, routes in one general
+//! form, expressions compiled. Made by [`crate::definition`], immutable and shared from then on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use petgraph::graph::DiGraph;
+
+use crate::expression::{Condition, ValueTemplate};
+use crate::parameters::ParameterSchema;
+
+/// Identifies a definition: the SHA-256 of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DefinitionHash(pub [u8; 32]);
+
+impl fmt::Display for DefinitionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Position of a task in its definition, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskIndex(pub usize);
+
+/// A definition that has passed every check.
+#[derive(Debug)]
+pub struct Workflow {
+    /// Identifies it.
+    pub hash: DefinitionHash,
+    /// `pack.name`.
+    pub reference: String,
+    /// Its version; `"0.0.0"` where the file gives none.
+    pub version: String,
+    /// What a start must bring.
+    pub parameters: ParameterSchema,
+    /// Initial variables, evaluated top to bottom; later ones see earlier ones.
+    pub vars: Vec<(Arc<str>, ValueTemplate)>,
+    /// The tasks, in the order of the file.
+    pub tasks: Vec<Task>,
+    /// An edge for each pair of tasks of which one can lead to the other; node `i` is task `i`.
+    pub graph: DiGraph<TaskIndex, ()>,
+    /// Tasks that nothing leads to: where an execution begins, in the order of the file.
+    pub starts: Vec<TaskIndex>,
+    /// `output_map`, evaluated top to bottom; `None` where the file has none.
+    pub output: Option<Vec<(Arc<str>, ValueTemplate)>>,
+    /// Tasks that some expression reads as `task.<name>`: only their ends are kept in memory.
+    pub watched: BTreeSet<TaskIndex>,
+    /// Task by name.
+    pub by_name: BTreeMap<Arc<str>, TaskIndex>,
+}
+
+/// One task of a definition.
+#[derive(Debug)]
+pub struct Task {
+    /// Its position.
+    pub index: TaskIndex,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What a worker runs, a text; `None`: nothing, the task succeeds at once.
+    pub action: Option<ValueTemplate>,
+    /// Input of the action, an object.
+    pub input: ValueTemplate,
+    /// Guard: where it is false, the task is skipped.
+    pub when: Option<Condition>,
+    /// How failures are retried.
+    pub retry: Option<Retry>,
+    /// Seconds that one attempt may run; `None`: no limit. The default is written out here.
+    pub timeout: Option<ValueTemplate>,
+    /// The worker pool.
+    pub pool: Arc<str>,
+    /// Redeliveries after which a job whose workers die is given up.
+    pub max_redeliveries: u32,
+    /// What the task waits for before it runs.
+    pub join: Option<Join>,
+    /// Published when the task succeeds, before its routes are looked at.
+    pub publish: Vec<Publish>,
+    /// What follows the end of the task.
+    pub routes: Routes,
+    /// Tasks that can lead here, each once, ascending.
+    pub predecessors: Vec<TaskIndex>,
+    /// Whether the task has a route for timeouts alone; then a timeout is no failure to `on_failure`.
+    pub handles_timeout: bool,
+    /// Whether the task lies on a cycle.
+    pub in_cycle: bool,
+}
+
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// An arrival from every predecessor.
+    All,
+}
+
+/// What follows the end of a task.
+#[derive(Debug)]
+pub enum Routes {
+    /// All that hold are taken, in order (`next` and `on_*`).
+    All(Vec<Route>),
+    /// The first that holds is taken when the task succeeds (`decision`); the routes for other
+    /// ends (`on_failure`, `on_timeout`, `on_complete`) stand beside it.
+    First {
+        /// The branches, in order; the default has no condition.
+        branches: Vec<Branch>,
+        /// Routes of the general form.
+        others: Vec<Route>,
+    },
+}
+
+/// One transition of the general form.
+#[derive(Debug)]
+pub struct Route {
+    /// When it is taken.
+    pub on: On,
+    /// Published along this route only.
+    pub publish: Vec<Publish>,
+    /// Where it leads.
+    pub targets: Targets,
+}
+
+/// One branch of a decision.
+#[derive(Debug)]
+pub struct Branch {
+    /// When it is taken; `None` for the default.
+    pub when: Option<Condition>,
+    /// Published along this branch only.
+    pub publish: Vec<Publish>,
+    /// Where it leads.
+    pub targets: Targets,
+}
+
+/// When a route is taken.
+#[derive(Debug)]
+pub enum On {
+    /// After success, or a skip.
+    Success,
+    /// After a failure; also after a timeout if the task has no route for timeouts.
+    Failure,
+    /// After a timeout.
+    Timeout,
+    /// Always.
+    Complete,
+    /// Where the condition holds.
+    When(Condition),
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// The tasks, in the order written.
+    pub tasks: Vec<TaskIndex>,
+    /// Whether `fail` is among the targets: the execution fails.
+    pub fail: bool,
+    /// Whether `noop` is among the targets: nothing happens, and a failure counts as handled.
+    pub noop: bool,
+}
+
+/// One entry of a publish list.
+#[derive(Debug)]
+pub struct Publish {
+    /// The variable.
+    pub name: Arc<str>,
+    /// Its value; `None` for the whole result (a bare name).
+    pub value: Option<ValueTemplate>,
+}
+
+/// How failed attempts are retried.
+#[derive(Debug)]
+pub struct Retry {
+    /// Attempts after the first, a number of 0 or more.
+    pub count: ValueTemplate,
+    /// Seconds before the first retry.
+    pub delay: Option<ValueTemplate>,
+    /// How the delay grows.
+    pub backoff: Backoff,
+    /// Largest delay in seconds.
+    pub max_delay: Option<f64>,
+    /// Share of the delay, 0 to 1, that is spread at random.
+    pub jitter: f64,
+    /// Only where it holds is there another attempt; it is looked at after success, too.
+    pub when: Option<Condition>,
+}
+
+/// How the delay between attempts grows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Backoff {
+    /// The same each time.
+    Constant,
+    /// The delay times the number of the retry.
+    Linear,
+    /// The delay times `factor` for each retry after the first.
+    Exponential {
+        /// More than or equal to 1; 2 by default.
+        factor: f64,
+    },
+}

@@ -1,0 +1,89 @@
+//! The names of exchanges, queues, message types and headers, as the wire contract fixes them.
+
+/// The version of the contract that this code writes, in the header [`VERSION_HEADER`].
+pub const VERSION: i64 = 1;
+/// Header with the version of the contract; absent means [`VERSION`].
+pub const VERSION_HEADER: &str = "flotilla-version";
+/// Header that says why a message was published to [`DEAD`].
+pub const REASON_HEADER: &str = "flotilla-reason";
+/// Header with the queue in which a message was found unusable.
+pub const QUEUE_HEADER: &str = "flotilla-queue";
+/// Header of the broker that counts how often a message was delivered before.
+pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
+
+/// The topic exchange that users and coordinators publish to.
+pub const EXCHANGE: &str = "flotilla";
+/// Exchange (fanout) and queue of dead letters.
+pub const DEAD: &str = "flotilla.dead";
+/// Fanout exchange that carries `task.cancel` to all workers.
+pub const CANCEL_EXCHANGE: &str = "flotilla.cancel";
+/// Topic exchange of lifecycle events.
+pub const EVENTS_EXCHANGE: &str = "flotilla.events";
+/// Queue of start messages.
+pub const START_QUEUE: &str = "flotilla.start";
+/// Queue of control messages.
+pub const CONTROL_QUEUE: &str = "flotilla.control";
+/// The pool that always exists.
+pub const DEFAULT_POOL: &str = "default";
+
+/// Routing key and type of a start message.
+pub const WORKFLOW_START: &str = "workflow.start";
+/// Routing key and type of a control message.
+pub const WORKFLOW_CONTROL: &str = "workflow.control";
+/// Type of the reply to a start that was accepted.
+pub const WORKFLOW_STARTED: &str = "workflow.started";
+/// Type of the reply to a start that was refused.
+pub const WORKFLOW_REJECTED: &str = "workflow.rejected";
+/// Type of the reply when an execution has ended.
+pub const WORKFLOW_FINISHED: &str = "workflow.finished";
+/// Type of the reply to a control message.
+pub const WORKFLOW_CONTROL_REPLY: &str = "workflow.control.reply";
+/// Type of a job.
+pub const TASK_JOB: &str = "task.job";
+/// Type of a completion; what a missing type means in an inbox.
+pub const TASK_COMPLETED: &str = "task.completed";
+/// Type of the message that a task has started.
+pub const TASK_STARTED: &str = "task.started";
+/// Type of a heartbeat.
+pub const TASK_HEARTBEAT: &str = "task.heartbeat";
+/// Type of the message that a job became a dead letter.
+pub const TASK_DEAD: &str = "task.dead";
+/// Type of task log lines.
+pub const TASK_LOG: &str = "task.log";
+/// Type of a request to cancel an attempt.
+pub const TASK_CANCEL: &str = "task.cancel";
+/// Type of the message that a coordinator sends to its own inbox.
+pub const COORDINATOR_PROBE: &str = "coordinator.probe";
+
+/// Largest body in bytes that is read; a larger message is refused as `too_large`.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Deepest nesting of objects and lists in a body; a deeper one is refused as `too_deep`.
+pub const MAX_DEPTH: usize = 100;
+
+/// The inbox of a partition.
+#[must_use]
+pub fn inbox_queue(partition: i32) -> String {
+    format!("flotilla.inbox.{partition}")
+}
+
+/// The job queue of a pool.
+#[must_use]
+pub fn jobs_queue(pool: &str) -> String {
+    format!("flotilla.jobs.{pool}")
+}
+
+/// The routing key of a pool's jobs.
+#[must_use]
+pub fn job_routing_key(pool: &str) -> String {
+    format!("task.job.{pool}")
+}
+
+/// Whether `pool` can be the name of a worker pool: 1 to 100 letters, digits, `_`, `-` or `.`.
+#[must_use]
+pub fn is_pool_name(pool: &str) -> bool {
+    !pool.is_empty()
+        && pool.len() <= 100
+        && pool
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
