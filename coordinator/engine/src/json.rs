@@ -51,9 +51,7 @@ impl Json {
     #[must_use]
     pub fn value(&self) -> &Value {
         self.0.value.get_or_init(|| {
-            serde_json::from_str::<serde_json::Value>(self.text())
-                .map(Value::from_serialize)
-                .unwrap_or_default()
+            serde_json::from_str(self.text()).unwrap_or_default()
         })
     }
 }
