@@ -1,0 +1,61 @@
+# Everything that a person or a machine does with this repository starts here; `make` lists it.
+# The private servers live in .flotilla and are the business of deploy/servers.sh.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+export CARGO_TERM_COLOR ?= auto
+export FLOTILLA_HOME ?= $(CURDIR)/.flotilla
+# A shell that is not a login shell often does not have cargo's folder.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help build up down clean demo test check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## target/release/flotilla and target/release/flotilla-loadtest
+	@cargo build --release --workspace </dev/null
+
+up: ## start private Postgres and RabbitMQ servers and write .flotilla/env
+	@deploy/servers.sh up
+
+down: ## stop the private servers
+	@deploy/servers.sh down
+
+clean: ## stop the private servers and remove all their data
+	@deploy/servers.sh clean
+
+demo: ## run an example from end to end; the servers stay up
+	@deploy/demo.sh </dev/null
+
+# Given servers are used as they are; without FLOTILLA_HOME, tests know that they may not stop them.
+test: ## all tests, against DATABASE_URL and AMQP_URL or else private servers
+	@if [ -n "$${DATABASE_URL:-}" ] && [ -n "$${AMQP_URL:-}" ]; then \
+	    unset FLOTILLA_HOME; \
+	else \
+	    deploy/servers.sh up; \
+	    set -a; . "$$FLOTILLA_HOME/env"; set +a; \
+	fi; \
+	deploy/summarize-tests.sh cargo test --workspace --no-fail-fast
+
+check: ## format, lints, documentation, layout rules, dependencies; writes nothing to the tree
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo test --package flotilla-tests --test tidy --locked --quiet </dev/null
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+	    echo "check: cargo-deny is not installed: bans, licenses, sources and advisories are skipped"; \
+	    exit 0; \
+	fi; \
+	echo "cargo deny check bans licenses sources"; \
+	cargo deny --locked check bans licenses sources; \
+	if cargo deny --locked fetch db >/dev/null 2>&1; then \
+	    echo "cargo deny check advisories"; \
+	    cargo deny --locked check --disable-fetch advisories; \
+	else \
+	    echo "check: the advisory database cannot be had: advisories are skipped"; \
+	fi
+	@echo "check: ok"
