@@ -26,7 +26,9 @@
 # - Servers listen on 127.0.0.1 only, outlive the shell and inherit none of its files.
 # - A process is ours only if its pid and its start time are those we wrote down.
 # - Missing Debian packages are installed without starting or creating a system-wide server.
-# - Postgres refuses root, so root runs it in a user namespace as user 1000 (files stay root's).
+# - Postgres refuses root, so root runs it in a user namespace as user 1000 (files stay root's);
+#   where the kernel gives none, as user `postgres` with its data in /var/tmp, which postgres/data
+#   then links to.
 
 # Functions are called by name, and `a && b || die` is meant as written:
 # shellcheck disable=SC2317,SC2015
@@ -108,6 +110,7 @@ clean() {
     if [ ! -e instance ] && [ "${FLOTILLA_HOME##*/}" != .flotilla ]; then
         die "refusing to remove $FLOTILLA_HOME: \`up\` never ran there"
     fi
+    remove_cluster
     cd /
     rm -rf -- "$FLOTILLA_HOME"
 }
@@ -430,11 +433,14 @@ find_postgres() {
     fi
 }
 
-not_as_root() {
-    if [ "$(id -u)" -ne 0 ]; then
-        "$@"
+# Sets `unprivileged` to the words that make a command run as somebody whom Postgres accepts.
+find_unprivileged() {
+    unprivileged=()
+    [ "$(id -u)" -eq 0 ] || return 0
+    if [ -L postgres/data ]; then
+        unprivileged=(setpriv --reuid=postgres --regid=postgres --clear-groups)
     else
-        unshare -U --map-user=1000 "$@"
+        unprivileged=(unshare -U --map-user=1000)
     fi
 }
 
@@ -446,28 +452,39 @@ begin_postgres() {
     write_postgres_config
     # Its process is gone, and an unrelated one may carry its pid by now.
     rm -f postgres/data/postmaster.pid
-    local prefix=()
-    [ "$(id -u)" -ne 0 ] || prefix=(unshare -U --map-user=1000)
+    find_unprivileged
     spawn postgres postgres/data env -i PATH="$PATH" LANG=C.UTF-8 TZ=UTC \
-        "${prefix[@]}" "$postgres_bin/postgres" -D "$FLOTILLA_HOME/postgres/data"
+        "${unprivileged[@]}" "$postgres_bin/postgres" -D "$(readlink -f postgres/data)"
 }
 
 create_cluster() {
-    rm -rf postgres/data
-    if [ "$(id -u)" -eq 0 ] && ! unshare -U --map-user=1000 true; then
-        die "Postgres refuses root, and this kernel gives root no user namespace: run as another user"
+    remove_cluster
+    local store=postgres
+    if [ "$(id -u)" -eq 0 ] && ! unshare -U --map-user=1000 true 2>/dev/null; then
+        store=$(mktemp -d /var/tmp/flotilla-postgres.XXXXXX)
+        ln -s "$store/data" postgres/data
     fi
-    printf '%s\n' "$POSTGRES_PASSWORD" >postgres/password
-    not_as_root env -i PATH="$PATH" LANG=C.UTF-8 TZ=UTC "$postgres_bin/initdb" \
-        -D "$FLOTILLA_HOME/postgres/data" -U flotilla --pwfile="$FLOTILLA_HOME/postgres/password" \
-        --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync </dev/null >postgres/log 2>&1 ||
+    find_unprivileged
+    printf '%s\n' "$POSTGRES_PASSWORD" >"$store/password"
+    [ ! -L postgres/data ] || chown -R postgres:postgres "$store"
+    # initdb starts in a folder that its user may enter.
+    (cd "$store" && exec env -i PATH="$PATH" LANG=C.UTF-8 TZ=UTC \
+        "${unprivileged[@]}" "$postgres_bin/initdb" -D "$PWD/data" -U flotilla --pwfile="$PWD/password" \
+        --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync) </dev/null >postgres/log 2>&1 9>&- ||
         fail_with_log "postgres cannot create its data folder"
-    rm -f postgres/password
+    rm -f "$store/password"
     # A password sent as it is costs a debug build of a client far less than SCRAM; nobody listens
     # in on the loopback device but root.
     echo 'host all all 127.0.0.1/32 password' >postgres/data/pg_hba.conf
     echo "include 'flotilla.conf'" >>postgres/data/postgresql.conf
     touch postgres/complete
+}
+
+remove_cluster() {
+    if [ -L postgres/data ]; then
+        rm -rf -- "$(dirname "$(readlink postgres/data)")"
+    fi
+    rm -rf postgres/data
 }
 
 write_postgres_config() {
@@ -492,6 +509,8 @@ log_lock_waits = on
 log_line_prefix = '%m [%p] %d %a '
 cluster_name = 'flotilla'
 TEXT
+    # Its folder is closed to others; its server may not be who wrote this.
+    chmod a+r postgres/data/flotilla.conf
 }
 
 sql() { # database statement
