@@ -20,13 +20,22 @@ impl Json {
     /// Takes JSON text that is valid already.
     #[must_use]
     pub fn new(text: Box<RawValue>) -> Self {
-        Self(Arc::new(Inner { text, value: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            text,
+            value: OnceLock::new(),
+        }))
     }
 
     /// The JSON `null`.
     #[must_use]
     pub fn null() -> Self {
         Self::new(RawValue::NULL.to_owned())
+    }
+
+    /// The JSON of a plain structure of ours, which always has one.
+    #[must_use]
+    pub fn of<T: serde::Serialize>(value: &T) -> Self {
+        Self::new(serde_json::value::to_raw_value(value).expect("our own structures have JSON"))
     }
 
     /// The JSON text.
@@ -50,9 +59,9 @@ impl Json {
     /// The value that expressions see, converted at the first call.
     #[must_use]
     pub fn value(&self) -> &Value {
-        self.0.value.get_or_init(|| {
-            serde_json::from_str(self.text()).unwrap_or_default()
-        })
+        self.0
+            .value
+            .get_or_init(|| serde_json::from_str(self.text()).unwrap_or_default())
     }
 }
 

@@ -89,6 +89,20 @@ impl EndStatus {
             Self::Omitted => "omitted",
         }
     }
+
+    /// Reads a word of the SQL type `task_status` that means an end.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "succeeded" => Self::Succeeded,
+            "failed" => Self::Failed,
+            "timed_out" => Self::TimedOut,
+            "cancelled" => Self::Cancelled,
+            "skipped" => Self::Skipped,
+            "omitted" => Self::Omitted,
+            _ => return None,
+        })
+    }
 }
 
 /// A run of a task that has ended, as `task.<name>` shows it.

@@ -30,9 +30,9 @@ pub struct Workflow {
     /// Identifies it.
     pub hash: DefinitionHash,
     /// `pack.name`.
-    pub reference: String,
+    pub reference: Arc<str>,
     /// Its version; `"0.0.0"` where the file gives none.
-    pub version: String,
+    pub version: Arc<str>,
     /// What a start must bring.
     pub parameters: ParameterSchema,
     /// Initial variables, evaluated top to bottom; later ones see earlier ones.

@@ -75,9 +75,11 @@ impl Condition {
 ///
 /// When the value is undefined somewhere inside, is not a number of JSON, or is too large.
 pub fn to_json(value: &Value) -> Result<Json, ExpressionError> {
-    serde_json::value::to_raw_value(value).map(Json::new).map_err(|error| ExpressionError {
-        expression: String::new(),
-        message: error.to_string(),
-        limit: false,
-    })
+    serde_json::value::to_raw_value(value)
+        .map(Json::new)
+        .map_err(|error| ExpressionError {
+            expression: String::new(),
+            message: error.to_string(),
+            limit: false,
+        })
 }

@@ -1,0 +1,280 @@
+//! One function per event: whether it counts, and the step that it begins.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::message::CompletionStatus;
+use flotilla_protocol::{RunNo, TaskId};
+
+use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
+use super::event::{Event, IgnoredReason, Outcome, Report};
+use super::failure::kind;
+use super::run::RunStatus;
+use super::step::Step;
+use super::{DEADLINE_SLACK_S, Execution};
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+
+impl Execution {
+    /// Applies an event: changes the state and adds what has changed to `changes`.
+    pub fn apply(&mut self, event: &Event, now: DateTime<Utc>, changes: &mut Changes) -> Outcome {
+        let outcome = match event {
+            Event::AttemptEnded {
+                task_id,
+                attempt,
+                report,
+            } => self.attempt_ended(*task_id, *attempt, report, now, changes),
+            Event::AttemptStarted {
+                task_id,
+                attempt,
+                worker,
+                started_at,
+            } => self.attempt_started(
+                *task_id,
+                *attempt,
+                worker.as_deref(),
+                *started_at,
+                now,
+                changes,
+            ),
+            Event::JobDied {
+                task_id,
+                attempt,
+                reason,
+            } => self.job_died(*task_id, *attempt, reason, now, changes),
+            Event::CompletionPoisoned {
+                task_id,
+                attempt,
+                reason,
+            } => self.give_up(
+                *task_id,
+                *attempt,
+                kind::INVALID_RESULT,
+                reason,
+                now,
+                changes,
+            ),
+            Event::TimerFired { run, kind } => self.timer_fired(*run, *kind, now, changes),
+        };
+        self.trim_links();
+        debug_assert_eq!(self.check(), Ok(()), "after {event:?}");
+        outcome
+    }
+
+    /// The run that a message about `attempt` speaks of, if that attempt is with a worker.
+    fn current_run(&self, task_id: TaskId, attempt: u32) -> Result<RunNo, IgnoredReason> {
+        let no = task_id.run();
+        if no == 0 || no > self.last_run || self.task_id(no) != task_id {
+            return Err(IgnoredReason::UnknownTask);
+        }
+        if self.status.is_final() {
+            return Err(IgnoredReason::ExecutionFinished);
+        }
+        let Some(run) = self.live.get(&no) else {
+            return Err(IgnoredReason::AlreadyCompleted);
+        };
+        match run.status {
+            RunStatus::Dispatched | RunStatus::Running if run.attempt == attempt => Ok(no),
+            RunStatus::Retrying if run.attempt == attempt => Err(IgnoredReason::AlreadyCompleted),
+            RunStatus::Dispatched
+            | RunStatus::Running
+            | RunStatus::Retrying
+            | RunStatus::Waiting
+            | RunStatus::Delayed
+            | RunStatus::Ended(_) => Err(IgnoredReason::StaleAttempt),
+        }
+    }
+
+    fn attempt_ended(
+        &mut self,
+        task_id: TaskId,
+        attempt: u32,
+        report: &Report,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let no = match self.current_run(task_id, attempt) {
+            Ok(no) => no,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        if let Some(run) = self.live.get_mut(&no) {
+            run.started_at = report.started_at.or(run.started_at);
+            if let Some(worker) = &report.worker {
+                run.worker = Some(worker.as_str().into());
+            }
+        }
+        let result = report.result.clone().unwrap_or_else(Json::null);
+        let status = match report.status {
+            CompletionStatus::Succeeded => EndStatus::Succeeded,
+            CompletionStatus::TimedOut => EndStatus::TimedOut,
+            // Nobody asked for the cancel: to the workflow it is a failure.
+            CompletionStatus::Failed | CompletionStatus::Cancelled => EndStatus::Failed,
+        };
+        let ended = match status {
+            EndStatus::Succeeded => Ended::succeeded(result),
+            EndStatus::Failed
+            | EndStatus::TimedOut
+            | EndStatus::Cancelled
+            | EndStatus::Skipped
+            | EndStatus::Omitted => Ended::reported(status, result, report.error.as_ref()),
+        };
+        let retryable = report
+            .error
+            .as_ref()
+            .and_then(|error| error.retryable)
+            .unwrap_or(true);
+        let mut step = Step::new(self, now, changes);
+        step.attempt_ended(no, ended, retryable);
+        step.settle();
+        Outcome::Applied
+    }
+
+    fn attempt_started(
+        &mut self,
+        task_id: TaskId,
+        attempt: u32,
+        worker: Option<&str>,
+        started_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let no = match self.current_run(task_id, attempt) {
+            Ok(no) => no,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        let Some(run) = self.live.get_mut(&no) else {
+            return Outcome::Ignored(IgnoredReason::UnknownTask);
+        };
+        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
+        run.starts += 1;
+        if run.starts > limit.saturating_add(1) {
+            let reason = format!(
+                "{} workers started the attempt, and none finished it",
+                run.starts - 1
+            );
+            return self.give_up(task_id, attempt, kind::WORKER_LOST, &reason, now, changes);
+        }
+        let from = run.status.word();
+        run.status = RunStatus::Running;
+        run.started_at = started_at.or(Some(now));
+        run.worker = worker.map(Arc::from);
+        if let Some(timeout) = run.timeout {
+            let due = super::retry::after(now, timeout + DEADLINE_SLACK_S);
+            changes.timers.push(TimerChange::Set {
+                run: no,
+                kind: TimerKind::Deadline,
+                due,
+            });
+        }
+        changes.touched.insert(no);
+        let mut step = Step::new(self, now, changes);
+        step.log_run(
+            TransitionKind::TaskStarted,
+            no,
+            Some(attempt),
+            Some(from),
+            Some("running"),
+            None,
+        );
+        Outcome::Applied
+    }
+
+    /// The broker gave the job up. Unless its workers died too often it is simply sent again: the
+    /// broker counts clean closes, too, so a job may die merely for having stood beside a bad one.
+    fn job_died(
+        &mut self,
+        task_id: TaskId,
+        attempt: u32,
+        reason: &str,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let no = match self.current_run(task_id, attempt) {
+            Ok(no) => no,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        if reason != "delivery_limit" {
+            let reason = format!("the job was refused: {reason}");
+            return self.give_up(
+                task_id,
+                attempt,
+                kind::CONTRACT_VIOLATION,
+                &reason,
+                now,
+                changes,
+            );
+        }
+        let starts = self.live.get(&no).map_or(0, |run| run.starts);
+        let limit = self
+            .live
+            .get(&no)
+            .map_or(0, |run| self.workflow.tasks[run.task.0].max_redeliveries);
+        if starts >= limit {
+            return self.give_up(
+                task_id,
+                attempt,
+                kind::WORKER_LOST,
+                "its workers died",
+                now,
+                changes,
+            );
+        }
+        changes.jobs.extend(self.job(no));
+        Outcome::Applied
+    }
+
+    /// Ends the attempt as failed, without a retry.
+    fn give_up(
+        &mut self,
+        task_id: TaskId,
+        attempt: u32,
+        kind: &str,
+        message: &str,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let no = match self.current_run(task_id, attempt) {
+            Ok(no) => no,
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        let mut step = Step::new(self, now, changes);
+        step.end_run(no, Ended::failed(kind, message));
+        step.settle();
+        Outcome::Applied
+    }
+
+    fn timer_fired(
+        &mut self,
+        no: RunNo,
+        kind: TimerKind,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let Some(run) = self.live.get(&no) else {
+            return Outcome::Nothing;
+        };
+        let expected = match kind {
+            TimerKind::Retry => RunStatus::Retrying,
+            TimerKind::Deadline => RunStatus::Running,
+            TimerKind::Dispatch => RunStatus::Delayed,
+        };
+        if run.status != expected {
+            return Outcome::Nothing;
+        }
+        let timeout = run.timeout.unwrap_or_default();
+        let mut step = Step::new(self, now, changes);
+        match kind {
+            TimerKind::Retry | TimerKind::Dispatch => step.resume(no),
+            TimerKind::Deadline => {
+                let message = format!("no answer within {timeout} s");
+                let ended = Ended {
+                    status: EndStatus::TimedOut,
+                    ..Ended::failed(super::failure::kind::TASK_TIMEOUT, &message)
+                };
+                step.attempt_ended(no, ended, true);
+            }
+        }
+        step.settle();
+        Outcome::Applied
+    }
+}

@@ -1,0 +1,161 @@
+//! What one or more events have changed: the rows to write and the effects that follow once they
+//! are written. Plain data that can be compared.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::{RunNo, TaskId};
+
+use super::run::Run;
+use crate::json::Json;
+use crate::variables::Write;
+
+/// All that has changed in one execution since its rows were last written.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Log entries, in order.
+    pub transitions: Vec<Transition>,
+    /// Variables that were written.
+    pub writes: Vec<Arc<Write>>,
+    /// Runs that were created or changed and are still alive.
+    pub touched: BTreeSet<RunNo>,
+    /// Runs that have ended.
+    pub ended: Vec<Run>,
+    /// Timers to set and to clear, in order.
+    pub timers: Vec<TimerChange>,
+    /// Jobs to publish, in order.
+    pub jobs: Vec<Job>,
+    /// Whether the execution has ended.
+    pub finished: bool,
+}
+
+/// One entry of the log of an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// Its number, from 1 without a gap.
+    pub seq: i64,
+    /// What happened.
+    pub kind: TransitionKind,
+    /// The run that it happened to; `None` for the execution as a whole.
+    pub task_id: Option<TaskId>,
+    /// The attempt that it happened to.
+    pub attempt: Option<u32>,
+    /// Status before; `None` where there was none.
+    pub from: Option<&'static str>,
+    /// Status after.
+    pub to: Option<&'static str>,
+    /// What else is worth knowing; a JSON object.
+    pub detail: Option<Json>,
+}
+
+/// What an entry of the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TransitionKind {
+    /// The execution was created.
+    ExecutionStarted,
+    /// An attempt was dispatched.
+    TaskDispatched,
+    /// A worker said that it runs the attempt.
+    TaskStarted,
+    /// The run has ended.
+    TaskEnded,
+    /// An attempt has ended, and another follows.
+    TaskRetryScheduled,
+    /// A branch has reached a join.
+    JoinArrived,
+    /// The execution as a whole has another status.
+    ExecutionStatusChanged,
+}
+
+impl TransitionKind {
+    /// The word of the SQL type `transition_kind`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ExecutionStarted => "execution_started",
+            Self::TaskDispatched => "task_dispatched",
+            Self::TaskStarted => "task_started",
+            Self::TaskEnded => "task_ended",
+            Self::TaskRetryScheduled => "task_retry_scheduled",
+            Self::JoinArrived => "join_arrived",
+            Self::ExecutionStatusChanged => "execution_status_changed",
+        }
+    }
+}
+
+/// Why a timer was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimerKind {
+    /// The next attempt is due.
+    Retry,
+    /// The attempt that runs has reached its time limit.
+    Deadline,
+    /// A dispatch that was put off, since its step released too many jobs at once.
+    Dispatch,
+}
+
+impl TimerKind {
+    /// The word of the SQL type `timer_kind`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Deadline => "deadline",
+            Self::Dispatch => "dispatch",
+        }
+    }
+
+    /// Reads a word of the SQL type `timer_kind`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "retry" => Self::Retry,
+            "deadline" => Self::Deadline,
+            "dispatch" => Self::Dispatch,
+            _ => return None,
+        })
+    }
+}
+
+/// A timer is set or cleared. A run has at most one timer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TimerChange {
+    /// It shall fire at `due`.
+    Set {
+        /// The run.
+        run: RunNo,
+        /// Why.
+        kind: TimerKind,
+        /// When.
+        due: DateTime<Utc>,
+    },
+    /// It shall not fire any more.
+    Clear {
+        /// The run.
+        run: RunNo,
+    },
+}
+
+/// One attempt for a worker, as the message carries it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The run.
+    pub run: RunNo,
+    /// Its id.
+    pub task_id: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Name of the task.
+    pub task: Arc<str>,
+    /// Number of the visit.
+    pub visit: u32,
+    /// Name of the action.
+    pub action: Arc<str>,
+    /// The pool whose workers run it.
+    pub pool: Arc<str>,
+    /// Rendered input.
+    pub input: Json,
+    /// Seconds that the attempt may run.
+    pub timeout: Option<f64>,
+}

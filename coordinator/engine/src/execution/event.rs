@@ -1,0 +1,115 @@
+//! What can happen to an execution from outside.
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::message::{CompletionStatus, TaskError};
+use flotilla_protocol::{RunNo, TaskId};
+
+use super::changes::TimerKind;
+use crate::json::Json;
+
+/// Something that has happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A worker says that an attempt has ended.
+    AttemptEnded {
+        /// The run.
+        task_id: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// How it ended, boxed since it is much larger than the other events.
+        report: Box<Report>,
+    },
+    /// A worker says that it runs an attempt.
+    AttemptStarted {
+        /// The run.
+        task_id: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// The worker.
+        worker: Option<String>,
+        /// When it started.
+        started_at: Option<DateTime<Utc>>,
+    },
+    /// A job became a dead letter.
+    JobDied {
+        /// The run.
+        task_id: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A completion could not be taken, however often it was tried.
+    CompletionPoisoned {
+        /// The run.
+        task_id: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A timer has run out. For a deadline: and nothing of the attempt waits in the inbox.
+    TimerFired {
+        /// The run.
+        run: RunNo,
+        /// Which timer.
+        kind: TimerKind,
+    },
+}
+
+/// How an attempt ended, by a worker's word.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The outcome.
+    pub status: CompletionStatus,
+    /// The result, if any.
+    pub result: Option<Json>,
+    /// The error, if any.
+    pub error: Option<TaskError>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The worker.
+    pub worker: Option<String>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It changed the execution.
+    Applied,
+    /// It had no effect, for a reason that is recorded.
+    Ignored(IgnoredReason),
+    /// It had no effect and nobody needs to know (a timer that was overtaken, a heartbeat).
+    Nothing,
+}
+
+/// Why a message of a worker has no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IgnoredReason {
+    /// There is no such execution.
+    UnknownExecution,
+    /// The execution has no such run.
+    UnknownTask,
+    /// The attempt is not the current one.
+    StaleAttempt,
+    /// The attempt has ended already.
+    AlreadyCompleted,
+    /// The execution has ended already.
+    ExecutionFinished,
+}
+
+impl IgnoredReason {
+    /// The word of the SQL type `ignored_reason`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::UnknownExecution => "unknown_execution",
+            Self::UnknownTask => "unknown_task",
+            Self::StaleAttempt => "stale_attempt",
+            Self::AlreadyCompleted => "already_completed",
+            Self::ExecutionFinished => "execution_finished",
+        }
+    }
+}

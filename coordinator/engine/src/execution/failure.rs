@@ -1,0 +1,243 @@
+//! Failures: their kinds, and how they look in rows, replies and expressions.
+
+use std::sync::Arc;
+
+use flotilla_protocol::TaskId;
+use flotilla_protocol::message::TaskError;
+use serde::{Deserialize, Serialize};
+
+use crate::expression::ExpressionError;
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+
+/// The error kinds that the engine itself gives.
+pub mod kind {
+    /// The worker reported a failure and gave no kind.
+    pub const TASK_FAILED: &str = "task_failed";
+    /// An attempt ran longer than its time limit.
+    pub const TASK_TIMEOUT: &str = "task_timeout";
+    /// A route led to `fail`.
+    pub const EXPLICIT_FAIL: &str = "explicit_fail";
+    /// A join can no longer be complete.
+    pub const UNREACHABLE_JOIN: &str = "unreachable_join";
+    /// No branch of a decision holds.
+    pub const NO_BRANCH_MATCHED: &str = "no_branch_matched";
+    /// An expression could not be evaluated.
+    pub const EXPRESSION_ERROR: &str = "expression_error";
+    /// The workers that took the job died, too often.
+    pub const WORKER_LOST: &str = "worker_lost";
+    /// What the worker answered cannot be stored.
+    pub const INVALID_RESULT: &str = "invalid_result";
+    /// A limit was exceeded.
+    pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
+    /// A worker refused the job as not of the contract.
+    pub const CONTRACT_VIOLATION: &str = "contract_violation";
+}
+
+/// One entry of an execution's list of errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionError {
+    /// One word, see [`kind`]; or a kind of the action.
+    pub kind: String,
+    /// One sentence for people.
+    pub message: String,
+    /// The task, if it is one task's failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Arc<str>>,
+    /// Its run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<TaskId>,
+    /// The field whose expression could not be evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// That expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+}
+
+impl ExecutionError {
+    /// An error that is not the failure of one run.
+    #[must_use]
+    pub fn new(kind: &str, message: String) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            message,
+            task: None,
+            task_id: None,
+            field: None,
+            expression: None,
+        }
+    }
+}
+
+/// An expression of a task, or of the workflow, that could not be evaluated.
+#[derive(Debug, Clone)]
+pub(super) struct FieldError {
+    /// The kind, which is not always `expression_error`.
+    pub kind: &'static str,
+    /// The field, as a path within the task (`publish.total`).
+    pub field: String,
+    /// The expression, if there is one.
+    pub expression: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl FieldError {
+    pub(super) fn new(field: impl Into<String>, error: &ExpressionError) -> Self {
+        Self {
+            kind: if error.limit {
+                kind::LIMIT_EXCEEDED
+            } else {
+                kind::EXPRESSION_ERROR
+            },
+            field: field.into(),
+            expression: Some(error.expression.clone()),
+            message: error.message.clone(),
+        }
+    }
+
+    /// A value that an expression gave but that the field cannot take.
+    pub(super) fn value(field: impl Into<String>, message: String) -> Self {
+        Self {
+            kind: kind::EXPRESSION_ERROR,
+            field: field.into(),
+            expression: None,
+            message,
+        }
+    }
+
+    pub(super) fn message(&self) -> String {
+        match &self.expression {
+            Some(expression) => format!("{}: {} (in `{expression}`)", self.field, self.message),
+            None => format!("{}: {}", self.field, self.message),
+        }
+    }
+
+    pub(super) fn execution_error(&self) -> ExecutionError {
+        ExecutionError {
+            field: Some(self.field.clone()),
+            expression: self.expression.clone(),
+            ..ExecutionError::new(self.kind, self.message())
+        }
+    }
+}
+
+/// The object that `error()` gives and the row shows.
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    kind: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retryable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a serde_json::value::RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expression: Option<&'a str>,
+}
+
+impl Ended {
+    pub(super) fn succeeded(result: Json) -> Self {
+        Self {
+            status: EndStatus::Succeeded,
+            result,
+            error: Json::null(),
+            timeout_is_failure: false,
+        }
+    }
+
+    pub(super) fn without_result(status: EndStatus) -> Self {
+        Self {
+            status,
+            result: Json::null(),
+            error: Json::null(),
+            timeout_is_failure: false,
+        }
+    }
+
+    pub(super) fn failed(kind: &str, message: &str) -> Self {
+        Self {
+            error: error_json(kind, message, None),
+            ..Self::without_result(EndStatus::Failed)
+        }
+    }
+
+    pub(super) fn not_evaluated(error: &FieldError) -> Self {
+        Self {
+            error: error_json(error.kind, &error.message(), Some(error)),
+            ..Self::without_result(EndStatus::Failed)
+        }
+    }
+
+    /// A failure or timeout as the worker reported it.
+    pub(super) fn reported(status: EndStatus, result: Json, error: Option<&TaskError>) -> Self {
+        let default_kind = match status {
+            EndStatus::TimedOut => kind::TASK_TIMEOUT,
+            EndStatus::Succeeded
+            | EndStatus::Failed
+            | EndStatus::Cancelled
+            | EndStatus::Skipped
+            | EndStatus::Omitted => kind::TASK_FAILED,
+        };
+        let error = match error {
+            Some(error) => Json::of(&ErrorObject {
+                kind: &error.kind,
+                message: &error.message,
+                retryable: error.retryable,
+                details: error.details.as_deref(),
+                field: None,
+                expression: None,
+            }),
+            None => error_json(default_kind, "the worker gave no reason", None),
+        };
+        Self {
+            status,
+            result,
+            error,
+            timeout_is_failure: false,
+        }
+    }
+
+    /// Whether this end is a failure for what follows.
+    pub(super) fn is_failure(&self) -> bool {
+        match self.status {
+            EndStatus::Failed | EndStatus::TimedOut | EndStatus::Cancelled => true,
+            EndStatus::Succeeded | EndStatus::Skipped | EndStatus::Omitted => false,
+        }
+    }
+
+    /// This end as an entry of the execution's list of errors.
+    pub(super) fn execution_error(&self, task: &Arc<str>, task_id: TaskId) -> ExecutionError {
+        let object: serde_json::Value = serde_json::from_str(self.error.text()).unwrap_or_default();
+        let text = |key: &str| {
+            object
+                .get(key)
+                .and_then(|value| value.as_str())
+                .map(str::to_owned)
+        };
+        let kind = text("kind").unwrap_or_else(|| kind::TASK_FAILED.to_owned());
+        let message = text("message").unwrap_or_default();
+        let (field, expression) = (text("field"), text("expression"));
+        ExecutionError {
+            kind,
+            message,
+            task: Some(Arc::clone(task)),
+            task_id: Some(task_id),
+            field,
+            expression,
+        }
+    }
+}
+
+fn error_json(kind: &str, message: &str, field: Option<&FieldError>) -> Json {
+    Json::of(&ErrorObject {
+        kind,
+        message,
+        retryable: None,
+        details: None,
+        field: field.map(|error| error.field.as_str()),
+        expression: field.and_then(|error| error.expression.as_deref()),
+    })
+}

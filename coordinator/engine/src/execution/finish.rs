@@ -1,0 +1,152 @@
+//! The end of an execution: when nothing is left to do, its final status and its output.
+
+use std::sync::Arc;
+
+use flotilla_protocol::RunNo;
+
+use super::ExecutionStatus;
+use super::changes::TransitionKind;
+use super::failure::{ExecutionError, FieldError, kind};
+use super::run::RunStatus;
+use super::sight::Sight;
+use super::step::Step;
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+use crate::variables::Write;
+
+impl Step<'_> {
+    /// Ends the execution if nothing that is alive can go on.
+    pub(super) fn finish_if_over(&mut self) {
+        if self.execution.status.is_final() {
+            return;
+        }
+        let waiting: Vec<RunNo> = self
+            .execution
+            .live
+            .values()
+            .filter(|run| run.status == RunStatus::Waiting)
+            .map(|run| run.no)
+            .collect();
+        if waiting.len() < self.execution.live.len() {
+            return;
+        }
+        if self.execution.status == ExecutionStatus::Running {
+            for no in &waiting {
+                self.fail_join(*no);
+            }
+        }
+        for no in waiting {
+            self.omit(no);
+        }
+        self.finish();
+    }
+
+    fn fail_join(&mut self, no: RunNo) {
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
+        let name = Arc::clone(&self.workflow.tasks[run.task.0].name);
+        let missing = self.workflow.missing(run).join(", ");
+        let error = ExecutionError {
+            task: Some(Arc::clone(&name)),
+            task_id: Some(self.execution.task_id(no)),
+            ..ExecutionError::new(
+                kind::UNREACHABLE_JOIN,
+                format!(
+                    "join {name} can no longer be complete: nothing leads to it from {missing}"
+                ),
+            )
+        };
+        self.fail(error);
+    }
+
+    /// Ends a run that never became due.
+    fn omit(&mut self, no: RunNo) {
+        let Some(mut run) = self.execution.live.remove(&no) else {
+            return;
+        };
+        self.execution
+            .ends
+            .merge(&run.branch, &self.execution.links);
+        run.status = RunStatus::Ended(EndStatus::Omitted);
+        run.finished_at = Some(self.now);
+        run.ended = run
+            .ended
+            .take()
+            .or(Some(Ended::without_result(EndStatus::Omitted)));
+        self.count_end(EndStatus::Omitted);
+        self.log_run(
+            TransitionKind::TaskEnded,
+            no,
+            None,
+            Some("waiting"),
+            Some("omitted"),
+            None,
+        );
+        self.changes.touched.remove(&no);
+        self.changes.ended.push(run);
+    }
+
+    pub(super) fn finish(&mut self) {
+        let succeeds = self.execution.errors.is_empty();
+        let status = if succeeds {
+            ExecutionStatus::Succeeded
+        } else {
+            ExecutionStatus::Failed
+        };
+        let (output, errors) = self.evaluate_output(status);
+        if !errors.is_empty() && succeeds {
+            for error in errors {
+                self.fail(error.execution_error());
+            }
+        }
+        self.execution.output = output;
+        let status = if self.execution.errors.is_empty() {
+            ExecutionStatus::Succeeded
+        } else {
+            ExecutionStatus::Failed
+        };
+        self.execution.finished_at = Some(self.now);
+        self.set_status(status);
+        self.changes.finished = true;
+    }
+
+    /// `output_map`, as far as it can be evaluated, and what could not be.
+    fn evaluate_output(&self, status: ExecutionStatus) -> (Option<Json>, Vec<FieldError>) {
+        let Some(entries) = &self.workflow.output else {
+            return (None, Vec::new());
+        };
+        let sight = Sight::of_end(self.execution, status);
+        let mut vars = self.execution.ends.vars.clone();
+        let mut output = Vec::with_capacity(entries.len());
+        let mut errors = Vec::new();
+        for (name, template) in entries {
+            match template.render(&sight.scope(&vars, None)) {
+                Ok(value) => {
+                    let write = Write {
+                        no: 0,
+                        name: Arc::clone(name),
+                        value: value.clone(),
+                        previous: None,
+                    };
+                    vars.insert(Arc::new(write));
+                    output.push((name, value));
+                }
+                Err(error) => errors.push(FieldError::new(format!("output_map.{name}"), &error)),
+            }
+        }
+        (Some(object(&output)), errors)
+    }
+}
+
+/// A JSON object of entries in order.
+fn object(entries: &[(&Arc<str>, Json)]) -> Json {
+    let fields: serde_json::Map<String, serde_json::Value> = entries
+        .iter()
+        .map(|(name, value)| {
+            let value = serde_json::from_str(value.text()).unwrap_or_default();
+            (name.to_string(), value)
+        })
+        .collect();
+    Json::of(&fields)
+}

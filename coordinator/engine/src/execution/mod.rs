@@ -1,0 +1,266 @@
+//! The state machine of an execution: the state that its rows hold, the events that can happen to
+//! it, and the changes that follow.
+//!
+//! ```text
+//! event ──apply──► step: end of a run ──routes──► arrivals ──joins, guards──► due runs ──► jobs
+//!                    ▲                                             │
+//!                    └──── skipped, no action, cannot be rendered ─┘
+//! ```
+//!
+//! One event is one step. All that a step releases is rendered before any of it is dispatched.
+
+mod apply;
+mod branch;
+mod changes;
+mod event;
+mod failure;
+mod finish;
+mod retry;
+mod routes;
+mod run;
+mod sight;
+mod start;
+mod step;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::{ExecutionId, RunNo, TaskId};
+
+pub use branch::{Branch, SeenTask, WriteLinks};
+pub use changes::{Changes, Job, TimerChange, TimerKind, Transition, TransitionKind};
+pub use event::{Event, IgnoredReason, Outcome, Report};
+pub use failure::{ExecutionError, kind};
+pub use retry::jittered_delay_s;
+pub use run::{Run, RunStatus};
+pub use start::{Rejection, Start, start};
+
+use crate::json::Json;
+use crate::variables::WriteNo;
+use crate::workflow::Workflow;
+
+/// Jobs that one event dispatches at most; the rest follow by timers that are due at once.
+pub const MAX_JOBS_PER_STEP: usize = 256;
+/// Bytes of input that one event dispatches at most, likewise.
+pub const MAX_JOB_BYTES_PER_STEP: usize = 8 * 1024 * 1024;
+/// Visits of one task within one execution.
+pub const MAX_VISITS: u32 = 10_000;
+/// Bytes of all variables that one branch sees, as JSON text.
+pub const MAX_VARIABLE_BYTES: usize = 8 * 1024 * 1024;
+/// Seconds that a worker has beyond the time limit to report the timeout itself.
+pub const DEADLINE_SLACK_S: f64 = 5.0;
+
+/// One execution of a workflow: what its rows hold, in memory.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The definition that it started with.
+    pub workflow: Arc<Workflow>,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Parameters with defaults, an object.
+    pub parameters: Json,
+    /// How many tasks stand where.
+    pub counts: Counts,
+    /// Visits of each task, by its index.
+    pub visits: Vec<u32>,
+    /// Number of the newest run.
+    pub last_run: RunNo,
+    /// Number of the newest write of a variable.
+    pub last_write: WriteNo,
+    /// Number of the newest transition.
+    pub last_seq: i64,
+    /// Runs that have not ended.
+    pub live: BTreeMap<RunNo, Run>,
+    /// The ends of all branches so far, merged in the order in which they ended.
+    pub ends: Branch,
+    /// The last ended run of each watched task.
+    pub last_ended: BTreeMap<Arc<str>, SeenTask>,
+    /// Which write replaced which, as far back as live branches reach.
+    pub links: WriteLinks,
+    /// What has failed without being handled.
+    pub errors: Vec<ExecutionError>,
+    /// What `output_map` gave, once the execution has ended.
+    pub output: Option<Json>,
+}
+
+/// Where an execution stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExecutionStatus {
+    /// Tasks run or wait for timers.
+    Running,
+    /// A failure was not handled; what runs ends, nothing new starts.
+    Failing,
+    /// All done.
+    Succeeded,
+    /// Ended with at least one failure that was not handled.
+    Failed,
+}
+
+/// How many tasks of an execution stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Runs created.
+    pub total: i32,
+    /// Runs not ended.
+    pub active: i32,
+    /// Runs by their end.
+    pub succeeded: i32,
+    /// As above.
+    pub failed: i32,
+    /// As above.
+    pub timed_out: i32,
+    /// As above.
+    pub cancelled: i32,
+    /// As above.
+    pub skipped: i32,
+    /// As above.
+    pub omitted: i32,
+    /// Attempts dispatched.
+    pub attempts: i32,
+}
+
+impl ExecutionStatus {
+    /// The word of the SQL type `execution_status`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Failing => "failing",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads a word of the SQL type `execution_status`; `None` for words of later versions.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "running" => Self::Running,
+            "failing" => Self::Failing,
+            "succeeded" => Self::Succeeded,
+            "failed" => Self::Failed,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing can change any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Running | Self::Failing => false,
+            Self::Succeeded | Self::Failed => true,
+        }
+    }
+}
+
+impl Execution {
+    /// The id of one of its runs.
+    #[must_use]
+    pub fn task_id(&self, run: RunNo) -> TaskId {
+        TaskId::derive(self.id, self.created_at, run)
+    }
+
+    /// The job of the current attempt of a live run, as it was or is to be published; `None` if no
+    /// worker is to have it.
+    #[must_use]
+    pub fn job(&self, run: RunNo) -> Option<Job> {
+        let run = self.live.get(&run).filter(|run| run.is_with_a_worker())?;
+        let task = &self.workflow.tasks[run.task.0];
+        Some(Job {
+            run: run.no,
+            task_id: self.task_id(run.no),
+            attempt: run.attempt,
+            task: Arc::clone(&task.name),
+            visit: run.visit,
+            action: run.action.clone()?,
+            pool: Arc::clone(&task.pool),
+            input: run.input.clone()?,
+            timeout: run.timeout,
+        })
+    }
+
+    /// Forgets which write replaced which where no merge can ask for it any more: below the oldest
+    /// write of a name that a live branch still sees.
+    fn trim_links(&mut self) {
+        if self.links.len() < 256 || !self.links.len().is_multiple_of(128) {
+            return;
+        }
+        let mut oldest: BTreeMap<&str, WriteNo> = BTreeMap::new();
+        for write in self.live.values().flat_map(|run| run.branch.vars.iter()) {
+            let no = oldest.entry(&write.name).or_insert(write.no);
+            *no = write.no.min(*no);
+        }
+        let mut kept = WriteLinks::new();
+        let live = self.live.values().flat_map(|run| run.branch.vars.iter());
+        for write in live.chain(self.ends.vars.iter()) {
+            let Some(floor) = oldest.get(&*write.name) else {
+                continue;
+            };
+            let mut at = Some(write.no);
+            while let Some(no) = at.filter(|no| no >= floor) {
+                let previous = self.links.get(&no).copied().flatten();
+                if kept.insert(no, previous).is_some() {
+                    break;
+                }
+                at = previous;
+            }
+        }
+        self.links = kept;
+    }
+
+    /// What must hold after each step; checked in debug builds and tests.
+    ///
+    /// # Errors
+    /// Says which rule is broken.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = &self.counts;
+        let ended = counts.succeeded
+            + counts.failed
+            + counts.timed_out
+            + counts.cancelled
+            + counts.skipped
+            + counts.omitted;
+        if counts.total != counts.active + ended {
+            return Err(format!("the counts do not add up: {counts:?}"));
+        }
+        if usize::try_from(counts.active) != Ok(self.live.len()) {
+            return Err(format!(
+                "{} live runs, {} counted",
+                self.live.len(),
+                counts.active
+            ));
+        }
+        if self.status.is_final() != self.live.is_empty() {
+            return Err(format!(
+                "{} with {} live runs",
+                self.status.word(),
+                self.live.len()
+            ));
+        }
+        let waits_for_ever = !self.status.is_final()
+            && self
+                .live
+                .values()
+                .all(|run| run.status == RunStatus::Waiting);
+        if waits_for_ever {
+            return Err("nothing will ever happen to it again".to_owned());
+        }
+        if (self.status == ExecutionStatus::Succeeded)
+            != (self.status.is_final() && self.errors.is_empty())
+        {
+            return Err(format!(
+                "{} with {} errors",
+                self.status.word(),
+                self.errors.len()
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! What follows the end of a run: what it publishes and which routes it takes.
+
+use std::sync::Arc;
+
+use super::branch::Branch;
+use super::failure::{FieldError, kind};
+use super::run::Run;
+use super::sight::Sight;
+use super::step::Step;
+use super::{Execution, MAX_VARIABLE_BYTES};
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+use crate::variables::{Write, WriteNo};
+use crate::workflow::{
+    Branch as DecisionBranch, On, Publish, Route, Routes, Targets, Task, Workflow,
+};
+
+/// What follows the end of a run.
+pub(super) struct Follow {
+    /// The branch after the task's own publish.
+    pub branch: Branch,
+    /// The routes that are taken, in order, each with its own branch.
+    pub taken: Vec<Taken>,
+    /// All that was written.
+    pub writes: Vec<Arc<Write>>,
+}
+
+/// A route that is taken.
+pub(super) struct Taken {
+    pub branch: Branch,
+    pub targets: Targets,
+}
+
+impl Follow {
+    /// What the log says of the end: which write each published name got.
+    pub(super) fn detail(&self) -> Option<Json> {
+        if self.writes.is_empty() {
+            return None;
+        }
+        let published: Vec<(&str, WriteNo)> = self
+            .writes
+            .iter()
+            .map(|write| (&*write.name, write.no))
+            .collect();
+        Some(Json::of(&serde_json::json!({ "published": published })))
+    }
+}
+
+impl Step<'_> {
+    /// What follows, and how the run has really ended: an error in an expression makes it failed,
+    /// takes nothing, and has its routes looked at once more for that failure.
+    pub(super) fn follow(&self, run: &Run, ended: Ended) -> (Follow, Ended) {
+        let workflow = Arc::clone(&self.workflow);
+        let task = &workflow.tasks[run.task.0];
+        let ended = Ended {
+            timeout_is_failure: !task.handles_timeout,
+            ..ended
+        };
+        match Evaluation::new(self.execution, &workflow, task, run, &ended).follow() {
+            Ok(follow) => (follow, ended),
+            Err(error) => {
+                let failed = Ended {
+                    result: ended.result.clone(),
+                    ..Ended::not_evaluated(&error)
+                };
+                let again = Evaluation::new(self.execution, &workflow, task, run, &failed).follow();
+                let nothing = || Follow {
+                    branch: run.branch.clone(),
+                    taken: Vec::new(),
+                    writes: Vec::new(),
+                };
+                (again.unwrap_or_else(|_| nothing()), failed)
+            }
+        }
+    }
+}
+
+/// The evaluation of one end.
+struct Evaluation<'a> {
+    workflow: &'a Workflow,
+    task: &'a Task,
+    ended: &'a Ended,
+    sight: Sight,
+    branch: Branch,
+    last_write: WriteNo,
+    writes: Vec<Arc<Write>>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn new(
+        execution: &Execution,
+        workflow: &'a Workflow,
+        task: &'a Task,
+        run: &Run,
+        ended: &'a Ended,
+    ) -> Self {
+        Self {
+            workflow,
+            task,
+            ended,
+            sight: Sight::of_run(execution, run),
+            branch: run.branch.clone(),
+            last_write: execution.last_write,
+            writes: Vec::new(),
+        }
+    }
+
+    fn follow(mut self) -> Result<Follow, FieldError> {
+        if self.ended.status == EndStatus::Succeeded {
+            let mut branch = std::mem::take(&mut self.branch);
+            self.publish(&mut branch, &self.task.publish, "publish")?;
+            self.branch = branch;
+        }
+        let taken = match &self.task.routes {
+            Routes::All(routes) => self.take_all(routes)?,
+            Routes::First { branches, others } => {
+                let mut taken = self.take_first(branches)?;
+                taken.extend(self.take_all(others)?);
+                taken
+            }
+        };
+        Ok(Follow {
+            branch: self.branch,
+            taken,
+            writes: self.writes,
+        })
+    }
+
+    fn take_all(&mut self, routes: &'a [Route]) -> Result<Vec<Taken>, FieldError> {
+        let mut taken = Vec::new();
+        for (no, route) in routes.iter().enumerate() {
+            if self.holds(&route.on, no)? {
+                taken.push(self.take(
+                    &route.publish,
+                    &route.targets,
+                    &format!("next[{no}].publish"),
+                )?);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn take_first(&mut self, branches: &'a [DecisionBranch]) -> Result<Vec<Taken>, FieldError> {
+        match self.ended.status {
+            EndStatus::Succeeded | EndStatus::Skipped => {}
+            EndStatus::Failed | EndStatus::TimedOut | EndStatus::Cancelled | EndStatus::Omitted => {
+                return Ok(Vec::new());
+            }
+        }
+        for (no, branch) in branches.iter().enumerate() {
+            let holds = match &branch.when {
+                None => true,
+                Some(when) => when
+                    .holds(&self.sight.scope(&self.branch.vars, Some(self.ended)))
+                    .map_err(|error| FieldError::new(format!("decision[{no}].when"), &error))?,
+            };
+            if holds {
+                let field = format!("decision[{no}].publish");
+                return Ok(vec![self.take(&branch.publish, &branch.targets, &field)?]);
+            }
+        }
+        Err(FieldError {
+            kind: kind::NO_BRANCH_MATCHED,
+            field: "decision".to_owned(),
+            expression: None,
+            message: "no branch holds, and there is no default".to_owned(),
+        })
+    }
+
+    fn take(
+        &mut self,
+        publish: &'a [Publish],
+        targets: &Targets,
+        field: &str,
+    ) -> Result<Taken, FieldError> {
+        let mut branch = self.branch.clone();
+        self.publish(&mut branch, publish, field)?;
+        Ok(Taken {
+            branch,
+            targets: targets.clone(),
+        })
+    }
+
+    fn holds(&self, on: &On, no: usize) -> Result<bool, FieldError> {
+        let status = self.ended.status;
+        Ok(match on {
+            On::Success => matches!(status, EndStatus::Succeeded | EndStatus::Skipped),
+            On::Failure => {
+                status == EndStatus::Failed
+                    || (status == EndStatus::TimedOut && self.ended.timeout_is_failure)
+            }
+            On::Timeout => status == EndStatus::TimedOut,
+            On::Complete => true,
+            On::When(condition) => condition
+                .holds(&self.sight.scope(&self.branch.vars, Some(self.ended)))
+                .map_err(|error| FieldError::new(format!("next[{no}].when"), &error))?,
+        })
+    }
+
+    /// Evaluates a publish list in order; each entry sees the ones before it.
+    fn publish(
+        &mut self,
+        branch: &mut Branch,
+        list: &'a [Publish],
+        field: &str,
+    ) -> Result<(), FieldError> {
+        for entry in list {
+            let value = match &entry.value {
+                None => self.ended.result.clone(),
+                Some(template) => template
+                    .render(&self.sight.scope(&branch.vars, Some(self.ended)))
+                    .map_err(|error| FieldError::new(format!("{field}.{}", entry.name), &error))?,
+            };
+            self.last_write += 1;
+            let previous = branch.vars.get(&entry.name).map(|write| write.no);
+            let write = Arc::new(Write {
+                no: self.last_write,
+                name: Arc::clone(&entry.name),
+                value,
+                previous,
+            });
+            branch.vars.insert(Arc::clone(&write));
+            self.writes.push(write);
+        }
+        let bytes: usize = branch
+            .vars
+            .iter()
+            .map(|write| write.value.text().len())
+            .sum();
+        if !list.is_empty() && bytes > MAX_VARIABLE_BYTES {
+            return Err(FieldError {
+                kind: kind::LIMIT_EXCEEDED,
+                field: field.to_owned(),
+                expression: None,
+                message: format!(
+                    "the variables would take {bytes} bytes; at most {MAX_VARIABLE_BYTES}"
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Workflow {
+    /// The names of the predecessors of a join that have not arrived, for messages.
+    pub(super) fn missing(&self, run: &Run) -> Vec<&str> {
+        self.tasks[run.task.0]
+            .predecessors
+            .iter()
+            .filter(|index| !run.arrived.contains(index))
+            .map(|index| &*self.tasks[index.0].name)
+            .collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! A run of a task: one visit with its attempts, from its creation to its end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::RunNo;
+
+use super::branch::Branch;
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+use crate::workflow::TaskIndex;
+
+/// One run of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its number within the execution.
+    pub no: RunNo,
+    /// Which task it runs.
+    pub task: TaskIndex,
+    /// The number of this visit of the task, from 1.
+    pub visit: u32,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The current attempt, from 1; 0 before the first dispatch.
+    pub attempt: u32,
+    /// Attempts that the retry rule allows in all.
+    pub max_attempts: u32,
+    /// How often a worker has said that it starts the current attempt.
+    pub starts: u32,
+    /// Rendered name of the action; `None` before the dispatch and for tasks without one.
+    pub action: Option<Arc<str>>,
+    /// Rendered input; `None` as for `action`.
+    pub input: Option<Json>,
+    /// Seconds that an attempt may run.
+    pub timeout: Option<f64>,
+    /// What the run sees, and hands on.
+    pub branch: Branch,
+    /// The runs that led here.
+    pub caused_by: Vec<RunNo>,
+    /// Predecessors that have arrived at this join.
+    pub arrived: BTreeSet<TaskIndex>,
+    /// Whether the run was held back because the execution had failed before.
+    pub held: bool,
+    /// The worker that was last heard of.
+    pub worker: Option<Arc<str>>,
+    /// How it ended, once it has; before that, how the last attempt ended.
+    pub ended: Option<Ended>,
+    /// When the run was created.
+    pub created_at: DateTime<Utc>,
+    /// When the current attempt was dispatched.
+    pub dispatched_at: Option<DateTime<Utc>>,
+    /// When a worker started the current attempt, by the worker's word.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the run ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RunStatus {
+    /// A join that is not complete, or a run that is held back.
+    Waiting,
+    /// Due, but its dispatch was put off by a timer.
+    Delayed,
+    /// The job is on its way or in the hands of a worker that has not reported yet.
+    Dispatched,
+    /// A worker has reported that it runs the attempt.
+    Running,
+    /// Waiting for the next attempt.
+    Retrying,
+    /// Over.
+    Ended(EndStatus),
+}
+
+impl RunStatus {
+    /// The word of the SQL type `task_status`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Delayed => "delayed",
+            Self::Dispatched => "dispatched",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Ended(end) => end.word(),
+        }
+    }
+
+    /// Reads a word of the SQL type `task_status`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "waiting" => Self::Waiting,
+            "delayed" => Self::Delayed,
+            "dispatched" => Self::Dispatched,
+            "running" => Self::Running,
+            "retrying" => Self::Retrying,
+            other => Self::Ended(EndStatus::from_word(other)?),
+        })
+    }
+}
+
+impl Run {
+    /// A run that nothing has happened to yet.
+    #[must_use]
+    pub fn new(no: RunNo, task: TaskIndex, visit: u32, branch: Branch, now: DateTime<Utc>) -> Self {
+        Self {
+            no,
+            task,
+            visit,
+            status: RunStatus::Waiting,
+            attempt: 0,
+            max_attempts: 1,
+            starts: 0,
+            action: None,
+            input: None,
+            timeout: None,
+            branch,
+            caused_by: Vec::new(),
+            arrived: BTreeSet::new(),
+            held: false,
+            worker: None,
+            ended: None,
+            created_at: now,
+            dispatched_at: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// Whether a completion of the current attempt would count.
+    #[must_use]
+    pub fn is_with_a_worker(&self) -> bool {
+        matches!(self.status, RunStatus::Dispatched | RunStatus::Running)
+    }
+}
