@@ -1,1 +1,3 @@
-//! Placeholder while the crate is laid out.
+//! What a coordinator decides in a turn.
+
+pub mod rows;
