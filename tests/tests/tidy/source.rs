@@ -95,26 +95,15 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// What git tracks or would track; without git, everything but what is built.
+/// What git tracks, and the sources that it would track: a log or a result that somebody writes into
+/// the tree is not judged. Without git, the sources.
 pub fn repository_files() -> Vec<File> {
     let root = root();
-    let listing = ["ls-files", "-co", "--exclude-standard", "-z"];
-    let paths = match Command::new("git")
-        .arg("-C")
-        .arg(&root)
-        .args(listing)
-        .output()
-    {
-        Ok(output) if output.status.success() => {
-            let names = String::from_utf8_lossy(&output.stdout).into_owned();
-            names
-                .split('\0')
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned)
-                .collect()
-        }
-        _ => walk(&root, ""),
-    };
+    let tracked = git_listing(&root, &["--cached"]);
+    let untracked = git_listing(&root, &["--others", "--exclude-standard"]);
+    let others = untracked.unwrap_or_else(|| walk(&root, ""));
+    let mut paths = tracked.unwrap_or_default();
+    paths.extend(others.into_iter().filter(|path| is_source(path)));
     // What is tracked may have been deleted, and what is no text is not ours to judge.
     let texts = paths.into_iter().filter_map(|path| {
         let is_file =
@@ -123,6 +112,25 @@ pub fn repository_files() -> Vec<File> {
         Some(File::new(&path, &text))
     });
     texts.collect()
+}
+
+fn git_listing(root: &Path, options: &[&str]) -> Option<Vec<String>> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(root).args(["ls-files", "-z"]);
+    let output = git.args(options).output().ok()?;
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let paths = names.split('\0').filter(|name| !name.is_empty());
+    output
+        .status
+        .success()
+        .then(|| paths.map(str::to_owned).collect())
+}
+
+fn is_source(path: &str) -> bool {
+    let extension = Path::new(path).extension().unwrap_or_default();
+    ["rs", "toml", "md", "sql", "sh"]
+        .iter()
+        .any(|source| extension == *source)
 }
 
 fn walk(root: &Path, folder: &str) -> Vec<String> {
