@@ -33,7 +33,11 @@ pub struct WorkflowStart {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// Seconds that the whole execution may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "number"
+    )]
     pub timeout: Option<f64>,
 }
 
@@ -111,8 +115,10 @@ pub struct TaskJob {
     /// Rendered input.
     pub input: RawJson,
     /// Seconds that the attempt may run, from its start at the worker; null: no limit.
+    #[serde(serialize_with = "number")]
     pub timeout: Option<f64>,
     /// Seconds of silence after which the attempt is given up; null: heartbeats are not expected.
+    #[serde(serialize_with = "number")]
     pub heartbeat: Option<f64>,
     /// The same for all attempts of one piece of work.
     pub idempotency_key: String,
@@ -184,10 +190,18 @@ pub struct TaskStarted {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acknowledged: bool,
     /// Seconds between heartbeats, for an acknowledged job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "number"
+    )]
     pub heartbeat: Option<f64>,
     /// How far the work is, 0 to 1 (heartbeats only).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "number"
+    )]
     pub progress: Option<f64>,
     /// What the work is doing (heartbeats only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,6 +277,37 @@ pub struct WorkflowControl {
     /// Why, for `cancel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Names of the tasks to start from, for `rerun`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// Whether items that succeeded run again too, for `rerun`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset_items: bool,
+    /// Parameters that override, an object, for `rerun`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<RawJson>,
+    /// Variables that override, an object, for `rerun`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vars: Option<RawJson>,
+}
+
+/// Writes whole seconds as `30` and not as `30.0`, as the contract shows them.
+#[expect(
+    clippy::ref_option,
+    reason = "serde calls it with a reference to the field"
+)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the value is whole and below 2^53"
+)]
+fn number<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
+            serializer.serialize_i64(*value as i64)
+        }
+        Some(value) => serializer.serialize_f64(*value),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// `workflow.control.reply`: what became of a command.

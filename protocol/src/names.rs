@@ -8,6 +8,10 @@ pub const VERSION_HEADER: &str = "flotilla-version";
 pub const REASON_HEADER: &str = "flotilla-reason";
 /// Header with the queue in which a message was found unusable.
 pub const QUEUE_HEADER: &str = "flotilla-queue";
+/// Header with the trace that a message belongs to.
+pub const TRACEPARENT_HEADER: &str = "traceparent";
+/// Header of the broker that lists where a dead letter has been.
+pub const DEATH_HEADER: &str = "x-death";
 /// Header of the broker that counts how often a message was delivered before.
 pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
 
@@ -57,8 +61,15 @@ pub const COORDINATOR_PROBE: &str = "coordinator.probe";
 
 /// Largest body in bytes that is read; a larger message is refused as `too_large`.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Largest body of a list of completions; each result in it is still bounded by [`MAX_MESSAGE_BYTES`].
+pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Room around a result of [`MAX_MESSAGE_BYTES`] for the other fields of its completion.
+pub const MAX_COMPLETION_OVERHEAD_BYTES: usize = 64 * 1024;
 /// Deepest nesting of objects and lists in a body; a deeper one is refused as `too_deep`.
 pub const MAX_DEPTH: usize = 100;
+
+/// Name and routing key prefix of the job queues.
+pub const JOBS_QUEUE_PREFIX: &str = "flotilla.jobs.";
 
 /// The inbox of a partition.
 #[must_use]
