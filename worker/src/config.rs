@@ -1,0 +1,54 @@
+//! What a worker is told before it starts.
+
+use std::time::Duration;
+
+/// How long a job may run before `task.started` says that it does.
+const STARTED_AFTER: Duration = Duration::from_millis(500);
+
+/// The settings of a [`Worker`](crate::Worker). [`WorkerConfig::new`] has the usual ones.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The broker, `amqp://user:password@host:port/vhost`.
+    pub amqp_url: String,
+    /// The name that completions carry and that rows show, at most 255 bytes.
+    pub name: String,
+    /// The pools whose jobs it takes.
+    pub pools: Vec<String>,
+    /// How many jobs run at a time, over all pools; as many are fetched ahead from each of them.
+    pub concurrency: u16,
+    /// How long running jobs may go on after the shutdown was asked for.
+    pub drain_timeout: Duration,
+    /// Whether `core.shell` may run programs.
+    pub allow_shell: bool,
+    /// How long a job runs before `task.started` is sent; a shorter one's start travels in its completion.
+    pub started_after: Duration,
+    /// How long the first connection is tried for; `None`: until it succeeds. Later ones never give up.
+    pub connect_limit: Option<Duration>,
+}
+
+impl WorkerConfig {
+    /// The usual settings: the pool `default`, 16 jobs at a time, no shell.
+    #[must_use]
+    pub fn new(amqp_url: impl Into<String>) -> Self {
+        Self {
+            amqp_url: amqp_url.into(),
+            name: default_name(),
+            pools: vec![flotilla_protocol::names::DEFAULT_POOL.to_owned()],
+            concurrency: 16,
+            drain_timeout: Duration::from_secs(30),
+            allow_shell: false,
+            started_after: STARTED_AFTER,
+            connect_limit: Some(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// The host's name and the process id, which tells workers apart in rows and logs.
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "worker",
+        host => host,
+    };
+    format!("{host}/{}", std::process::id())
+}

@@ -1,0 +1,140 @@
+//! Which deliveries of one channel can be acknowledged, in as few messages as possible.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// One acknowledgement to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ack {
+    /// The delivery.
+    pub(crate) tag: u64,
+    /// Whether all deliveries before it are meant too.
+    pub(crate) multiple: bool,
+}
+
+/// The deliveries of one channel that are not acknowledged yet.
+///
+/// `multiple` is only used where every delivery before is done too; a delivery that is done while an
+/// earlier one still runs is acknowledged alone, since a long job must not hold back the others.
+#[derive(Debug, Default)]
+pub(crate) struct AckTracker {
+    /// In the order of delivery, with whether the work is done.
+    open: VecDeque<Open>,
+    /// Done since the last call of [`AckTracker::take`].
+    done: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    tag: u64,
+    acknowledged: bool,
+}
+
+impl AckTracker {
+    /// A delivery has come; the broker numbers them upwards.
+    pub(crate) fn delivered(&mut self, tag: u64) {
+        self.open.push_back(Open {
+            tag,
+            acknowledged: false,
+        });
+    }
+
+    /// The work of a delivery is done, and its completion is safe.
+    pub(crate) fn done(&mut self, tag: u64) {
+        self.done.insert(tag);
+    }
+
+    /// Takes the acknowledgements that are due.
+    pub(crate) fn take(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        acks.extend(self.take_prefix());
+        for tag in std::mem::take(&mut self.done) {
+            if let Ok(at) = self.open.binary_search_by_key(&tag, |open| open.tag) {
+                self.open[at].acknowledged = true;
+                acks.push(Ack {
+                    tag,
+                    multiple: false,
+                });
+            }
+        }
+        acks
+    }
+
+    /// Takes off the deliveries before which nothing is open; one acknowledgement covers them all.
+    fn take_prefix(&mut self) -> Option<Ack> {
+        let mut last = None;
+        let mut covered = 0;
+        while let Some(open) = self.open.front() {
+            if !open.acknowledged && !self.done.remove(&open.tag) {
+                break;
+            }
+            // The broker refuses a tag that it does not wait for, even with `multiple`.
+            if !open.acknowledged {
+                last = Some(open.tag);
+                covered += 1;
+            }
+            self.open.pop_front();
+        }
+        last.map(|tag| Ack {
+            tag,
+            multiple: covered > 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker(deliveries: u64, done: &[u64]) -> AckTracker {
+        let mut tracker = AckTracker::default();
+        (1..=deliveries).for_each(|tag| tracker.delivered(tag));
+        done.iter().for_each(|&tag| tracker.done(tag));
+        tracker
+    }
+
+    fn one(tag: u64) -> Ack {
+        Ack {
+            tag,
+            multiple: false,
+        }
+    }
+
+    fn all_up_to(tag: u64) -> Ack {
+        Ack {
+            tag,
+            multiple: true,
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_one_acknowledgement() {
+        let mut tracker = tracker(3, &[2, 1, 3]);
+        assert_eq!(tracker.take(), [all_up_to(3)]);
+        assert_eq!(tracker.take(), []);
+    }
+
+    #[test]
+    fn what_is_done_behind_a_running_job_is_acknowledged_alone() {
+        let mut tracker = tracker(4, &[1, 3, 4]);
+        assert_eq!(tracker.take(), [one(1), one(3), one(4)]);
+        tracker.done(2);
+        assert_eq!(tracker.take(), [one(2)]);
+    }
+
+    #[test]
+    fn an_acknowledged_tag_is_never_named_again() {
+        let mut tracker = tracker(3, &[3]);
+        assert_eq!(tracker.take(), [one(3)]);
+        tracker.done(1);
+        tracker.done(2);
+        assert_eq!(tracker.take(), [all_up_to(2)]);
+    }
+
+    #[test]
+    fn unknown_and_repeated_tags_are_no_acknowledgements() {
+        let mut tracker = tracker(1, &[1, 1, 7]);
+        assert_eq!(tracker.take(), [one(1)]);
+        tracker.done(1);
+        assert_eq!(tracker.take(), []);
+    }
+}

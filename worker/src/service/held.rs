@@ -1,0 +1,258 @@
+//! The jobs that this worker has, from their delivery to the confirm of their completion.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::message::TaskJob;
+use flotilla_protocol::{ExecutionId, TaskId};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+/// How many answered jobs are remembered whose acknowledgement did not reach the broker.
+const MAX_ANSWERED: usize = 10_000;
+
+/// Names an attempt: what `message_id` says, with the execution that the answer needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub(crate) struct JobKey {
+    pub(crate) execution_id: ExecutionId,
+    pub(crate) task_id: TaskId,
+    pub(crate) attempt: u32,
+}
+
+impl From<&TaskJob> for JobKey {
+    fn from(job: &TaskJob) -> Self {
+        Self {
+            execution_id: job.execution_id,
+            task_id: job.task_id,
+            attempt: job.attempt,
+        }
+    }
+}
+
+/// A delivery to acknowledge. Its tag means something on its own channel only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// Counts the sessions of this worker.
+    pub(crate) session: u64,
+    /// The number of the pool within the session.
+    pub(crate) pool: usize,
+    /// The delivery.
+    pub(crate) tag: u64,
+}
+
+/// How far a job is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// All places are taken: it waits for one.
+    Waiting(Box<TaskJob>),
+    /// It was delivered before: it runs once `task.started` is confirmed.
+    Announcing(Box<TaskJob>),
+    /// It runs. `stop` ends it early.
+    Running {
+        started_at: DateTime<Utc>,
+        stop: oneshot::Sender<()>,
+    },
+    /// It has ended, or was told to; its completion is not confirmed yet.
+    Ended,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) reply_to: Arc<str>,
+    /// Its deliveries: more than one if it came again while it was here.
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) phase: Phase,
+}
+
+/// All jobs of this worker.
+#[derive(Debug, Default)]
+pub(crate) struct HeldJobs {
+    jobs: HashMap<JobKey, Held>,
+    answered: Answered,
+}
+
+/// What a delivered job is to this worker.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is not here: take it.
+    New,
+    /// It is here already; this delivery is acknowledged together with the first.
+    Attached,
+    /// Its completion is confirmed, only the acknowledgement was lost: acknowledge it.
+    Answered,
+}
+
+impl HeldJobs {
+    /// Looks whether a job that has been delivered is here already, so that it does not run beside itself.
+    pub(crate) fn arrive(&mut self, key: JobKey, receipt: Receipt) -> Arrival {
+        if let Some(held) = self.jobs.get_mut(&key) {
+            held.receipts.push(receipt);
+            return Arrival::Attached;
+        }
+        if self.answered.remove(key) {
+            return Arrival::Answered;
+        }
+        Arrival::New
+    }
+
+    pub(crate) fn insert(&mut self, key: JobKey, held: Held) {
+        self.jobs.insert(key, held);
+    }
+
+    pub(crate) fn find(&mut self, key: JobKey) -> Option<&mut Held> {
+        self.jobs.get_mut(&key)
+    }
+
+    pub(crate) fn remove(&mut self, key: JobKey) -> Option<Held> {
+        self.jobs.remove(&key)
+    }
+
+    /// The completion of a job is confirmed: returns the deliveries to acknowledge.
+    pub(crate) fn answered(&mut self, key: JobKey, session: u64) -> Vec<Receipt> {
+        let mut receipts = self
+            .jobs
+            .remove(&key)
+            .map(|held| held.receipts)
+            .unwrap_or_default();
+        receipts.retain(|receipt| receipt.session == session);
+        if receipts.is_empty() {
+            self.answered.insert(key);
+        }
+        receipts
+    }
+
+    /// The channels of a session are gone, and its deliveries come again. Forgets the jobs that have
+    /// not begun, here or elsewhere they will be delivered anew; those that run go on.
+    pub(crate) fn session_lost(&mut self) {
+        self.jobs.retain(|_, held| {
+            held.receipts.clear();
+            match held.phase {
+                Phase::Waiting(_) | Phase::Announcing(_) => false,
+                Phase::Running { .. } | Phase::Ended => true,
+            }
+        });
+    }
+
+    /// How many jobs have begun and are not answered yet.
+    pub(crate) fn begun(&self) -> usize {
+        let begun = self.jobs.values().filter(|held| match held.phase {
+            Phase::Waiting(_) | Phase::Announcing(_) => false,
+            Phase::Running { .. } | Phase::Ended => true,
+        });
+        begun.count()
+    }
+
+    /// Tells all that run to end.
+    pub(crate) fn stop_all(&mut self) {
+        for held in self.jobs.values_mut() {
+            if let Phase::Running { .. } = held.phase
+                && let Phase::Running { stop, .. } =
+                    std::mem::replace(&mut held.phase, Phase::Ended)
+            {
+                // An error means that it has ended just now.
+                let _ = stop.send(());
+            }
+        }
+    }
+}
+
+/// Jobs that were answered while their delivery could not be acknowledged, the oldest first.
+#[derive(Debug, Default)]
+struct Answered {
+    keys: BTreeSet<JobKey>,
+    order: VecDeque<JobKey>,
+}
+
+impl Answered {
+    fn insert(&mut self, key: JobKey) {
+        if self.keys.insert(key) {
+            self.order.push_back(key);
+        }
+        while self.order.len() > MAX_ANSWERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.keys.remove(&oldest);
+            }
+        }
+    }
+
+    /// Each key helps once: should the completion have been lost after all, the job runs again the
+    /// next time that it is sent.
+    fn remove(&mut self, key: JobKey) -> bool {
+        self.keys.remove(&key)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    pub(crate) fn key(id: u128) -> JobKey {
+        JobKey {
+            execution_id: ExecutionId(Uuid::from_u128(id)),
+            task_id: TaskId(Uuid::from_u128(id)),
+            attempt: 1,
+        }
+    }
+
+    fn receipt(session: u64, tag: u64) -> Receipt {
+        Receipt {
+            session,
+            pool: 0,
+            tag,
+        }
+    }
+
+    fn with_running(key: JobKey, receipt: Receipt) -> (HeldJobs, oneshot::Receiver<()>) {
+        let mut jobs = HeldJobs::default();
+        assert_eq!(jobs.arrive(key, receipt), Arrival::New);
+        let (stop, stopped) = oneshot::channel();
+        let held = Held {
+            reply_to: "inbox".into(),
+            receipts: vec![receipt],
+            phase: Phase::Running {
+                started_at: Utc::now(),
+                stop,
+            },
+        };
+        jobs.insert(key, held);
+        (jobs, stopped)
+    }
+
+    #[test]
+    fn a_second_delivery_of_a_running_job_is_acknowledged_with_the_first() {
+        let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
+        assert_eq!(jobs.arrive(key(1), receipt(1, 2)), Arrival::Attached);
+        assert_eq!(jobs.answered(key(1), 1), [receipt(1, 1), receipt(1, 2)]);
+        assert_eq!(jobs.arrive(key(1), receipt(1, 3)), Arrival::New);
+    }
+
+    #[test]
+    fn a_job_that_outlives_its_channel_takes_the_next_delivery() {
+        let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
+        jobs.session_lost();
+        assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Attached);
+        assert_eq!(jobs.answered(key(1), 2), [receipt(2, 1)]);
+    }
+
+    #[test]
+    fn a_job_answered_without_a_channel_is_not_run_again() {
+        let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
+        jobs.session_lost();
+        assert_eq!(jobs.answered(key(1), 2), []);
+        assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Answered);
+        assert_eq!(jobs.arrive(key(1), receipt(2, 2)), Arrival::New);
+    }
+
+    #[test]
+    fn stopping_reaches_what_runs() {
+        let (mut jobs, mut stopped) = with_running(key(1), receipt(1, 1));
+        jobs.stop_all();
+        assert_eq!(stopped.try_recv(), Ok(()));
+        assert_eq!(jobs.begun(), 1);
+        assert!(jobs.remove(key(1)).is_some());
+        assert_eq!(jobs.begun(), 0);
+    }
+}

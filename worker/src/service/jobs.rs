@@ -1,0 +1,283 @@
+//! What the loop does with a job: from its delivery to the confirm of its completion.
+
+use std::sync::Arc;
+
+use flotilla_protocol::amqp::{Delivery, Outgoing};
+use flotilla_protocol::message::{TaskJob, TaskStarted};
+use flotilla_protocol::{Refusal, Refused, decode_job};
+use futures::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Service;
+use super::held::{Arrival, Held, JobKey, Phase, Receipt};
+use super::outbound::{Sent, Unreadable};
+use super::{Ended, Mode};
+use crate::action::{Handler, Waiting};
+use crate::attempt::{Attempt, handler_of, refuse};
+use crate::error::ActionError;
+
+impl Service {
+    pub(super) fn delivered(&mut self, receipt: Receipt, delivery: &Delivery) {
+        match read(delivery) {
+            Ok((job, reply_to)) => {
+                let key = JobKey::from(&job);
+                match self.held.arrive(key, receipt) {
+                    Arrival::Attached => {}
+                    Arrival::Answered => self.done(receipt),
+                    Arrival::New => {
+                        let phase = Phase::Waiting(Box::new(job));
+                        self.held.insert(key, Held::new(reply_to, receipt, phase));
+                        let redelivered = delivery.envelope.delivery_count > 0;
+                        self.backlog.push_back((key, redelivered));
+                        self.start_waiting();
+                    }
+                }
+            }
+            Err(refused) => self.refuse_delivery(receipt, delivery, refused),
+        }
+    }
+
+    /// Starts jobs while there are places.
+    pub(super) fn start_waiting(&mut self) {
+        while self.taken < self.options.concurrency && matches!(self.mode, Mode::Serving) {
+            let Some((key, redelivered)) = self.backlog.pop_front() else {
+                return;
+            };
+            if redelivered {
+                self.announce(key);
+            } else {
+                self.begin(key);
+            }
+        }
+    }
+
+    /// Tells that a job will run, before it does: should it kill this worker, somebody has counted.
+    fn announce(&mut self, key: JobKey) {
+        let Some(held) = self.held.find(key) else {
+            return;
+        };
+        if let Some(job) = held.take_job() {
+            self.taken += 1;
+            held.phase = Phase::Announcing(job);
+            let started = started(key, &self.options.worker, chrono::Utc::now());
+            self.outbound.announcement(&held.reply_to, key, &started);
+        }
+    }
+
+    fn announced(&mut self, key: JobKey) {
+        self.taken -= 1;
+        let is_announcing = self
+            .held
+            .find(key)
+            .is_some_and(|held| matches!(held.phase, Phase::Announcing(_)));
+        if is_announcing && matches!(self.mode, Mode::Serving) {
+            self.begin(key);
+        }
+    }
+
+    fn begin(&mut self, key: JobKey) {
+        let Some(job) = self.held.find(key).and_then(Held::take_job) else {
+            return;
+        };
+        match handler_of(&job, &self.actions) {
+            Ok(Handler::Instant(handler)) => {
+                let completion = Attempt::new(*job, &self.options.worker).run_instant(handler);
+                self.completed(key, completion);
+            }
+            Ok(Handler::Waiting(handler)) => self.spawn(key, *job, handler),
+            Err(error) => {
+                let completion = refuse(key, &self.options.worker, error);
+                self.completed(key, completion);
+            }
+        }
+    }
+
+    fn spawn(&mut self, key: JobKey, job: TaskJob, handler: Waiting) {
+        let attempt = Attempt::new(job, &self.options.worker);
+        let (stop, stopped) = oneshot::channel();
+        if let Some(held) = self.held.find(key) {
+            held.phase = Phase::Running {
+                started_at: attempt.started_at,
+                stop,
+            };
+        }
+        self.taken += 1;
+        self.silent
+            .push_back((Instant::now() + self.options.started_after, key));
+        let worker = Arc::clone(&self.options.worker);
+        self.attempts.spawn(async move {
+            // The attempt catches the handler's panics; this is for those of its destructors.
+            let running = std::panic::AssertUnwindSafe(attempt.run(handler, stopped));
+            let ended = running.catch_unwind().await.unwrap_or_else(|_| {
+                let error = ActionError::retryable("panic", "the handler panicked at its end");
+                Ended::Completed(refuse(key, &worker, error))
+            });
+            (key, ended)
+        });
+    }
+
+    pub(super) fn attempt_ended(&mut self, key: JobKey, ended: Ended) {
+        self.taken -= 1;
+        match ended {
+            Ended::Completed(completion) => self.completed(key, completion),
+            Ended::Abandoned => {
+                self.held.remove(key);
+            }
+        }
+    }
+
+    fn completed(&mut self, key: JobKey, completion: Vec<u8>) {
+        if let Some(held) = self.held.find(key) {
+            held.phase = Phase::Ended;
+            self.gatherer.push(&held.reply_to, key, completion);
+        }
+    }
+
+    pub(super) fn sent(&mut self, sent: Sent) {
+        match sent {
+            Sent::Completions { reply_to, keys } => {
+                self.gatherer.confirmed(&reply_to);
+                for key in keys {
+                    for receipt in self.held.answered(key, self.sessions) {
+                        self.done(receipt);
+                    }
+                }
+            }
+            Sent::Announcement(key) => self.announced(key),
+            Sent::Started => {}
+            Sent::DeadLetter(unreadable) => self.dead_letter_sent(unreadable),
+        }
+    }
+
+    fn done(&mut self, receipt: Receipt) {
+        if let Some(session) = &mut self.session {
+            session.done(receipt);
+        }
+    }
+
+    /// When the next start is to be told; forgets the jobs that have ended meanwhile.
+    pub(super) fn next_start_to_tell(&mut self) -> Option<Instant> {
+        while let Some((due, key)) = self.silent.front() {
+            let is_running = self
+                .held
+                .find(*key)
+                .is_some_and(|held| matches!(held.phase, Phase::Running { .. }));
+            if is_running {
+                return Some(*due);
+            }
+            self.silent.pop_front();
+        }
+        None
+    }
+
+    /// Tells the starts of the jobs that have run for a while.
+    pub(super) fn tell_starts(&mut self, now: Instant) {
+        while let Some((due, key)) = self.silent.front().copied() {
+            if due > now {
+                return;
+            }
+            self.silent.pop_front();
+            if let Some(held) = self.held.find(key)
+                && let Phase::Running { started_at, .. } = held.phase
+            {
+                let started = started(key, &self.options.worker, started_at);
+                self.outbound.started(&held.reply_to, &started);
+            }
+        }
+    }
+
+    /// A job that cannot be read goes to the dead letters first; if one can tell whose it is, it is
+    /// then answered too, so that nobody waits for it.
+    fn refuse_delivery(&mut self, receipt: Receipt, delivery: &Delivery, refused: Refused) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let queue = session.queue(receipt);
+        tracing::warn!(
+            queue,
+            reason = refused.refusal.reason(),
+            message = refused.message,
+            "job refused"
+        );
+        let message = Outgoing::dead_letter(delivery, queue, refused.refusal);
+        let answer = answer_to(delivery, refused);
+        self.outbound
+            .dead_letter(message, Unreadable { receipt, answer });
+    }
+
+    fn dead_letter_sent(&mut self, unreadable: Unreadable) {
+        let Unreadable { receipt, answer } = unreadable;
+        let Some((key, reply_to, message)) = answer else {
+            return self.done(receipt);
+        };
+        match self.held.arrive(key, receipt) {
+            Arrival::Attached => {}
+            Arrival::Answered => self.done(receipt),
+            Arrival::New => {
+                self.held
+                    .insert(key, Held::new(reply_to, receipt, Phase::Ended));
+                let error = ActionError::fatal("contract_violation", message);
+                let completion = refuse(key, &self.options.worker, error);
+                self.completed(key, completion);
+            }
+        }
+    }
+}
+
+impl Held {
+    fn new(reply_to: Arc<str>, receipt: Receipt, phase: Phase) -> Self {
+        Self {
+            reply_to,
+            receipts: vec![receipt],
+            phase,
+        }
+    }
+
+    /// The job, if it has not begun.
+    fn take_job(&mut self) -> Option<Box<TaskJob>> {
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Waiting(job) | Phase::Announcing(job) => Some(job),
+            begun @ (Phase::Running { .. } | Phase::Ended) => {
+                self.phase = begun;
+                None
+            }
+        }
+    }
+}
+
+fn read(delivery: &Delivery) -> Result<(TaskJob, Arc<str>), Refused> {
+    let job = decode_job(&delivery.envelope, &delivery.body)?;
+    let reply_to = delivery
+        .envelope
+        .reply_to
+        .as_deref()
+        .ok_or_else(|| Refused::new(Refusal::WrongType, "a job without `reply_to`"))?;
+    Ok((job, reply_to.into()))
+}
+
+/// Whose job it is, as far as that can be told, and what to say. A job of a newer version is not
+/// answered: it is to be taken from the dead letters after the upgrade.
+fn answer_to(delivery: &Delivery, refused: Refused) -> Option<(JobKey, Arc<str>, String)> {
+    if refused.refusal == Refusal::NewerVersion {
+        return None;
+    }
+    let key: JobKey = serde_json::from_slice(&delivery.body).ok()?;
+    let reply_to = delivery.envelope.reply_to.as_deref()?;
+    // A coordinator refuses an answer to attempt 0 as well.
+    (key.attempt > 0).then(|| (key, reply_to.into(), refused.message))
+}
+
+fn started(key: JobKey, worker: &str, started_at: chrono::DateTime<chrono::Utc>) -> TaskStarted {
+    TaskStarted {
+        execution_id: key.execution_id,
+        task_id: key.task_id,
+        attempt: key.attempt,
+        worker: Some(worker.to_owned()),
+        started_at: Some(started_at),
+        acknowledged: false,
+        heartbeat: None,
+        progress: None,
+        detail: None,
+    }
+}

@@ -1,0 +1,163 @@
+//! Consuming the pools: a connection with a channel per pool, opened anew whenever it is lost.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use flotilla_protocol::amqp::{
+    Acker, AmqpError, ConnectOptions, Connection, Consumer, Delivery, declare_pool,
+};
+use flotilla_protocol::names;
+
+use super::acks::{Ack, AckTracker};
+use super::held::Receipt;
+
+/// How long sending an acknowledgement may take before the connection counts as lost.
+const ACK_LIMIT: Duration = Duration::from_secs(5);
+/// How long to wait after the broker refused what a session needs.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// What to consume.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionOptions {
+    pub(crate) connect: ConnectOptions,
+    pub(crate) pools: Vec<String>,
+    pub(crate) prefetch: u16,
+}
+
+/// A connection that consumes all pools.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Tells the deliveries of this session from those of earlier ones.
+    pub(crate) number: u64,
+    connection: Connection,
+    pools: Vec<Pool>,
+    /// Where to look first for the next delivery, so that no pool starves another.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Pool {
+    queue: String,
+    consumer: Consumer,
+    acker: Acker,
+    acks: AckTracker,
+}
+
+impl Session {
+    /// Connects and consumes; gives up after `limit`.
+    pub(crate) async fn open(
+        number: u64,
+        options: &SessionOptions,
+        limit: Option<Duration>,
+    ) -> Result<Self, AmqpError> {
+        let connection = Box::pin(Connection::open_with_backoff(&options.connect, limit)).await?;
+        let mut pools = Vec::with_capacity(options.pools.len());
+        for pool in &options.pools {
+            declare_pool(&connection, pool).await?;
+            let queue = names::jobs_queue(pool);
+            let consumer = connection.consume(&queue, options.prefetch).await?;
+            pools.push(Pool {
+                queue,
+                acker: consumer.acker(),
+                consumer,
+                acks: AckTracker::default(),
+            });
+        }
+        Ok(Self {
+            number,
+            connection,
+            pools,
+            turn: 0,
+        })
+    }
+
+    /// Connects and consumes, however long it takes.
+    pub(crate) async fn reopen(number: u64, options: SessionOptions) -> Self {
+        loop {
+            match Box::pin(Self::open(number, &options, None)).await {
+                Ok(session) => return session,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "could not consume, trying again"
+                    );
+                    tokio::time::sleep(REFUSED_WAIT).await;
+                }
+            }
+        }
+    }
+
+    /// The next delivery of any pool; `None` once one of them has ended. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<(Receipt, Delivery)> {
+        let (pool, delivery) = poll_fn(|context| self.poll_pools(context)).await;
+        let delivery = delivery?;
+        self.turn = pool + 1;
+        self.pools[pool].acks.delivered(delivery.tag);
+        let receipt = Receipt {
+            session: self.number,
+            pool,
+            tag: delivery.tag,
+        };
+        Some((receipt, delivery))
+    }
+
+    fn poll_pools(&mut self, context: &mut Context<'_>) -> Poll<(usize, Option<Delivery>)> {
+        let count = self.pools.len();
+        for at in 0..count {
+            let pool = (self.turn + at) % count;
+            let next = pin!(self.pools[pool].consumer.next());
+            if let Poll::Ready(delivery) = next.poll(context) {
+                return Poll::Ready((pool, delivery));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The queue that a delivery came from.
+    pub(crate) fn queue(&self, receipt: Receipt) -> &str {
+        &self.pools[receipt.pool].queue
+    }
+
+    /// A delivery may be acknowledged. Deliveries of earlier sessions come again by themselves.
+    pub(crate) fn done(&mut self, receipt: Receipt) {
+        if receipt.session == self.number {
+            self.pools[receipt.pool].acks.done(receipt.tag);
+        }
+    }
+
+    /// Sends the acknowledgements that are due; `false` if the session is lost.
+    pub(crate) async fn acknowledge(&mut self) -> bool {
+        for pool in &mut self.pools {
+            for ack in pool.acks.take() {
+                if !send(&pool.acker, ack).await {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Gives back what is not acknowledged, and disconnects.
+    pub(crate) async fn close(self) {
+        for pool in self.pools {
+            pool.consumer.close().await;
+        }
+        self.connection.close().await;
+    }
+}
+
+async fn send(acker: &Acker, ack: Ack) -> bool {
+    match tokio::time::timeout(ACK_LIMIT, acker.ack(ack.tag, ack.multiple)).await {
+        Ok(Ok(in_time)) => in_time,
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not acknowledge"
+            );
+            false
+        }
+        Err(_) => false,
+    }
+}
