@@ -1,3 +1,31 @@
-//! What a coordinator decides in a turn.
+//! What a coordinator decides in a turn, as a state machine: it is told what has happened and says
+//! what to do. No I/O, no clock, no randomness.
+//!
+//! ```text
+//! deliveries ─┐            ┌► load ─► Loaded ─┐                      ┌► acknowledge
+//! timers ─────┼─► gather ──┤                  ├─► decide ─► commit ──┼► publish ─► watermark
+//! recoveries ─┘            └──────────────────┘     ▲        │       └► pass on
+//!                                                   └────────┘ fenced, refused: decided again
+//! ```
 
+mod cache;
+mod channels;
+mod decision;
+pub mod effect;
+mod encode;
+mod gather;
+mod machine;
+pub mod message;
+mod partitions;
+mod publications;
+mod restore;
 pub mod rows;
+mod settle;
+mod starts;
+mod timers;
+
+pub use cache::Held;
+pub use effect::{Destination, Effect, Input, LoadRequest, Loaded, Publication};
+pub use gather::{MAX_TURN_BYTES, MAX_TURN_MESSAGES};
+pub use machine::{Config, Turns};
+pub use restore::{RestoreError, restore};

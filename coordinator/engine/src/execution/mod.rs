@@ -33,7 +33,7 @@ pub use changes::{Changes, Job, TimerChange, TimerKind, Transition, TransitionKi
 pub use event::{Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
 pub use retry::jittered_delay_s;
-pub use run::{Run, RunStatus};
+pub use run::{Run, RunStatus, Unsaved};
 pub use start::{Rejection, Start, start};
 
 use crate::json::Json;

@@ -93,6 +93,7 @@ impl Step<'_> {
             run.max_attempts = max_attempts;
             if run.input.as_ref() != Some(&input) {
                 run.input = Some(input);
+                run.unsaved.input = true;
             }
         }
         Ok(())

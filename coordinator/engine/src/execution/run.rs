@@ -54,6 +54,19 @@ pub struct Run {
     pub started_at: Option<DateTime<Utc>>,
     /// When the run ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Which large parts have changed since the row was last written.
+    pub unsaved: Unsaved,
+}
+
+/// Parts of a run that are written only when they have changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unsaved {
+    /// [`Run::input`]
+    pub input: bool,
+    /// [`Run::branch`]
+    pub branch: bool,
+    /// [`Run::ended`]
+    pub end: bool,
 }
 
 /// Where a run stands.
@@ -126,6 +139,7 @@ impl Run {
             dispatched_at: None,
             started_at: None,
             finished_at: None,
+            unsaved: Unsaved { branch: true, ..Unsaved::default() },
         }
     }
 

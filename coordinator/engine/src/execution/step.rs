@@ -117,6 +117,7 @@ impl<'a> Step<'a> {
         run.status = RunStatus::Retrying;
         let detail = retry_detail(&ended, delay_s);
         run.ended = Some(ended);
+        run.unsaved.end = true;
         self.changes.touched.insert(no);
         self.log_run(
             TransitionKind::TaskRetryScheduled,
@@ -168,6 +169,7 @@ impl<'a> Step<'a> {
         );
         self.send_on(&run, &ended, follow);
         run.ended = Some(ended);
+        run.unsaved.end = true;
         self.changes.touched.remove(&no);
         debug_assert!(self.workflow.tasks[task.0].index == task);
         self.changes.ended.push(run);
@@ -289,6 +291,7 @@ impl<'a> Step<'a> {
         let links = &self.execution.links;
         let run = self.execution.live.get_mut(&no)?;
         run.branch.merge(&branch, links);
+        run.unsaved.branch = true;
         if let Some((from_run, from_task)) = from {
             run.caused_by.push(from_run);
             run.arrived.insert(from_task);

@@ -1,0 +1,132 @@
+//! What each channel has delivered and what of it may be acknowledged: always a prefix.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::message::{ChannelId, Delivered, DeliveryId, Message};
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It waits for a turn.
+    Pending,
+    /// It waits until its mark as a suspect is written.
+    Marking,
+    /// It is marked, and may be taken in a turn of its own.
+    Marked,
+    /// It is part of the turn under way.
+    Taken,
+    /// It is being passed on.
+    Forwarding,
+    /// Its effect is safe.
+    Done,
+}
+
+/// A delivery that is not acknowledged yet.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub tag: u64,
+    pub bytes: usize,
+    pub suspect_key: Option<String>,
+    pub stage: Stage,
+    pub message: Arc<Message>,
+}
+
+/// One opening of a channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub generation: u64,
+    pub is_open: bool,
+    pub deliveries: VecDeque<Delivery>,
+}
+
+/// All channels.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    by_id: BTreeMap<ChannelId, Channel>,
+    last_generation: u64,
+}
+
+impl Channels {
+    /// Begins a new opening; gives its number.
+    pub fn open(&mut self, channel: ChannelId) -> u64 {
+        self.last_generation += 1;
+        let generation = self.last_generation;
+        self.by_id.insert(
+            channel,
+            Channel {
+                generation,
+                is_open: false,
+                deliveries: VecDeque::new(),
+            },
+        );
+        generation
+    }
+
+    /// Forgets a channel; gives the number of its opening.
+    pub fn close(&mut self, channel: ChannelId) -> Option<u64> {
+        self.by_id
+            .remove(&channel)
+            .map(|channel| channel.generation)
+    }
+
+    pub fn contains(&self, channel: ChannelId) -> bool {
+        self.by_id.contains_key(&channel)
+    }
+
+    pub fn ids(&self) -> Vec<ChannelId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    /// The channel, if `generation` is its current opening.
+    pub fn current(&mut self, channel: ChannelId, generation: u64) -> Option<&mut Channel> {
+        self.by_id
+            .get_mut(&channel)
+            .filter(|held| held.generation == generation)
+    }
+
+    pub fn get_mut(&mut self, channel: ChannelId) -> Option<&mut Channel> {
+        self.by_id.get_mut(&channel)
+    }
+
+    /// Adds a delivery; false if it came on an earlier opening.
+    pub fn push(&mut self, delivered: Delivered, stage: Stage) -> Option<Arc<Message>> {
+        let channel = self.current(delivered.id.channel, delivered.id.generation)?;
+        let message = Arc::new(delivered.message);
+        channel.deliveries.push_back(Delivery {
+            tag: delivered.id.tag,
+            bytes: delivered.bytes,
+            suspect_key: delivered.suspect_key,
+            stage,
+            message: Arc::clone(&message),
+        });
+        Some(message)
+    }
+
+    pub fn delivery(&mut self, id: DeliveryId) -> Option<&mut Delivery> {
+        let deliveries = &mut self.current(id.channel, id.generation)?.deliveries;
+        let at = deliveries
+            .binary_search_by_key(&id.tag, |delivery| delivery.tag)
+            .ok()?;
+        deliveries.get_mut(at)
+    }
+
+    /// Takes away everything at the front that is done; gives the last of it, up to which the
+    /// channel can be acknowledged.
+    pub fn settle(&mut self, channel: ChannelId) -> Option<DeliveryId> {
+        let held = self.by_id.get_mut(&channel)?;
+        let mut last = None;
+        while held
+            .deliveries
+            .front()
+            .is_some_and(|delivery| delivery.stage == Stage::Done)
+        {
+            last = held.deliveries.pop_front().map(|delivery| delivery.tag);
+        }
+        last.map(|tag| DeliveryId {
+            channel,
+            generation: held.generation,
+            tag,
+        })
+    }
+}

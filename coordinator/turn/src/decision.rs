@@ -1,0 +1,462 @@
+//! A turn that is being decided: each item in order, into one commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_engine::Workflow;
+use flotilla_engine::execution::{Changes, Event, Outcome, Report};
+use flotilla_engine::{DefinitionHash, Json};
+use flotilla_protocol::decode::InboxMessage;
+use flotilla_protocol::message::{TaskCompleted, TaskDead, TaskStarted};
+use flotilla_protocol::{ExecutionId, TaskId, names};
+use uuid::Uuid;
+
+use crate::Turns;
+use crate::cache::Held;
+use crate::effect::Publication;
+use crate::encode::{self, Before};
+use crate::gather::{Item, Recovery, Turn};
+use crate::message::{ChannelId, DeliveryId, Forward, Message, ReplyAddress};
+use crate::publications::{self, Debt};
+use crate::rows::{
+    Commit, FoundStart, IgnoredRow, OutboxJob, OutboxReply, PartitionNo, PartitionTurn,
+    ReplyMessage,
+};
+
+/// What a turn has come to.
+pub(crate) struct Decision {
+    pub commit: Commit,
+    /// Executions that the turn has changed in memory.
+    pub touched: Vec<ExecutionId>,
+    /// Those of them that have ended.
+    pub finished: Vec<ExecutionId>,
+    /// What to publish once the commit stands.
+    pub publications: Vec<(Debt, Arc<Publication>)>,
+    /// Debts of a former owner that are void.
+    pub settled: Vec<Debt>,
+    /// Messages to pass on once the commit stands.
+    pub forwards: Vec<(DeliveryId, Forward)>,
+}
+
+/// The state of deciding.
+pub(crate) struct Deciding<'a> {
+    pub turns: &'a mut Turns,
+    pub now: DateTime<Utc>,
+    pub starts: std::vec::IntoIter<FoundStart>,
+    pub workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
+    pub fence: BTreeMap<PartitionNo, PartitionTurn>,
+    pub work: BTreeMap<ExecutionId, (Before, Changes)>,
+    /// Names of starts that this turn has accepted.
+    pub named: BTreeMap<String, (ExecutionId, String)>,
+    pub decision: Decision,
+}
+
+impl Turns {
+    /// Decides a turn for which everything has been loaded.
+    pub(crate) fn decide_items(
+        &mut self,
+        turn: &Turn,
+        starts: Vec<FoundStart>,
+        workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
+    ) -> Decision {
+        let (now, turn_id, lease_s) = (self.now, self.next_turn_id(), self.config.lease_s);
+        let mut deciding = Deciding {
+            now,
+            starts: starts.into_iter(),
+            workflows,
+            fence: BTreeMap::new(),
+            work: BTreeMap::new(),
+            named: BTreeMap::new(),
+            decision: Decision::new(turn_id, lease_s),
+            turns: self,
+        };
+        for item in &turn.items {
+            deciding.item(item);
+        }
+        if turn.renews {
+            deciding.fence_all();
+        }
+        deciding.finish()
+    }
+}
+
+impl Decision {
+    fn new(turn_id: Uuid, lease_s: f64) -> Self {
+        Self {
+            commit: Commit {
+                turn_id,
+                lease_s,
+                partitions: Vec::new(),
+                starts: Vec::new(),
+                new_executions: Vec::new(),
+                executions: Vec::new(),
+                new_tasks: Vec::new(),
+                tasks: Vec::new(),
+                variables: Vec::new(),
+                transitions: Vec::new(),
+                timers_set: Vec::new(),
+                timers_cleared: Vec::new(),
+                jobs: Vec::new(),
+                replies: Vec::new(),
+                ignored: Vec::new(),
+            },
+            touched: Vec::new(),
+            finished: Vec::new(),
+            publications: Vec::new(),
+            settled: Vec::new(),
+            forwards: Vec::new(),
+        }
+    }
+}
+
+/// The message that an event came with, for the record should it have no effect.
+struct Source<'a> {
+    partition: PartitionNo,
+    message_type: &'static str,
+    task_id: Option<TaskId>,
+    attempt: Option<u32>,
+    worker: Option<&'a str>,
+}
+
+impl Deciding<'_> {
+    fn item(&mut self, item: &Item) {
+        match item {
+            Item::Delivery { id, message, .. } => match (&**message, id.channel) {
+                (Message::Start(request), _) => {
+                    if let Some(found) = self.starts.next() {
+                        self.start(*id, request, &found);
+                    }
+                }
+                (Message::Inbox(message), ChannelId::Inbox(partition)) => {
+                    self.inbox(partition, message)
+                }
+                (Message::Inbox(_) | Message::Forward(_), _) => {}
+            },
+            Item::Timer(timer) => {
+                let event = Event::TimerFired {
+                    run: timer.run,
+                    kind: timer.kind,
+                };
+                let outcome = self.apply(timer.partition, timer.execution_id, &event);
+                if outcome != Some(Outcome::Applied) {
+                    self.decision
+                        .commit
+                        .timers_cleared
+                        .push((timer.execution_id, timer.run));
+                }
+            }
+            Item::Recovery(recovery) => self.recover(recovery),
+            Item::Poisoned(poisoned) => {
+                let event = Event::CompletionPoisoned {
+                    task_id: poisoned.task_id,
+                    attempt: poisoned.attempt,
+                    reason: poisoned.reason.clone(),
+                };
+                self.apply(poisoned.partition, poisoned.execution_id, &event);
+            }
+        }
+    }
+
+    fn inbox(&mut self, partition: PartitionNo, message: &InboxMessage) {
+        // Even a message without effect is only acknowledged behind the fence: a former owner could
+        // otherwise take a live completion for a duplicate and eat it.
+        self.fence_in(partition);
+        match message {
+            InboxMessage::Completed(list) => {
+                for completed in list {
+                    self.completed(partition, completed);
+                }
+            }
+            InboxMessage::Started(started) => self.started(partition, started),
+            InboxMessage::Dead(dead) => self.dead(partition, dead),
+            InboxMessage::Heartbeat(_)
+            | InboxMessage::Log(_)
+            | InboxMessage::Probe(_)
+            | InboxMessage::Control(_) => {}
+        }
+    }
+
+    fn completed(&mut self, partition: PartitionNo, completed: &TaskCompleted) {
+        let event = Event::AttemptEnded {
+            task_id: completed.task_id,
+            attempt: completed.attempt,
+            report: Box::new(Report {
+                status: completed.status,
+                result: completed.result.clone().map(Json::new),
+                error: completed.error.clone(),
+                started_at: completed.started_at,
+                finished_at: completed.finished_at,
+                worker: completed.worker.clone(),
+            }),
+        };
+        let source = Source {
+            partition,
+            message_type: names::TASK_COMPLETED,
+            task_id: Some(completed.task_id),
+            attempt: Some(completed.attempt),
+            worker: completed.worker.as_deref(),
+        };
+        self.apply_message(completed.execution_id, &event, &source);
+    }
+
+    fn started(&mut self, partition: PartitionNo, started: &TaskStarted) {
+        let event = Event::AttemptStarted {
+            task_id: started.task_id,
+            attempt: started.attempt,
+            worker: started.worker.clone(),
+            started_at: started.started_at,
+        };
+        let source = Source {
+            partition,
+            message_type: names::TASK_STARTED,
+            task_id: Some(started.task_id),
+            attempt: Some(started.attempt),
+            worker: started.worker.as_deref(),
+        };
+        self.apply_message(started.execution_id, &event, &source);
+    }
+
+    fn dead(&mut self, partition: PartitionNo, dead: &TaskDead) {
+        let event = Event::JobDied {
+            task_id: dead.task_id,
+            attempt: dead.attempt,
+            reason: dead.reason.clone(),
+        };
+        let source = Source {
+            partition,
+            message_type: names::TASK_DEAD,
+            task_id: Some(dead.task_id),
+            attempt: Some(dead.attempt),
+            worker: None,
+        };
+        self.apply_message(dead.execution_id, &event, &source);
+    }
+
+    fn apply_message(&mut self, execution_id: ExecutionId, event: &Event, source: &Source<'_>) {
+        let reason = match self.apply(source.partition, execution_id, event) {
+            Some(Outcome::Applied | Outcome::Nothing) => return,
+            Some(Outcome::Ignored(reason)) => reason.word(),
+            None => "unknown_execution",
+        };
+        self.decision.commit.ignored.push(IgnoredRow {
+            queue: names::inbox_queue(source.partition),
+            message_type: source.message_type,
+            execution_id,
+            task_id: source.task_id,
+            attempt: source.attempt,
+            worker: source.worker.map(str::to_owned),
+            reason,
+        });
+    }
+
+    /// Applies an event; `None` if there is no such execution in the partition.
+    fn apply(&mut self, partition: PartitionNo, id: ExecutionId, event: &Event) -> Option<Outcome> {
+        self.fence_in(partition);
+        let now = self.now;
+        let held = self
+            .turns
+            .cache
+            .use_mut(id)
+            .filter(|held| held.partition == partition)?;
+        let (_, changes) = self
+            .work
+            .entry(id)
+            .or_insert_with(|| (before(held), Changes::default()));
+        Some(held.execution.apply(event, now, changes))
+    }
+
+    /// Publishes what a former owner owed, where it still matters.
+    fn recover(&mut self, recovery: &Recovery) {
+        self.fence_in(recovery.partition);
+        let debt = Debt {
+            partition: recovery.partition,
+            epoch: recovery.epoch,
+            turn: recovery.turn,
+        };
+        for owed in &recovery.jobs {
+            let held = self.turns.cache.use_mut(owed.execution_id);
+            let job = held.and_then(|held| {
+                let job = held
+                    .execution
+                    .job(owed.run)
+                    .filter(|job| job.attempt == owed.attempt)?;
+                let id = self.turns.publications.next_id();
+                Some(publications::job(id, held, job))
+            });
+            self.settle_debt(debt, job);
+        }
+        for owed in &recovery.replies {
+            let publication = self.owed_reply(owed);
+            self.settle_debt(debt, publication);
+        }
+    }
+
+    fn settle_debt(&mut self, debt: Debt, publication: Option<Publication>) {
+        match publication {
+            Some(publication) => self
+                .decision
+                .publications
+                .push((debt, Arc::new(publication))),
+            None => self.decision.settled.push(debt),
+        }
+    }
+
+    fn owed_reply(&mut self, owed: &OutboxReply) -> Option<Publication> {
+        let id = self.turns.publications.next_id();
+        match &owed.message {
+            ReplyMessage::Stored { message_type, body } => Some(publications::reply(
+                id,
+                owed,
+                message_type,
+                body.clone().into_bytes(),
+            )),
+            ReplyMessage::Finished { execution_id } => {
+                let held = self.turns.cache.use_mut(*execution_id)?;
+                let (message_type, body) = publications::finished(&held.execution);
+                Some(publications::reply(id, owed, message_type, body))
+            }
+        }
+    }
+
+    /// Owes a reply to a client, and makes its message.
+    pub(crate) fn reply(
+        &mut self,
+        partition: PartitionNo,
+        to: &ReplyAddress,
+        message: ReplyMessage,
+    ) {
+        let fence = self.fence_in(partition);
+        let owed = OutboxReply {
+            partition,
+            turn: fence.turn,
+            reply_to: to.reply_to.clone(),
+            correlation_id: to.correlation_id.clone(),
+            message,
+        };
+        if let Some(publication) = self.owed_reply(&owed) {
+            let debt = Debt {
+                partition,
+                epoch: fence.epoch,
+                turn: fence.turn,
+            };
+            self.decision
+                .publications
+                .push((debt, Arc::new(publication)));
+            self.decision.commit.replies.push(owed);
+        }
+    }
+
+    /// Puts a partition of ours into the fence of the commit.
+    pub(crate) fn fence_in(&mut self, partition: PartitionNo) -> PartitionTurn {
+        let held = self.turns.partitions.get(&partition);
+        let next = held.map_or(
+            PartitionTurn {
+                partition,
+                epoch: -1,
+                turn: 0,
+                dispatched_through: 0,
+            },
+            |held| held.next_turn(partition),
+        );
+        *self.fence.entry(partition).or_insert(next)
+    }
+
+    fn fence_all(&mut self) {
+        for partition in self.turns.partitions.keys().copied().collect::<Vec<_>>() {
+            self.fence_in(partition);
+        }
+    }
+
+    /// Makes rows and messages of all that has changed.
+    fn finish(mut self) -> Decision {
+        for (id, (before, changes)) in std::mem::take(&mut self.work) {
+            self.finish_execution(id, before, changes);
+        }
+        let commit = &mut self.decision.commit;
+        commit.starts.sort_by_key(|row| row.execution_id);
+        commit.partitions = self.fence.into_values().collect();
+        debug_assert!(
+            encode::is_fenced(commit),
+            "every row's partition is in the fence"
+        );
+        self.decision
+    }
+
+    fn finish_execution(&mut self, id: ExecutionId, before: Before, changes: Changes) {
+        let Some(held) = self.turns.cache.use_mut(id) else {
+            return;
+        };
+        let partition = held.partition;
+        let changed = before.is_new || before.reply_to_changed || changes != Changes::default();
+        if !changed {
+            return;
+        }
+        self.decision.touched.push(id);
+        let is_row_changed = before.is_new
+            || before.reply_to_changed
+            || !(changes.transitions.is_empty()
+                && changes.touched.is_empty()
+                && changes.ended.is_empty());
+        if is_row_changed {
+            encode::add_execution(&mut self.decision.commit, held, before, &changes, self.now);
+        }
+        let reply_to = if changes.finished {
+            std::mem::take(&mut held.reply_to)
+        } else {
+            Vec::new()
+        };
+        self.dispatch(id, partition, changes.jobs);
+        if changes.finished {
+            self.decision.finished.push(id);
+        }
+        for address in &reply_to {
+            self.reply(
+                partition,
+                address,
+                ReplyMessage::Finished { execution_id: id },
+            );
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        id: ExecutionId,
+        partition: PartitionNo,
+        jobs: Vec<flotilla_engine::execution::Job>,
+    ) {
+        let fence = self.fence_in(partition);
+        let debt = Debt {
+            partition,
+            epoch: fence.epoch,
+            turn: fence.turn,
+        };
+        for job in jobs {
+            let publication_id = self.turns.publications.next_id();
+            let Some(held) = self.turns.cache.use_mut(id) else {
+                return;
+            };
+            self.decision.commit.jobs.push(OutboxJob {
+                partition,
+                turn: fence.turn,
+                execution_id: id,
+                run: job.run,
+                attempt: job.attempt,
+            });
+            let publication = publications::job(publication_id, held, job);
+            self.decision
+                .publications
+                .push((debt, Arc::new(publication)));
+        }
+    }
+}
+
+/// What is known of an execution before a turn changes it.
+pub(crate) fn before(held: &Held) -> Before {
+    Before {
+        is_new: false,
+        last_run: held.execution.last_run,
+        errors: held.execution.errors.len(),
+        reply_to_changed: false,
+    }
+}

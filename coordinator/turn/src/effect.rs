@@ -1,0 +1,218 @@
+//! What the turn logic asks the driver to do, and what the driver answers. Plain data: no channel,
+//! handle or closure.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_engine::Workflow;
+use flotilla_protocol::ExecutionId;
+
+use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
+use crate::rows::{
+    Commit, CommitAnswer, Epoch, FoundStart, LoadedExecution, PartitionNo, StartLookup,
+    TakenPartition, TimerRow,
+};
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Some time has passed.
+    Tick,
+    /// These partitions are ours now.
+    PartitionsTaken(Vec<TakenPartition>),
+    /// A channel was opened, as asked for.
+    ChannelOpened {
+        /// The channel.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
+    },
+    /// A channel has closed; what it delivered and was not acknowledged comes again.
+    ChannelClosed {
+        /// The channel.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
+    },
+    /// The broker delivered a message.
+    Delivered(Delivered),
+    /// What was asked for by [`Effect::Load`].
+    Loaded(Loaded),
+    /// It could not be loaded; the turn is taken again later.
+    LoadFailed,
+    /// What was asked for by [`Effect::LoadTimers`].
+    TimersLoaded {
+        /// The partition.
+        partition: PartitionNo,
+        /// The epoch in which they were asked for.
+        epoch: Epoch,
+        /// Up to when.
+        until: DateTime<Utc>,
+        /// The timers; `None` if they could not be loaded.
+        timers: Option<Vec<TimerRow>>,
+    },
+    /// The answer to [`Effect::Commit`].
+    CommitAnswered(CommitAnswer),
+    /// The broker has these publications.
+    PublishConfirmed(Vec<u64>),
+    /// The broker has no queue for this publication.
+    PublishReturned(u64),
+    /// Nobody knows what became of this publication.
+    PublishFailed(u64),
+    /// A message was passed on, as asked for by [`Effect::Forward`].
+    Forwarded(DeliveryId),
+    /// The answer to [`Effect::MarkSuspect`].
+    SuspectMarked {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// Whether it had been marked before: then it has killed its taker.
+        already: bool,
+    },
+    /// A probe could not be sent.
+    ProbeFailed {
+        /// The partition.
+        partition: PartitionNo,
+    },
+    /// Finish what is begun, then stop.
+    Stop,
+}
+
+/// What a turn needs and the process does not hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// Starts to look up.
+    pub starts: Vec<StartLookup>,
+    /// Executions to load.
+    pub executions: Vec<ExecutionId>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// One answer for each start, in order.
+    pub starts: Vec<FoundStart>,
+    /// The executions that exist.
+    pub executions: Vec<LoadedExecution>,
+    /// The definitions of all of these, compiled; one that this version cannot read says why.
+    pub workflows: Vec<Result<Arc<Workflow>, (flotilla_engine::DefinitionHash, String)>>,
+}
+
+/// Something for the driver to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Take partitions whose leases have expired.
+    TakePartitions,
+    /// Let go of partitions.
+    ReleasePartitions(Vec<(PartitionNo, Epoch)>),
+    /// Open a channel and consume.
+    OpenChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
+    },
+    /// Close a channel, with what is not acknowledged on it.
+    CloseChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
+    },
+    /// Load what a turn needs.
+    Load(LoadRequest),
+    /// Load the timers of a partition that are due in `from..until`.
+    LoadTimers {
+        /// The partition.
+        partition: PartitionNo,
+        /// Our epoch of it.
+        epoch: Epoch,
+        /// From when.
+        from: DateTime<Utc>,
+        /// Up to when.
+        until: DateTime<Utc>,
+    },
+    /// Commit; after `attempts` earlier tries wait a little first.
+    Commit {
+        /// What to write.
+        commit: Arc<Commit>,
+        /// How often this commit was sent before.
+        attempts: u32,
+    },
+    /// Acknowledge everything on the channel up to this delivery.
+    Acknowledge(DeliveryId),
+    /// Publish, in order, each with a confirm.
+    Publish(Vec<Arc<Publication>>),
+    /// Create the queue of a pool, then publish.
+    DeclareAndPublish {
+        /// The pool.
+        pool: Arc<str>,
+        /// What had come back.
+        publication: Arc<Publication>,
+    },
+    /// Pass a message on.
+    Forward {
+        /// The delivery that is acknowledged after that.
+        delivery: DeliveryId,
+        /// What to pass on.
+        forward: Forward,
+    },
+    /// Note that a message is about to be taken that has been delivered often.
+    MarkSuspect {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// Names the message.
+        key: String,
+    },
+    /// The message did no harm.
+    ClearSuspect {
+        /// Names the message.
+        key: String,
+    },
+    /// Send a probe to the inbox of a partition.
+    SendProbe {
+        /// The partition.
+        partition: PartitionNo,
+        /// Our epoch of it.
+        epoch: Epoch,
+    },
+    /// All is done after [`Input::Stop`].
+    Stopped,
+}
+
+/// A message to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Names it in answers.
+    pub id: u64,
+    /// What kind of message it is, and where it goes.
+    pub to: Destination,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Where a publication goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A job for a pool.
+    Pool {
+        /// The pool.
+        pool: Arc<str>,
+        /// `<task_id>/<attempt>`
+        message_id: String,
+        /// The execution, as correlation id.
+        execution_id: ExecutionId,
+        /// The partition whose inbox takes the answer.
+        partition: PartitionNo,
+        /// Trace context of the start message.
+        traceparent: Option<Arc<str>>,
+    },
+    /// A reply to a client.
+    Client {
+        /// The queue.
+        reply_to: String,
+        /// The request's correlation id.
+        correlation_id: Option<String>,
+        /// The type of the message.
+        message_type: String,
+    },
+}

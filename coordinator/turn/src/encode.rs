@@ -1,0 +1,244 @@
+//! From executions and their changes to rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use flotilla_engine::Json;
+use flotilla_engine::execution::{Branch, Changes, Execution, Run, TimerChange};
+use flotilla_protocol::RunNo;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Held;
+use crate::rows::{
+    Commit, ExecutionRow, ExecutionStateRow, PartitionNo, TaskRow, TimerRow, TransitionRow,
+    VariableRow,
+};
+
+/// A branch as rows show it: which write each name, and which run each task.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BranchJson {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, RunNo>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_ended: BTreeMap<String, RunNo>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed: BTreeMap<String, u32>,
+}
+
+impl BranchJson {
+    fn of(execution: &Execution, branch: &Branch) -> Self {
+        let name = |index: usize| execution.workflow.tasks[index].name.to_string();
+        Self {
+            vars: branch
+                .vars
+                .iter()
+                .map(|write| (write.name.to_string(), write.no))
+                .collect(),
+            tasks: branch
+                .tasks
+                .iter()
+                .map(|(name, seen)| (name.to_string(), seen.run))
+                .collect(),
+            last_ended: BTreeMap::new(),
+            passed: branch
+                .passed
+                .iter()
+                .map(|(join, count)| (name(join.0), *count))
+                .collect(),
+        }
+    }
+}
+
+/// What was known of an execution before the turn.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Before {
+    /// Whether its row is new.
+    pub is_new: bool,
+    /// Its newest run.
+    pub last_run: RunNo,
+    /// The length of its list of errors.
+    pub errors: usize,
+    /// Whether its list of reply addresses has changed.
+    pub reply_to_changed: bool,
+}
+
+/// Adds the rows of one execution to a commit, and marks its parts as saved.
+pub(crate) fn add_execution(
+    commit: &mut Commit,
+    held: &mut Held,
+    before: Before,
+    changes: &Changes,
+    now: DateTime<Utc>,
+) {
+    let state = state_row(held, before);
+    if before.is_new {
+        commit.new_executions.push(execution_row(held, state));
+    } else {
+        commit.executions.push(state);
+    }
+    let execution = &mut held.execution;
+    for no in &changes.touched {
+        let Some(mut run) = execution.live.remove(no) else {
+            continue;
+        };
+        add_task(commit, execution, &run, before.last_run);
+        run.unsaved = flotilla_engine::execution::Unsaved::default();
+        execution.live.insert(*no, run);
+    }
+    for run in &changes.ended {
+        add_task(commit, execution, run, before.last_run);
+    }
+    let execution_id = execution.id;
+    commit
+        .variables
+        .extend(changes.writes.iter().map(|write| VariableRow {
+            execution_id,
+            write_no: write.no,
+            name: write.name.to_string(),
+            value: write.value.clone(),
+            previous_write_no: write.previous,
+        }));
+    commit
+        .transitions
+        .extend(changes.transitions.iter().map(|transition| TransitionRow {
+            execution_id,
+            seq: transition.seq,
+            at: now,
+            kind: transition.kind,
+            task_id: transition.task_id,
+            attempt: transition.attempt,
+            from_status: transition.from,
+            to_status: transition.to,
+            detail: transition.detail.clone(),
+        }));
+    add_timers(commit, held, before, changes);
+}
+
+fn add_task(commit: &mut Commit, execution: &Execution, run: &Run, last_run: RunNo) {
+    let is_new = run.no > last_run;
+    let row = task_row(execution, run, is_new);
+    if is_new {
+        commit.new_tasks.push(row);
+    } else {
+        commit.tasks.push(row);
+    }
+}
+
+/// Of several changes to the timer of one run only the last counts.
+fn add_timers(commit: &mut Commit, held: &Held, before: Before, changes: &Changes) {
+    let mut last: BTreeMap<RunNo, &TimerChange> = BTreeMap::new();
+    for change in &changes.timers {
+        let (TimerChange::Set { run, .. } | TimerChange::Clear { run }) = change;
+        last.insert(*run, change);
+    }
+    for change in last.into_values() {
+        match *change {
+            TimerChange::Set { run, kind, due } => commit.timers_set.push(TimerRow {
+                execution_id: held.execution.id,
+                run,
+                partition: held.partition,
+                kind,
+                due_at: due,
+            }),
+            TimerChange::Clear { run } if run > before.last_run => {}
+            TimerChange::Clear { run } => commit.timers_cleared.push((held.execution.id, run)),
+        }
+    }
+}
+
+fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
+    let execution = &held.execution;
+    ExecutionRow {
+        definition_hash: execution.workflow.hash,
+        workflow: execution.workflow.reference.to_string(),
+        version: execution.workflow.version.to_string(),
+        partition: held.partition,
+        idempotency_key: held.idempotency_key.clone(),
+        tags: Json::of(&held.tags),
+        parameters: execution.parameters.clone(),
+        reply_to: Json::of(&held.reply_to),
+        traceparent: held.traceparent.as_deref().map(str::to_owned),
+        created_at: execution.created_at,
+        state,
+    }
+}
+
+fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
+    let execution = &held.execution;
+    let mut ends = BranchJson::of(execution, &execution.ends);
+    ends.last_ended = execution
+        .last_ended
+        .iter()
+        .map(|(name, seen)| (name.to_string(), seen.run))
+        .collect();
+    let errors_changed = before.is_new || execution.errors.len() != before.errors;
+    ExecutionStateRow {
+        execution_id: execution.id,
+        status: execution.status.word(),
+        counts: execution.counts,
+        visits: execution.visits.clone(),
+        last_run: execution.last_run,
+        last_write: execution.last_write,
+        last_seq: execution.last_seq,
+        live_runs: execution.live.keys().copied().collect(),
+        ends: Json::of(&ends),
+        errors: errors_changed.then(|| Json::of(&execution.errors)),
+        output: execution.output.clone(),
+        reply_to: before.reply_to_changed.then(|| Json::of(&held.reply_to)),
+        finished_at: execution.finished_at,
+    }
+}
+
+fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRow {
+    let task = &execution.workflow.tasks[run.task.0];
+    let end = run.ended.as_ref().filter(|_| run.unsaved.end);
+    let has_action = task.action.is_some();
+    TaskRow {
+        execution_id: execution.id,
+        run: run.no,
+        task_id: execution.task_id(run.no),
+        task: task.name.to_string(),
+        visit: run.visit,
+        created_at: run.created_at,
+        status: run.status.word(),
+        attempt: run.attempt,
+        max_attempts: run.max_attempts,
+        starts: run.starts,
+        held: run.held,
+        action: run.action.as_deref().map(str::to_owned),
+        pool: has_action.then(|| task.pool.to_string()),
+        timeout_s: run.timeout,
+        input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
+        branch: (is_new || run.unsaved.branch)
+            .then(|| Json::of(&BranchJson::of(execution, &run.branch))),
+        caused_by: run.caused_by.clone(),
+        arrived: run
+            .arrived
+            .iter()
+            .filter_map(|index| u32::try_from(index.0).ok())
+            .collect(),
+        worker: run.worker.as_deref().map(str::to_owned),
+        result: end
+            .filter(|end| has_action && !end.result.is_null())
+            .map(|end| end.result.clone()),
+        error: end.map(|end| end.error.clone()),
+        dispatched_at: run.dispatched_at,
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+    }
+}
+
+/// The partition of every row of a commit is in its fence; checked in debug builds.
+pub(crate) fn is_fenced(commit: &Commit) -> bool {
+    let fenced =
+        |partition: PartitionNo| commit.partitions.iter().any(|p| p.partition == partition);
+    commit
+        .new_executions
+        .iter()
+        .all(|row| fenced(row.partition))
+        && commit.timers_set.iter().all(|row| fenced(row.partition))
+        && commit.jobs.iter().all(|job| fenced(job.partition))
+        && commit.replies.iter().all(|reply| fenced(reply.partition))
+}

@@ -1,0 +1,342 @@
+//! What a turn takes: deliveries from every channel, timers that are due, and what a former owner
+//! left to publish.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use flotilla_engine::execution::TimerKind;
+use flotilla_protocol::decode::InboxMessage;
+use flotilla_protocol::{ExecutionId, TaskId};
+
+use crate::Turns;
+use crate::channels::Stage;
+use crate::effect::{Effect, LoadRequest};
+use crate::message::{ChannelId, DeliveryId, Message, StartRequest};
+use crate::rows::{
+    Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, StartLookup, TimerRow, TurnNo,
+};
+
+/// Messages that one turn takes at most.
+pub const MAX_TURN_MESSAGES: usize = 500;
+/// Bytes that one turn takes at most.
+pub const MAX_TURN_BYTES: usize = 16 * 1024 * 1024;
+/// Seconds after which a probe that has not come back is sent again.
+const PROBE_PATIENCE_S: i64 = 30;
+
+/// One thing that a turn takes.
+#[derive(Debug, Clone)]
+pub(crate) enum Item {
+    /// A start, or a message from an inbox.
+    Delivery {
+        id: DeliveryId,
+        suspect_key: Option<String>,
+        message: Arc<Message>,
+    },
+    /// A timer that has run out.
+    Timer(TimerRow),
+    /// What a former owner's turn owed.
+    Recovery(Recovery),
+    /// A completion that nobody could take: its task fails.
+    Poisoned(Poisoned),
+}
+
+/// What a turn of a former owner owed and may not have published.
+#[derive(Debug, Clone)]
+pub(crate) struct Recovery {
+    pub partition: PartitionNo,
+    pub epoch: Epoch,
+    pub turn: TurnNo,
+    pub jobs: Vec<OutboxJob>,
+    pub replies: Vec<OutboxReply>,
+}
+
+/// A completion that became a dead letter.
+#[derive(Debug, Clone)]
+pub(crate) struct Poisoned {
+    pub partition: PartitionNo,
+    pub execution_id: ExecutionId,
+    pub task_id: TaskId,
+    pub attempt: u32,
+    pub reason: String,
+}
+
+/// A turn under way.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub items: Vec<Item>,
+    /// Whether the leases of all partitions are to be renewed with it.
+    pub renews: bool,
+}
+
+struct Budget {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+
+    fn spend(&mut self, messages: usize, bytes: usize) {
+        self.messages = self.messages.saturating_sub(messages.max(1));
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Turns {
+    /// Takes what is there. Nothing waits for a batch to fill.
+    pub(crate) fn gather(&mut self, out: &mut Vec<Effect>) -> Turn {
+        if let Some(alone) = self.take_suspect() {
+            return Turn {
+                items: vec![alone],
+                renews: false,
+            };
+        }
+        let mut turn = Turn::default();
+        let mut budget = Budget {
+            messages: self.turn_limit,
+            bytes: MAX_TURN_BYTES,
+        };
+        self.take_recoveries(&mut turn, &mut budget);
+        for channel in self.inboxes_in_turn() {
+            self.take_channel(channel, &mut turn, &mut budget);
+        }
+        self.take_timers(&mut turn, &mut budget, out);
+        if self.reads_starts() {
+            self.take_channel(ChannelId::Start, &mut turn, &mut budget);
+        }
+        turn
+    }
+
+    /// Starts wait while nothing can take them or too much is on its way already.
+    fn reads_starts(&self) -> bool {
+        !self.partitions.is_empty() && self.publications.len() < self.config.max_unconfirmed
+    }
+
+    /// A marked suspect is taken alone, so that it harms no other message.
+    fn take_suspect(&mut self) -> Option<Item> {
+        for channel in self.channels.ids() {
+            let Some(held) = self.channels.get_mut(channel) else {
+                continue;
+            };
+            let generation = held.generation;
+            let marked = held
+                .deliveries
+                .iter_mut()
+                .find(|delivery| delivery.stage == Stage::Marked);
+            if let Some(delivery) = marked {
+                delivery.stage = Stage::Taken;
+                return Some(Item::Delivery {
+                    id: DeliveryId {
+                        channel,
+                        generation,
+                        tag: delivery.tag,
+                    },
+                    suspect_key: delivery.suspect_key.clone(),
+                    message: Arc::clone(&delivery.message),
+                });
+            }
+        }
+        None
+    }
+
+    fn take_recoveries(&mut self, turn: &mut Turn, budget: &mut Budget) {
+        while !budget.is_spent() {
+            let Some(poisoned) = self.poisoned.pop_front() else {
+                break;
+            };
+            budget.spend(1, 0);
+            turn.items.push(Item::Poisoned(poisoned));
+        }
+        while !budget.is_spent() {
+            let Some(recovery) = self.recoveries.pop_front() else {
+                break;
+            };
+            let ours = self.partitions.get(&recovery.partition);
+            if ours.is_some_and(|partition| partition.epoch == recovery.epoch) {
+                budget.spend(recovery.jobs.len() + recovery.replies.len(), 0);
+                turn.items.push(Item::Recovery(recovery));
+            }
+        }
+    }
+
+    /// The inboxes, each turn beginning with another, so that a full one does not starve the rest.
+    fn inboxes_in_turn(&mut self) -> Vec<ChannelId> {
+        let mut inboxes: Vec<ChannelId> = self
+            .partitions
+            .keys()
+            .map(|partition| ChannelId::Inbox(*partition))
+            .collect();
+        if !inboxes.is_empty() {
+            self.first_inbox = (self.first_inbox + 1) % inboxes.len();
+            inboxes.rotate_left(self.first_inbox);
+        }
+        inboxes
+    }
+
+    fn take_channel(&mut self, channel: ChannelId, turn: &mut Turn, budget: &mut Budget) {
+        let Some(held) = self.channels.get_mut(channel) else {
+            return;
+        };
+        let generation = held.generation;
+        let mut probes = Vec::new();
+        for delivery in &mut held.deliveries {
+            if budget.is_spent() {
+                break;
+            }
+            if delivery.stage != Stage::Pending {
+                continue;
+            }
+            delivery.stage = Stage::Taken;
+            budget.spend(weight(&delivery.message), delivery.bytes);
+            if let Message::Inbox(InboxMessage::Probe(probe)) = &*delivery.message {
+                probes.push((turn.items.len(), *probe));
+            }
+            turn.items.push(Item::Delivery {
+                id: DeliveryId {
+                    channel,
+                    generation,
+                    tag: delivery.tag,
+                },
+                suspect_key: None,
+                message: Arc::clone(&delivery.message),
+            });
+        }
+        for (_, probe) in probes {
+            self.take_deadlines(probe.partition, probe.epoch, turn);
+        }
+    }
+
+    /// A probe has come back: whatever a worker sent before it has been taken, so the deadlines that
+    /// were due when it was sent may act.
+    fn take_deadlines(&mut self, partition: PartitionNo, epoch: Epoch, turn: &mut Turn) {
+        let Some(held) = self
+            .partitions
+            .get_mut(&partition)
+            .filter(|held| held.epoch == epoch)
+        else {
+            return;
+        };
+        let Some(sent_at) = held.probe_sent_at.take() else {
+            return;
+        };
+        let due: Vec<TimerRow> = self
+            .timers
+            .due(sent_at)
+            .filter(|timer| timer.partition == partition && timer.kind == TimerKind::Deadline)
+            .copied()
+            .collect();
+        for timer in due {
+            self.timers.clear(timer.execution_id, timer.run);
+            turn.items.push(Item::Timer(timer));
+        }
+    }
+
+    fn take_timers(&mut self, turn: &mut Turn, budget: &mut Budget, out: &mut Vec<Effect>) {
+        let mut due = Vec::new();
+        let mut to_probe = BTreeSet::new();
+        for timer in self.timers.due(self.now) {
+            match timer.kind {
+                TimerKind::Deadline => {
+                    to_probe.insert(timer.partition);
+                }
+                TimerKind::Retry | TimerKind::Dispatch if budget.is_spent() => break,
+                TimerKind::Retry | TimerKind::Dispatch => {
+                    budget.spend(1, 0);
+                    due.push(*timer);
+                }
+            }
+        }
+        for timer in due {
+            self.timers.clear(timer.execution_id, timer.run);
+            turn.items.push(Item::Timer(timer));
+        }
+        for partition in to_probe {
+            self.send_probe(partition, out);
+        }
+    }
+
+    fn send_probe(&mut self, partition: PartitionNo, out: &mut Vec<Effect>) {
+        let patience = TimeDelta::seconds(PROBE_PATIENCE_S);
+        let now = self.now;
+        if let Some(held) = self.partitions.get_mut(&partition)
+            && held
+                .probe_sent_at
+                .is_none_or(|sent_at| now - sent_at > patience)
+        {
+            held.probe_sent_at = Some(now);
+            out.push(Effect::SendProbe {
+                partition,
+                epoch: held.epoch,
+            });
+        }
+    }
+
+    /// What the turn needs and is not held.
+    pub(crate) fn missing(&self, turn: &Turn) -> LoadRequest {
+        let mut request = LoadRequest::default();
+        let mut executions = BTreeSet::new();
+        for item in &turn.items {
+            match item {
+                Item::Delivery { message, .. } => match &**message {
+                    Message::Start(start) => request.starts.push(lookup(start)),
+                    Message::Inbox(message) => executions.extend(named_executions(message)),
+                    Message::Forward(_) => {}
+                },
+                Item::Timer(timer) => {
+                    executions.insert(timer.execution_id);
+                }
+                Item::Recovery(recovery) => {
+                    executions.extend(recovery.jobs.iter().map(|job| job.execution_id));
+                    executions.extend(recovery.replies.iter().filter_map(|reply| {
+                        match &reply.message {
+                            ReplyMessage::Finished { execution_id } => Some(*execution_id),
+                            ReplyMessage::Stored { .. } => None,
+                        }
+                    }));
+                }
+                Item::Poisoned(poisoned) => {
+                    executions.insert(poisoned.execution_id);
+                }
+            }
+        }
+        request.executions = executions
+            .into_iter()
+            .filter(|id| !self.cache.contains(*id))
+            .collect();
+        request
+    }
+}
+
+fn weight(message: &Message) -> usize {
+    match message {
+        Message::Inbox(InboxMessage::Completed(list)) => list.len(),
+        Message::Inbox(_) | Message::Start(_) | Message::Forward(_) => 1,
+    }
+}
+
+fn lookup(request: &StartRequest) -> StartLookup {
+    StartLookup {
+        execution_id: request.start.execution_id,
+        idempotency_key: request.start.idempotency_key.clone(),
+        workflow: request.start.workflow.clone(),
+        version: request.start.version.clone(),
+    }
+}
+
+fn named_executions(message: &InboxMessage) -> Vec<ExecutionId> {
+    match message {
+        InboxMessage::Completed(list) => list
+            .iter()
+            .map(|completed| completed.execution_id)
+            .collect(),
+        InboxMessage::Started(started) => vec![started.execution_id],
+        InboxMessage::Dead(dead) => vec![dead.execution_id],
+        InboxMessage::Heartbeat(_)
+        | InboxMessage::Log(_)
+        | InboxMessage::Probe(_)
+        | InboxMessage::Control(_) => Vec::new(),
+    }
+}

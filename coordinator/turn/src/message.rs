@@ -1,0 +1,140 @@
+//! What arrives: messages by channel, decoded at the border.
+
+use flotilla_protocol::decode::InboxMessage;
+use flotilla_protocol::message::{TaskDead, WorkflowControl, WorkflowStart};
+use flotilla_protocol::{ExecutionId, TaskId};
+
+use crate::rows::PartitionNo;
+
+/// A stream of deliveries with acknowledgements of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChannelId {
+    /// The inbox of a partition.
+    Inbox(PartitionNo),
+    /// `flotilla.start`
+    Start,
+    /// `flotilla.control`
+    Control,
+    /// `flotilla.dead`
+    Dead,
+}
+
+/// Names a delivery: its channel, which opening of that channel, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Counts the openings of channels; deliveries of an earlier one mean nothing any more.
+    pub generation: u64,
+    /// The broker's delivery tag.
+    pub tag: u64,
+}
+
+/// A message that the broker delivered.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Its name.
+    pub id: DeliveryId,
+    /// Size of the body in bytes.
+    pub bytes: usize,
+    /// Names the message where it has been delivered three times or more before.
+    pub suspect_key: Option<String>,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What a delivery says.
+#[derive(Debug)]
+pub enum Message {
+    /// A start.
+    Start(Box<StartRequest>),
+    /// A message of a worker, or a probe of our own.
+    Inbox(InboxMessage),
+    /// One that concerns no execution: it is passed on and acknowledged after that.
+    Forward(Box<Forward>),
+}
+
+/// A start message with what its envelope says.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// The body.
+    pub start: WorkflowStart,
+    /// The id of the execution if the message names none.
+    pub fresh_id: ExecutionId,
+    /// Where replies go.
+    pub reply_to: Option<ReplyAddress>,
+    /// Trace context.
+    pub traceparent: Option<String>,
+    /// The message as it came, should it become a dead letter.
+    pub original: RefusedMessage,
+}
+
+/// Where replies to a start go.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ReplyAddress {
+    /// The queue.
+    pub reply_to: String,
+    /// The request's correlation id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+/// What is to be passed on.
+#[derive(Debug, Clone)]
+pub enum Forward {
+    /// A message that cannot be used goes to the dead letters.
+    Refused(RefusedMessage),
+    /// A control message is answered.
+    Control {
+        /// The command.
+        control: WorkflowControl,
+        /// Where the answer goes; `None`: nowhere.
+        reply_to: Option<ReplyAddress>,
+    },
+    /// A dead letter becomes a row.
+    Dead(DeadLetter),
+}
+
+/// A message as it came.
+#[derive(Debug, Clone, Default)]
+pub struct RefusedMessage {
+    /// A word of `workflow_dead_letter.reason`.
+    pub reason: &'static str,
+    /// What is wrong with it, for the log.
+    pub detail: String,
+    /// The queue it came from.
+    pub queue: String,
+    /// Its type.
+    pub message_type: Option<String>,
+    /// Its id.
+    pub message_id: Option<String>,
+    /// Its correlation id.
+    pub correlation_id: Option<String>,
+    /// Where it wanted its answer.
+    pub reply_to: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// A message found in `flotilla.dead`.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The same for every delivery of the message.
+    pub key: String,
+    /// The queue in which it was found unusable.
+    pub queue: String,
+    /// Why.
+    pub reason: String,
+    /// Its id.
+    pub message_id: Option<String>,
+    /// The execution that it names.
+    pub execution_id: Option<ExecutionId>,
+    /// The run that it names.
+    pub task_id: Option<TaskId>,
+    /// All properties and headers.
+    pub properties: serde_json::Value,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// If it was a job: what its owner is told, and in which queue.
+    pub dead_job: Option<(String, TaskDead)>,
+}

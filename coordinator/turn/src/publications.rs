@@ -1,0 +1,144 @@
+//! Messages on their way to the broker, until it has confirmed them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flotilla_engine::execution::{Execution, Job};
+use flotilla_protocol::message::{TaskJob, WorkflowFinished};
+use flotilla_protocol::{RawJson, names};
+
+use crate::cache::Held;
+use crate::effect::{Destination, Publication};
+use crate::rows::{Epoch, OutboxReply, PartitionNo, TurnNo};
+
+/// The turn that owes a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Debt {
+    pub partition: PartitionNo,
+    pub epoch: Epoch,
+    pub turn: TurnNo,
+}
+
+/// What is published and not confirmed.
+#[derive(Debug, Default)]
+pub(crate) struct Publications {
+    last_id: u64,
+    outstanding: BTreeMap<u64, (Debt, Arc<Publication>)>,
+    /// To be published again at the next tick.
+    again: Vec<u64>,
+}
+
+impl Publications {
+    pub fn len(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub fn add(&mut self, debt: Debt, publication: &Arc<Publication>) {
+        self.outstanding
+            .insert(publication.id, (debt, Arc::clone(publication)));
+    }
+
+    pub fn get(&self, id: u64) -> Option<&Arc<Publication>> {
+        self.outstanding
+            .get(&id)
+            .map(|(_, publication)| publication)
+    }
+
+    pub fn confirm(&mut self, id: u64) -> Option<Debt> {
+        self.outstanding.remove(&id).map(|(debt, _)| debt)
+    }
+
+    pub fn fail(&mut self, id: u64) {
+        self.again.push(id);
+    }
+
+    pub fn take_failed(&mut self) -> Vec<Arc<Publication>> {
+        let again = std::mem::take(&mut self.again);
+        again
+            .iter()
+            .filter_map(|id| self.get(*id).cloned())
+            .collect()
+    }
+
+    pub fn remove_partition(&mut self, partition: PartitionNo) {
+        self.outstanding
+            .retain(|_, (debt, _)| debt.partition != partition);
+    }
+}
+
+/// The message of a job.
+pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
+    let execution = &held.execution;
+    let message_id = format!("{}/{}", job.task_id, job.attempt);
+    let body = TaskJob {
+        execution_id: execution.id,
+        task_id: job.task_id,
+        attempt: job.attempt,
+        workflow: execution.workflow.reference.to_string(),
+        task: job.task.to_string(),
+        visit: job.visit,
+        action: job.action.to_string(),
+        input: job.input.raw().to_owned(),
+        timeout: job.timeout,
+        heartbeat: None,
+        idempotency_key: job.task_id.to_string(),
+        item: None,
+        secrets: Vec::new(),
+    };
+    Publication {
+        id,
+        to: Destination::Pool {
+            pool: job.pool,
+            message_id,
+            execution_id: execution.id,
+            partition: held.partition,
+            traceparent: held.traceparent.clone(),
+        },
+        body: to_json(&body),
+    }
+}
+
+/// The message of a reply.
+pub(crate) fn reply(
+    id: u64,
+    reply: &OutboxReply,
+    message_type: &str,
+    body: Vec<u8>,
+) -> Publication {
+    Publication {
+        id,
+        to: Destination::Client {
+            reply_to: reply.reply_to.clone(),
+            correlation_id: reply.correlation_id.clone(),
+            message_type: message_type.to_owned(),
+        },
+        body,
+    }
+}
+
+/// The type and body of `workflow.finished`.
+pub(crate) fn finished(execution: &Execution) -> (&'static str, Vec<u8>) {
+    let errors: RawJson = flotilla_engine::Json::of(&execution.errors)
+        .raw()
+        .to_owned();
+    let body = WorkflowFinished {
+        execution_id: execution.id,
+        status: execution.status.word().to_owned(),
+        output: execution
+            .output
+            .as_ref()
+            .map(|output| output.raw().to_owned()),
+        errors,
+    };
+    (names::WORKFLOW_FINISHED, to_json(&body))
+}
+
+/// The JSON text of a message of ours, which always has one.
+pub(crate) fn to_json<T: serde::Serialize>(body: &T) -> Vec<u8> {
+    serde_json::to_vec(body).expect("our own messages have JSON")
+}

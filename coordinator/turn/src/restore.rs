@@ -1,0 +1,244 @@
+//! From rows to an execution: the way back of [`crate::encode`], the same for a cache miss and for a
+//! take-over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flotilla_engine::execution::{
+    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved,
+};
+use flotilla_engine::scope::{EndStatus, Ended, TaskView};
+use flotilla_engine::variables::Write;
+use flotilla_engine::{Json, TaskIndex, Workflow};
+use flotilla_protocol::RunNo;
+use thiserror::Error;
+
+use crate::cache::Held;
+use crate::encode::BranchJson;
+use crate::rows::{LoadedExecution, LoadedRow, LoadedTask};
+
+/// Rows that this version cannot read. Nothing is lost: they stay as they are.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// A word that this version does not know.
+    #[error("{column} is `{word}`, which this version does not know")]
+    UnknownWord {
+        /// Table and column.
+        column: &'static str,
+        /// The word.
+        word: String,
+    },
+    /// JSON that is not of the form that this version writes.
+    #[error("{column} cannot be read")]
+    Json {
+        /// Table and column.
+        column: &'static str,
+        /// What serde says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A row names something that the definition or another table does not have.
+    #[error("{column} names {what}, which does not exist")]
+    Missing {
+        /// Table and column.
+        column: &'static str,
+        /// What is missing.
+        what: String,
+    },
+}
+
+/// Makes an execution of its rows.
+///
+/// # Errors
+/// The first column that cannot be read.
+pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held, RestoreError> {
+    let row = &loaded.row;
+    let known = Known::new(loaded, &workflow);
+    let ends_json: BranchJson = parse("workflow_execution.ends", &row.ends)?;
+    let mut live = BTreeMap::new();
+    for task in &loaded.tasks {
+        live.insert(task.run, known.run(task)?);
+    }
+    let ends = known.branch("workflow_execution.ends", &ends_json)?;
+    let last_ended = known.seen("workflow_execution.ends", &ends_json.last_ended)?;
+    let execution = Execution {
+        id: row.execution_id,
+        status: status(row)?,
+        created_at: row.created_at,
+        finished_at: row.finished_at,
+        parameters: row.parameters.clone(),
+        counts: row.counts,
+        visits: row.visits.clone(),
+        last_run: row.last_run,
+        last_write: row.last_write,
+        last_seq: row.last_seq,
+        live,
+        ends,
+        last_ended,
+        links: loaded.links.iter().copied().collect(),
+        errors: parse("workflow_execution.errors", &row.errors)?,
+        output: row.output.clone(),
+        workflow,
+    };
+    Ok(Held {
+        execution,
+        partition: row.partition,
+        idempotency_key: None,
+        tags: BTreeMap::new(),
+        reply_to: parse("workflow_execution.reply_to", &row.reply_to)?,
+        traceparent: row.traceparent.as_deref().map(Arc::from),
+    })
+}
+
+fn status(row: &LoadedRow) -> Result<ExecutionStatus, RestoreError> {
+    ExecutionStatus::from_word(&row.status).ok_or_else(|| RestoreError::UnknownWord {
+        column: "workflow_execution.status",
+        word: row.status.clone(),
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    column: &'static str,
+    json: &Json,
+) -> Result<T, RestoreError> {
+    serde_json::from_str(json.text()).map_err(|source| RestoreError::Json { column, source })
+}
+
+/// What the rows of one execution refer to.
+struct Known<'a> {
+    workflow: &'a Workflow,
+    writes: BTreeMap<u64, Arc<Write>>,
+    views: BTreeMap<RunNo, Arc<TaskView>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(loaded: &LoadedExecution, workflow: &'a Workflow) -> Self {
+        let writes = loaded.variables.iter().map(|row| {
+            let write = Write {
+                no: row.write_no,
+                name: row.name.as_str().into(),
+                value: row.value.clone(),
+                previous: row.previous_write_no,
+            };
+            (row.write_no, Arc::new(write))
+        });
+        let views = loaded.seen.iter().filter_map(|row| {
+            let view = TaskView {
+                status: EndStatus::from_word(&row.status)?,
+                result: row.result.clone().unwrap_or_else(Json::null),
+                error: row.error.clone().unwrap_or_else(Json::null),
+                visits: row.visit,
+            };
+            Some((row.run, Arc::new(view)))
+        });
+        Self {
+            workflow,
+            writes: writes.collect(),
+            views: views.collect(),
+        }
+    }
+
+    fn run(&self, row: &LoadedTask) -> Result<Run, RestoreError> {
+        let column = "workflow_task.branch";
+        let branch: BranchJson = parse(column, &row.branch)?;
+        Ok(Run {
+            no: row.run,
+            task: self.task(&row.task)?,
+            visit: row.visit,
+            status: RunStatus::from_word(&row.status).ok_or_else(|| RestoreError::UnknownWord {
+                column: "workflow_task.status",
+                word: row.status.clone(),
+            })?,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            starts: row.starts,
+            action: row.action.as_deref().map(Arc::from),
+            input: row.input.clone(),
+            timeout: row.timeout_s,
+            branch: self.branch(column, &branch)?,
+            caused_by: row.caused_by.clone(),
+            arrived: row
+                .arrived
+                .iter()
+                .map(|index| TaskIndex(*index as usize))
+                .collect(),
+            held: row.held,
+            worker: row.worker.as_deref().map(Arc::from),
+            ended: last_end(row),
+            created_at: row.created_at,
+            dispatched_at: row.dispatched_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            unsaved: Unsaved::default(),
+        })
+    }
+
+    fn task(&self, name: &str) -> Result<TaskIndex, RestoreError> {
+        self.workflow
+            .by_name
+            .get(name)
+            .copied()
+            .ok_or_else(|| RestoreError::Missing {
+                column: "workflow_task.task",
+                what: format!("task {name}"),
+            })
+    }
+
+    fn branch(&self, column: &'static str, json: &BranchJson) -> Result<Branch, RestoreError> {
+        let mut branch = Branch {
+            tasks: Arc::new(self.seen(column, &json.tasks)?),
+            ..Branch::default()
+        };
+        for (name, no) in &json.vars {
+            let write = self.writes.get(no).ok_or_else(|| RestoreError::Missing {
+                column,
+                what: format!("write {no} of {name}"),
+            })?;
+            branch.vars.insert(Arc::clone(write));
+        }
+        let mut passed = BTreeMap::new();
+        for (join, count) in &json.passed {
+            passed.insert(self.task(join)?, *count);
+        }
+        branch.passed = Arc::new(passed);
+        Ok(branch)
+    }
+
+    fn seen(
+        &self,
+        column: &'static str,
+        runs: &BTreeMap<String, RunNo>,
+    ) -> Result<BTreeMap<Arc<str>, SeenTask>, RestoreError> {
+        let mut seen = BTreeMap::new();
+        for (name, run) in runs {
+            let view = self.views.get(run).ok_or_else(|| RestoreError::Missing {
+                column,
+                what: format!("the ended run {run} of {name}"),
+            })?;
+            seen.insert(
+                Arc::from(name.as_str()),
+                SeenTask {
+                    run: *run,
+                    view: Arc::clone(view),
+                },
+            );
+        }
+        Ok(seen)
+    }
+}
+
+/// How the last attempt of a live run ended, if one has.
+fn last_end(row: &LoadedTask) -> Option<Ended> {
+    let error = row.error.clone()?;
+    let timed_out = error.text().contains("\"task_timeout\"");
+    Some(Ended {
+        status: if timed_out {
+            EndStatus::TimedOut
+        } else {
+            EndStatus::Failed
+        },
+        result: row.result.clone().unwrap_or_else(Json::null),
+        error,
+        timeout_is_failure: true,
+    })
+}

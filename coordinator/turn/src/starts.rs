@@ -1,0 +1,259 @@
+//! Starts: a new execution, one that was started before, or a refusal.
+
+use std::sync::Arc;
+
+use flotilla_engine::Workflow;
+use flotilla_engine::execution::{self, Changes};
+use flotilla_protocol::message::{TaskError, WorkflowRejected, WorkflowStarted};
+use flotilla_protocol::{ExecutionId, names};
+
+use crate::cache::Held;
+use crate::decision::{Deciding, before};
+use crate::encode::Before;
+use crate::message::{DeliveryId, Forward, RefusedMessage, StartRequest};
+use crate::publications::to_json;
+use crate::rows::{FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartRow};
+
+/// Clients that can wait for the end of one execution; later ones ask Postgres.
+const MAX_REPLY_ADDRESSES: usize = 16;
+
+/// Why a start is refused.
+struct Refusal {
+    kind: &'static str,
+    message: String,
+}
+
+impl Deciding<'_> {
+    /// Takes a start message.
+    pub(crate) fn start(
+        &mut self,
+        delivery: DeliveryId,
+        request: &StartRequest,
+        found: &FoundStart,
+    ) {
+        let partition = self.next_partition();
+        let outcome = match self.earlier(request, found) {
+            Some((execution_id, workflow)) if workflow == request.start.workflow => {
+                self.attach(execution_id, partition, request);
+                Ok(())
+            }
+            Some((execution_id, workflow)) => Err(Refusal {
+                kind: "id_conflict",
+                message: format!(
+                    "execution {execution_id} of {workflow} was started with the same id or key"
+                ),
+            }),
+            None => self.create(partition, request, found),
+        };
+        if let Err(refusal) = outcome {
+            self.reject(delivery, partition, request, refusal);
+        }
+    }
+
+    /// The partitions in turn.
+    fn next_partition(&mut self) -> PartitionNo {
+        let turns = &mut *self.turns;
+        let after = turns.last_start_partition;
+        let mut partitions = turns.partitions.keys().copied();
+        let next = partitions
+            .clone()
+            .find(|partition| *partition > after)
+            .or_else(|| partitions.next());
+        turns.last_start_partition = next.unwrap_or(after);
+        turns.last_start_partition
+    }
+
+    /// A start of the same name, of this turn or before.
+    fn earlier(&self, request: &StartRequest, found: &FoundStart) -> Option<(ExecutionId, String)> {
+        if let Some(existing) = &found.existing {
+            return Some((existing.execution_id, existing.workflow.clone()));
+        }
+        names_of(request).find_map(|name| self.named.get(&name).cloned())
+    }
+
+    /// The start is a repetition: its sender gets the same answers.
+    fn attach(
+        &mut self,
+        execution_id: ExecutionId,
+        partition: PartitionNo,
+        request: &StartRequest,
+    ) {
+        let Some(address) = &request.reply_to else {
+            self.fence_in(partition);
+            return;
+        };
+        self.reply(partition, address, started(execution_id, false));
+        let Some(held) = self.turns.cache.use_mut(execution_id) else {
+            return;
+        };
+        let own_partition = held.partition;
+        if held.execution.status.is_final() {
+            self.reply(
+                own_partition,
+                address,
+                ReplyMessage::Finished { execution_id },
+            );
+        } else if held.reply_to.len() < MAX_REPLY_ADDRESSES && !held.reply_to.contains(address) {
+            held.reply_to.push(address.clone());
+            let known = before(held);
+            let (before, _) = self
+                .work
+                .entry(execution_id)
+                .or_insert_with(|| (known, Changes::default()));
+            before.reply_to_changed = true;
+            self.fence_in(own_partition);
+        }
+    }
+
+    fn create(
+        &mut self,
+        partition: PartitionNo,
+        request: &StartRequest,
+        found: &FoundStart,
+    ) -> Result<(), Refusal> {
+        let workflow = self.workflow(request, found)?;
+        if request.start.timeout.is_some() {
+            return Err(Refusal {
+                kind: "invalid_input",
+                message: "timeout of a start is not supported yet".to_owned(),
+            });
+        }
+        let id = request.start.execution_id.unwrap_or(request.fresh_id);
+        let mut changes = Changes::default();
+        let start = execution::Start {
+            id,
+            workflow,
+            parameters: request.start.parameters.as_deref(),
+        };
+        let execution =
+            execution::start(start, self.now, &mut changes).map_err(|rejection| Refusal {
+                kind: "invalid_input",
+                message: rejection.message,
+            })?;
+        self.fence_in(partition);
+        self.decision.commit.starts.push(StartRow {
+            execution_id: id,
+            idempotency_key: request.start.idempotency_key.clone(),
+            workflow: request.start.workflow.clone(),
+            partition,
+        });
+        for name in names_of(request) {
+            self.named
+                .insert(name, (id, request.start.workflow.clone()));
+        }
+        if let Some(address) = &request.reply_to {
+            self.reply(partition, address, started(id, true));
+        }
+        self.turns.cache.insert(Held {
+            execution,
+            partition,
+            idempotency_key: request.start.idempotency_key.clone(),
+            tags: request.start.tags.clone(),
+            reply_to: request.reply_to.clone().into_iter().collect(),
+            traceparent: request.traceparent.as_deref().map(Arc::from),
+        });
+        self.work.insert(
+            id,
+            (
+                Before {
+                    is_new: true,
+                    ..Before::default()
+                },
+                changes,
+            ),
+        );
+        Ok(())
+    }
+
+    fn workflow(
+        &self,
+        request: &StartRequest,
+        found: &FoundStart,
+    ) -> Result<Arc<Workflow>, Refusal> {
+        let start = &request.start;
+        match found.definition {
+            FoundDefinition::Registered(hash) => match self.workflows.get(&hash) {
+                Some(Ok(workflow)) => Ok(Arc::clone(workflow)),
+                Some(Err(message)) => Err(Refusal {
+                    kind: "invalid_definition",
+                    message: message.clone(),
+                }),
+                None => Err(Refusal {
+                    kind: "invalid_definition",
+                    message: format!("the definition {hash} could not be loaded"),
+                }),
+            },
+            FoundDefinition::UnknownWorkflow => Err(Refusal {
+                kind: "unknown_workflow",
+                message: format!("no workflow {} is registered", start.workflow),
+            }),
+            FoundDefinition::UnknownVersion => Err(Refusal {
+                kind: "unknown_version",
+                message: format!(
+                    "workflow {} is not registered in version {}",
+                    start.workflow,
+                    start.version.as_deref().unwrap_or_default()
+                ),
+            }),
+        }
+    }
+
+    /// Tells the sender; a start that names nobody to tell becomes a dead letter.
+    fn reject(
+        &mut self,
+        delivery: DeliveryId,
+        partition: PartitionNo,
+        request: &StartRequest,
+        refusal: Refusal,
+    ) {
+        self.fence_in(partition);
+        let Some(address) = &request.reply_to else {
+            let refused = RefusedMessage {
+                reason: "rejected",
+                detail: format!("{}: {}", refusal.kind, refusal.message),
+                ..request.original.clone()
+            };
+            self.decision
+                .forwards
+                .push((delivery, Forward::Refused(refused)));
+            return;
+        };
+        let error = TaskError {
+            kind: refusal.kind.to_owned(),
+            message: refusal.message,
+            retryable: None,
+            details: None,
+        };
+        let message = stored(names::WORKFLOW_REJECTED, &WorkflowRejected { error });
+        self.reply(partition, address, message);
+    }
+}
+
+/// The names under which a start is unique, marked by their sort.
+fn names_of(request: &StartRequest) -> impl Iterator<Item = String> {
+    let id = request.start.execution_id.map(|id| format!("id {id}"));
+    let key = request
+        .start
+        .idempotency_key
+        .as_ref()
+        .map(|key| format!("key {key}"));
+    id.into_iter().chain(key)
+}
+
+fn started(execution_id: ExecutionId, created: bool) -> ReplyMessage {
+    stored(
+        names::WORKFLOW_STARTED,
+        &WorkflowStarted {
+            execution_id,
+            created,
+        },
+    )
+}
+
+fn stored<T: serde::Serialize>(message_type: &str, body: &T) -> ReplyMessage {
+    let body = String::from_utf8(to_json(body)).expect("JSON text is UTF-8");
+    ReplyMessage::Stored {
+        message_type: message_type.to_owned(),
+        body,
+    }
+}
