@@ -131,7 +131,14 @@ impl Deciding<'_> {
                 (Message::Inbox(message), ChannelId::Inbox(partition)) => {
                     self.inbox(partition, message)
                 }
-                (Message::Inbox(_) | Message::Forward(_), _) => {}
+                (Message::Salvaged { completed, refused }, ChannelId::Inbox(partition)) => {
+                    for completed in completed {
+                        self.completed(partition, completed);
+                    }
+                    let refused = Forward::Refused((**refused).clone());
+                    self.decision.forwards.push((*id, refused));
+                }
+                (Message::Inbox(_) | Message::Salvaged { .. } | Message::Forward(_), _) => {}
             },
             Item::Timer(timer) => {
                 let event = Event::TimerFired {

@@ -192,7 +192,7 @@ impl Turns {
             delivery.stage = Stage::Taken;
             budget.spend(weight(&delivery.message), delivery.bytes);
             if let Message::Inbox(InboxMessage::Probe(probe)) = &*delivery.message {
-                probes.push((turn.items.len(), *probe));
+                probes.push(*probe);
             }
             turn.items.push(Item::Delivery {
                 id: DeliveryId {
@@ -204,7 +204,7 @@ impl Turns {
                 message: Arc::clone(&delivery.message),
             });
         }
-        for (_, probe) in probes {
+        for probe in probes {
             self.take_deadlines(probe.partition, probe.epoch, turn);
         }
     }
@@ -283,6 +283,9 @@ impl Turns {
                 Item::Delivery { message, .. } => match &**message {
                     Message::Start(start) => request.starts.push(lookup(start)),
                     Message::Inbox(message) => executions.extend(named_executions(message)),
+                    Message::Salvaged { completed, .. } => {
+                        executions.extend(completed.iter().map(|completed| completed.execution_id));
+                    }
                     Message::Forward(_) => {}
                 },
                 Item::Timer(timer) => {
@@ -312,7 +315,10 @@ impl Turns {
 
 fn weight(message: &Message) -> usize {
     match message {
-        Message::Inbox(InboxMessage::Completed(list)) => list.len(),
+        Message::Inbox(InboxMessage::Completed(list))
+        | Message::Salvaged {
+            completed: list, ..
+        } => list.len(),
         Message::Inbox(_) | Message::Start(_) | Message::Forward(_) => 1,
     }
 }

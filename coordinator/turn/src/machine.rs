@@ -176,7 +176,6 @@ impl Turns {
             }
             Input::Stop => self.stopping = self.stopping.max_finishing(),
         }
-        self.advance(out);
     }
 
     /// When something is due without any further input.
@@ -190,8 +189,9 @@ impl Turns {
         self.partitions.keys().copied()
     }
 
-    /// Begins a turn if none is under way and there is something to do.
-    pub(crate) fn advance(&mut self, out: &mut Vec<Effect>) {
+    /// Begins a turn if none is under way and there is something to do. The driver calls it when it
+    /// has handed over every input that is there, so that they make one turn.
+    pub fn advance(&mut self, out: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Idle) || self.not_before.is_some_and(|at| self.now < at) {
             return;
         }
@@ -357,8 +357,12 @@ impl Turns {
         let suspect_key = delivered.suspect_key.clone();
         let stage = match (&delivered.message, &suspect_key) {
             (Message::Forward(_), _) => Stage::Forwarding,
-            (Message::Start(_) | Message::Inbox(_), Some(_)) => Stage::Marking,
-            (Message::Start(_) | Message::Inbox(_), None) => Stage::Pending,
+            (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, Some(_)) => {
+                Stage::Marking
+            }
+            (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, None) => {
+                Stage::Pending
+            }
         };
         let Some(message) = self.channels.push(delivered, stage) else {
             return;

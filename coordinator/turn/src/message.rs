@@ -1,7 +1,8 @@
 //! What arrives: messages by channel, decoded at the border.
 
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::{TaskDead, WorkflowControl, WorkflowStart};
+use flotilla_protocol::envelope::Envelope;
+use flotilla_protocol::message::{TaskCompleted, TaskDead, WorkflowControl, WorkflowStart};
 use flotilla_protocol::{ExecutionId, TaskId};
 
 use crate::rows::PartitionNo;
@@ -50,6 +51,14 @@ pub enum Message {
     Start(Box<StartRequest>),
     /// A message of a worker, or a probe of our own.
     Inbox(InboxMessage),
+    /// Completions of which some cannot be used: what can be used of them counts, and the message
+    /// becomes a dead letter all the same.
+    Salvaged {
+        /// What can be used.
+        completed: Vec<TaskCompleted>,
+        /// The message as it came.
+        refused: Box<RefusedMessage>,
+    },
     /// One that concerns no execution: it is passed on and acknowledged after that.
     Forward(Box<Forward>),
 }
@@ -104,14 +113,8 @@ pub struct RefusedMessage {
     pub detail: String,
     /// The queue it came from.
     pub queue: String,
-    /// Its type.
-    pub message_type: Option<String>,
-    /// Its id.
-    pub message_id: Option<String>,
-    /// Its correlation id.
-    pub correlation_id: Option<String>,
-    /// Where it wanted its answer.
-    pub reply_to: Option<String>,
+    /// Its properties.
+    pub envelope: Envelope,
     /// Its body.
     pub body: Vec<u8>,
 }

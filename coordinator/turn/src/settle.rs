@@ -99,11 +99,11 @@ impl Turns {
             self.cache.remove(*id);
         }
         self.cache.shrink();
+        self.acknowledge(turn, decision.forwards, out);
         self.publish(decision.publications, commit, out);
         for debt in decision.settled {
             self.settle_debt(debt.partition, debt.epoch, debt.turn);
         }
-        self.acknowledge(turn, decision.forwards, out);
     }
 
     /// Timers that are due soon follow the rows.
@@ -281,6 +281,7 @@ impl Turns {
                 ..request.original.clone()
             },
             Message::Inbox(inbox) => self.poisoned_inbox(id.channel, inbox, error),
+            Message::Salvaged { refused, .. } => (**refused).clone(),
             Message::Forward(_) => return,
         };
         if let Some(delivery) = self.channels.delivery(id) {
