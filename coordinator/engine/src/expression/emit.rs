@@ -19,6 +19,13 @@ pub(super) fn emit(source: &str, expression: &Expr) -> String {
     emitter.out
 }
 
+/// As [`emit`], and the value is measured.
+pub(super) fn emit_measured(source: &str, expression: &Expr) -> String {
+    let mut emitter = Emitter { source, out: String::with_capacity(source.len() + 16) };
+    emitter.measured(expression);
+    emitter.out
+}
+
 struct Emitter<'a> {
     source: &'a str,
     out: String,

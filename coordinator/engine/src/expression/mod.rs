@@ -1,10 +1,34 @@
 //! Templates and conditions, compiled once per definition and evaluated against a [`Scope`].
+//!
+//! ```text
+//! text ──token, syntax──► tree ──names──► what checks ask
+//!                           └──emit──► bounded text ──engine──► compiled ──context──► value
+//! ```
+
+mod compiled;
+mod context;
+mod cursor;
+mod emit;
+mod environment;
+mod guard;
+mod names;
+mod output;
+mod syntax;
+mod template;
+mod token;
 
 use minijinja::Value;
 use thiserror::Error;
 
 use crate::json::Json;
 use crate::scope::Scope;
+
+pub(crate) use compiled::Compiled;
+pub(crate) use context::SYSTEM_FACTS;
+pub(crate) use environment::{FILTERS, FUNCTIONS, TESTS};
+pub(crate) use names::{Names, is_end_function};
+pub(crate) use template::has_markers;
+pub(crate) use token::SyntaxError;
 
 /// An expression that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -20,19 +44,66 @@ pub struct ExpressionError {
 
 /// A JSON tree in which strings may be templates.
 #[derive(Debug)]
-pub struct ValueTemplate(Json);
+pub struct ValueTemplate(Node);
+
+#[derive(Debug)]
+enum Node {
+    Literal(Json),
+    Text(Compiled),
+    List(Vec<ValueTemplate>),
+    Map(Vec<(String, ValueTemplate)>),
+}
 
 impl ValueTemplate {
     /// A template that always gives `value`.
     #[must_use]
     pub fn literal(value: Json) -> Self {
-        Self(value)
+        Self(Node::Literal(value))
+    }
+
+    pub(crate) fn text(compiled: Compiled) -> Self {
+        Self(Node::Text(compiled))
+    }
+
+    /// A list; it is a literal where all its items are.
+    pub(crate) fn list(items: Vec<Self>) -> Self {
+        Self(Node::List(items)).folded()
+    }
+
+    /// An object; it is a literal where all its values are.
+    pub(crate) fn map(entries: Vec<(String, Self)>) -> Self {
+        Self(Node::Map(entries)).folded()
+    }
+
+    fn folded(self) -> Self {
+        if !self.is_literal() {
+            return self;
+        }
+        let mut text = String::new();
+        match self.write(None, &mut text, usize::MAX) {
+            Ok(()) => Json::parse(text).map_or(self, Self::literal),
+            Err(_) => self,
+        }
     }
 
     /// Whether evaluating it needs no scope.
     #[must_use]
     pub fn is_literal(&self) -> bool {
-        true
+        match &self.0 {
+            Node::Literal(_) => true,
+            Node::Text(_) => false,
+            Node::List(items) => items.iter().all(Self::is_literal),
+            Node::Map(entries) => entries.iter().all(|(_, value)| value.is_literal()),
+        }
+    }
+
+    /// The value, where it needs no scope.
+    #[must_use]
+    pub fn as_literal(&self) -> Option<&Json> {
+        match &self.0 {
+            Node::Literal(json) => Some(json),
+            Node::Text(_) | Node::List(_) | Node::Map(_) => None,
+        }
     }
 
     /// The value in `scope`.
@@ -40,8 +111,19 @@ impl ValueTemplate {
     /// # Errors
     ///
     /// The first expression in it that cannot be evaluated.
-    pub fn evaluate(&self, _scope: &Scope) -> Result<Value, ExpressionError> {
-        Ok(self.0.value().clone())
+    pub fn evaluate(&self, scope: &Scope) -> Result<Value, ExpressionError> {
+        match &self.0 {
+            Node::Literal(json) => Ok(json.value().clone()),
+            Node::Text(compiled) => compiled.evaluate(scope),
+            Node::List(items) => {
+                items.iter().map(|item| item.evaluate(scope)).collect::<Result<Vec<_>, _>>().map(Value::from)
+            }
+            Node::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| Ok((Value::from(key), value.evaluate(scope)?)))
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::from_pairs),
+        }
     }
 
     /// The value in `scope` as JSON.
@@ -50,22 +132,89 @@ impl ValueTemplate {
     ///
     /// The first expression in it that cannot be evaluated.
     pub fn render(&self, scope: &Scope) -> Result<Json, ExpressionError> {
-        to_json(&self.evaluate(scope)?)
+        if let Node::Literal(json) = &self.0 {
+            return Ok(json.clone());
+        }
+        let mut text = String::new();
+        self.write(Some(scope), &mut text, guard::OUTPUT_LIMIT)?;
+        Ok(Json::parse(text).expect("what was written is JSON"))
+    }
+
+    /// Appends the JSON. Without a scope it is known to be literal.
+    fn write(
+        &self,
+        scope: Option<&Scope>,
+        out: &mut String,
+        limit: usize,
+    ) -> Result<(), ExpressionError> {
+        match (&self.0, scope) {
+            (Node::Literal(json), _) => out.push_str(json.text()),
+            (Node::Text(compiled), Some(scope)) => {
+                let value = compiled.evaluate(scope)?;
+                output::write_json(out, &value, limit)
+                    .map_err(|error| compiled.error(&error, scope))?;
+            }
+            (Node::Text(_), None) => return Err(too_large()),
+            (Node::List(items), _) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    out.push_str(if index > 0 { "," } else { "" });
+                    item.write(scope, out, limit)?;
+                }
+                out.push(']');
+            }
+            (Node::Map(entries), _) => {
+                out.push('{');
+                for (index, (key, value)) in entries.iter().enumerate() {
+                    out.push_str(if index > 0 { "," } else { "" });
+                    out.push_str(&serde_json::to_string(key).expect("a text is JSON"));
+                    out.push(':');
+                    value.write(scope, out, limit)?;
+                }
+                out.push('}');
+            }
+        }
+        if out.len() > limit { Err(too_large()) } else { Ok(()) }
+    }
+}
+
+fn too_large() -> ExpressionError {
+    ExpressionError {
+        expression: String::new(),
+        message: "the value is larger than 1 MiB".to_owned(),
+        limit: true,
     }
 }
 
 /// A compiled condition.
 #[derive(Debug)]
-pub struct Condition(bool);
+pub struct Condition(Holds);
+
+#[derive(Debug)]
+enum Holds {
+    Always(bool),
+    Where(Compiled),
+}
 
 impl Condition {
-    /// Whether it holds in `scope`.
+    pub(crate) fn constant(value: bool) -> Self {
+        Self(Holds::Always(value))
+    }
+
+    pub(crate) fn compiled(compiled: Compiled) -> Self {
+        Self(Holds::Where(compiled))
+    }
+
+    /// Whether it holds in `scope`; a value that is no boolean counts as in Jinja.
     ///
     /// # Errors
     ///
     /// When it cannot be evaluated.
-    pub fn holds(&self, _scope: &Scope) -> Result<bool, ExpressionError> {
-        Ok(self.0)
+    pub fn holds(&self, scope: &Scope) -> Result<bool, ExpressionError> {
+        match &self.0 {
+            Holds::Always(value) => Ok(*value),
+            Holds::Where(compiled) => compiled.evaluate(scope).map(|value| value.is_true()),
+        }
     }
 }
 
@@ -75,11 +224,9 @@ impl Condition {
 ///
 /// When the value is undefined somewhere inside, is not a number of JSON, or is too large.
 pub fn to_json(value: &Value) -> Result<Json, ExpressionError> {
-    serde_json::value::to_raw_value(value)
-        .map(Json::new)
-        .map_err(|error| ExpressionError {
-            expression: String::new(),
-            message: error.to_string(),
-            limit: false,
-        })
+    let mut text = String::new();
+    match output::write_json(&mut text, value, guard::OUTPUT_LIMIT) {
+        Ok(()) => Ok(Json::parse(text).expect("what was written is JSON")),
+        Err(error) => Err(compiled::plain_error(&error, "")),
+    }
 }

@@ -50,7 +50,7 @@ impl Writer<'_> {
                 Some(digits) => self.push(digits.text()),
                 None => Err(guard::invalid("the value cannot be written as JSON")),
             },
-            ValueKind::Invalid => Err(value.clone().validate_error()),
+            ValueKind::Invalid => Err(guard::invalid(value.to_string())),
             kind => Err(guard::invalid(format!("a value of kind {kind} is not JSON"))),
         }
     }

@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn name(&mut self, expected: &str) -> Result<Named, SyntaxError> {
+    pub(super) fn name(&mut self, expected: &str) -> Result<Named, SyntaxError> {
         let token = self.peek().clone();
         if token.kind != Kind::Name {
             return Err(self.unexpected(expected));

@@ -1,0 +1,214 @@
+//! Checks what the expressions of a definition read: names that cannot exist are refused before
+//! anything runs.
+
+use std::ops::Range;
+
+use super::document::Draft;
+use super::flow::Flow;
+use super::graph::Graph;
+use super::reader::{Moment, Reader, Site, Use};
+use super::text::{did_you_mean, locate};
+use crate::expression::{FILTERS, FUNCTIONS, SYSTEM_FACTS, TESTS, is_end_function};
+use crate::workflow::TaskIndex;
+
+const END_FUNCTIONS: [&str; 6] =
+    ["result", "error", "status", "succeeded", "failed", "timed_out"];
+const ROOTS: [&str; 4] = ["parameters", "vars", "task", "system"];
+const LATER_ROOTS: [&str; 4] = ["item", "index", "batch", "pack"];
+const TASK_FACTS: [&str; 4] = ["result", "status", "error", "visits"];
+
+/// Checks all expressions; gives the tasks that some expression reads by name.
+pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Vec<TaskIndex> {
+    let flow = Flow::new(draft, graph);
+    let uses = std::mem::take(&mut reader.uses);
+    let mut watched = Vec::new();
+    for used in &uses {
+        let mut checker = Checker { reader, draft, graph, flow: &flow, used, watched: &mut watched };
+        checker.check();
+    }
+    watched
+}
+
+struct Checker<'c, 'a> {
+    reader: &'c mut Reader<'a>,
+    draft: &'c Draft,
+    graph: &'c Graph,
+    flow: &'c Flow,
+    used: &'c Use,
+    watched: &'c mut Vec<TaskIndex>,
+}
+
+impl Checker<'_, '_> {
+    fn check(&mut self) {
+        let names = &self.used.names;
+        for (name, span) in &names.functions {
+            self.function(name, span);
+        }
+        for (name, span) in &names.filters {
+            self.known("unknown_filter", "filter", name, span, &FILTERS);
+        }
+        for (name, span) in &names.tests {
+            self.known("unknown_test", "test", name, span, &TESTS);
+        }
+        for read in &names.reads {
+            let rest = &read.path[1..];
+            match read.path[0].as_str() {
+                "parameters" => self.parameter(rest, &read.span),
+                "vars" => self.variable(rest, &read.span, read.optional),
+                "task" => self.task(rest, &read.span, read.dynamic),
+                "system" => self.system(rest, &read.span),
+                name => self.unknown_root(name, &read.span),
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        code: &'static str,
+        span: &Range<usize>,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let place = locate(self.reader.source, &self.used.place, &self.used.text, span);
+        self.reader.error(code, &place, &self.used.path, message).hint = hint;
+    }
+
+    fn known(
+        &mut self,
+        code: &'static str,
+        what: &str,
+        name: &str,
+        span: &Range<usize>,
+        known: &[&'static str],
+    ) {
+        if !known.contains(&name) {
+            let hint = did_you_mean(name, known.iter().copied());
+            self.report(code, span, format!("there is no {what} `{name}`"), hint);
+        }
+    }
+
+    fn function(&mut self, name: &str, span: &Range<usize>) {
+        if name == "secret" {
+            let message = "`secret()` is not supported yet".to_owned();
+            return self.report("not_supported", span, message, None);
+        }
+        if is_end_function(name) {
+            if !self.sees_end() {
+                let message = format!("`{name}()` is known only where a task has ended");
+                let hint = "in `publish`, in the conditions of routes, in `retry.when`".to_owned();
+                self.report("misplaced_function", span, message, Some(hint));
+            }
+            return;
+        }
+        if !FUNCTIONS.contains(&name) {
+            let known = FUNCTIONS.iter().chain(&END_FUNCTIONS).copied();
+            let hint = did_you_mean(name, known);
+            self.report("unknown_function", span, format!("there is no function `{name}`"), hint);
+        }
+    }
+
+    fn sees_end(&self) -> bool {
+        match self.used.site {
+            Site::Default(_) | Site::Vars(_) | Site::Output(_) => false,
+            Site::Task(_, moment) => moment != Moment::Before,
+        }
+    }
+
+    fn unknown_root(&mut self, name: &str, span: &Range<usize>) {
+        if LATER_ROOTS.contains(&name) {
+            let message = format!("`{name}` is not supported yet");
+            return self.report("not_supported", span, message, None);
+        }
+        let hint = if is_end_function(name) {
+            Some(format!("write {name}()"))
+        } else if self.flow.writes(name) {
+            Some(format!("write vars.{name}"))
+        } else if self.draft.parameters.names().any(|parameter| parameter == name) {
+            Some(format!("write parameters.{name}"))
+        } else {
+            did_you_mean(name, ROOTS)
+        };
+        self.report("unknown_name", span, format!("there is no name `{name}`"), hint);
+    }
+
+    fn parameter(&mut self, rest: &[String], span: &Range<usize>) {
+        let Some(name) = rest.first() else { return };
+        let parameters = &self.draft.parameters;
+        let position = parameters.names().position(|parameter| parameter == name);
+        match (position, self.used.site) {
+            (Some(position), Site::Default(at)) if position >= at => {
+                let message = format!("a default sees only the parameters before it, not `{name}`");
+                self.report("unknown_parameter", span, message, None);
+            }
+            (None, _) if !parameters.is_open() => {
+                let hint = did_you_mean(name, parameters.names());
+                let message = format!("there is no parameter `{name}`");
+                self.report("unknown_parameter", span, message, hint);
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+
+    fn variable(&mut self, rest: &[String], span: &Range<usize>, optional: bool) {
+        if let Site::Default(_) = self.used.site {
+            let message = "a default sees only the parameters before it".to_owned();
+            return self.report("unknown_variable", span, message, None);
+        }
+        let Some(name) = rest.first() else { return };
+        if ["get", "items", "keys", "values"].contains(&name.as_str()) && !self.flow.writes(name) {
+            return;
+        }
+        if self.flow.is_assigned(self.draft, name, self.used.site) || optional && self.flow.writes(name) {
+            return;
+        }
+        if self.flow.writes(name) {
+            let message = format!("no path assigns the variable `{name}` before it is read here");
+            let hint = format!("give it a first value in `vars`, or write vars.{name} | default(…)");
+            return self.report("unassigned_variable", span, message, Some(hint));
+        }
+        let hint = did_you_mean(name, self.flow.names());
+        self.report("unknown_variable", span, format!("nothing assigns the variable `{name}`"), hint);
+    }
+
+    fn task(&mut self, rest: &[String], span: &Range<usize>, is_dynamic: bool) {
+        if let Site::Default(_) | Site::Vars(_) = self.used.site {
+            let message = "no task has run here yet".to_owned();
+            return self.report("unknown_task", span, message, None);
+        }
+        let Some(name) = rest.first() else {
+            let reason = if is_dynamic { "its name is literal" } else { "a task is read by its name" };
+            let message = format!("{reason}: task.<name>.result");
+            return self.report("unknown_task", span, message, None);
+        };
+        let Some(task) = self.graph.by_name.get(name) else {
+            let hint = did_you_mean(name, self.graph.by_name.keys().map(String::as_str));
+            return self.report("unknown_task", span, format!("there is no task `{name}`"), hint);
+        };
+        self.watched.push(*task);
+        if let Some(fact) = rest.get(1)
+            && !TASK_FACTS.contains(&fact.as_str())
+        {
+            let hint = did_you_mean(fact, TASK_FACTS)
+                .or_else(|| Some(format!("write task.{name}.result.{fact}")));
+            self.report("unknown_name", span, format!("a task has no `{fact}`"), hint);
+        }
+    }
+
+    fn system(&mut self, rest: &[String], span: &Range<usize>) {
+        let Some(fact) = rest.first() else { return };
+        if !SYSTEM_FACTS.contains(&fact.as_str()) {
+            let hint = did_you_mean(fact, SYSTEM_FACTS);
+            let message = format!("there is no `system.{fact}`");
+            return self.report("unknown_name", span, message, hint);
+        }
+        let is_here = match self.used.site {
+            Site::Default(_) | Site::Vars(_) => !["visit", "attempt", "status"].contains(&fact.as_str()),
+            Site::Output(_) => !["visit", "attempt"].contains(&fact.as_str()),
+            Site::Task(..) => fact != "status",
+        };
+        if !is_here {
+            let message = format!("`system.{fact}` is not known here");
+            self.report("unknown_name", span, message, None);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A definition that has been read, but whose names have not been resolved.
+
+use super::tree::Place;
+use crate::expression::{Condition, ValueTemplate};
+use crate::workflow::{Join, On, Publish, Retry};
+
+/// A task that has been read.
+pub(super) struct DraftTask {
+    pub name: String,
+    pub place: Place,
+    pub path: String,
+    pub action: Option<ValueTemplate>,
+    pub input: ValueTemplate,
+    pub when: Option<Condition>,
+    pub retry: Option<Retry>,
+    pub timeout: Option<ValueTemplate>,
+    pub pool: String,
+    pub max_redeliveries: u32,
+    pub join: Option<(Join, Place)>,
+    pub publish: Vec<Publish>,
+    pub routes: DraftRoutes,
+    pub handles_timeout: bool,
+}
+
+impl DraftTask {
+    /// Stands for what was no task at all.
+    pub(super) fn empty(place: &Place) -> Self {
+        Self {
+            name: String::new(),
+            place: place.clone(),
+            path: String::new(),
+            action: None,
+            input: ValueTemplate::map(Vec::new()),
+            when: None,
+            retry: None,
+            timeout: None,
+            pool: String::new(),
+            max_redeliveries: 0,
+            join: None,
+            publish: Vec::new(),
+            routes: DraftRoutes::default(),
+            handles_timeout: false,
+        }
+    }
+}
+
+/// What follows a task.
+#[derive(Default)]
+pub(super) struct DraftRoutes {
+    /// Of a decision.
+    pub branches: Option<Vec<DraftBranch>>,
+    /// Of the general form.
+    pub routes: Vec<DraftRoute>,
+}
+
+/// A route and the names that it leads to.
+pub(super) struct DraftRoute {
+    pub on: On,
+    pub publish: Vec<Publish>,
+    pub targets: Vec<Target>,
+    /// Position among all publish lists of routes and branches of the task.
+    pub list: usize,
+}
+
+/// A branch and the names that it leads to.
+pub(super) struct DraftBranch {
+    pub when: Option<Condition>,
+    pub publish: Vec<Publish>,
+    pub targets: Vec<Target>,
+    /// Position among all publish lists of routes and branches of the task.
+    pub list: usize,
+}
+
+/// A name in a list of targets.
+pub(super) struct Target {
+    pub name: String,
+    pub place: Place,
+    pub path: String,
+}
+
+impl DraftRoutes {
+    /// All targets, with the variables that are published on the way and the position of the list.
+    pub(super) fn ways(&self) -> impl Iterator<Item = (&[Target], &[Publish], usize)> {
+        let branches = self.branches.iter().flatten();
+        branches
+            .map(|branch| (branch.targets.as_slice(), branch.publish.as_slice(), branch.list))
+            .chain(self.routes.iter().map(|route| {
+                (route.targets.as_slice(), route.publish.as_slice(), route.list)
+            }))
+    }
+}

@@ -1,0 +1,339 @@
+//! What all readers of a part share: the findings so far, and the templates to be checked later.
+
+use super::text::{did_you_mean, locate};
+use super::tree::{Key, Node, Place, Value};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::expression::{Compiled, Condition, Names, SyntaxError, ValueTemplate, has_markers};
+use crate::json::Json;
+
+/// Collects what is found while a definition is read.
+pub(super) struct Reader<'a> {
+    pub source: &'a str,
+    pub diagnostics: Vec<Diagnostic>,
+    pub uses: Vec<Use>,
+}
+
+/// A template, what it reads, and where in the workflow it is evaluated.
+pub(super) struct Use {
+    pub names: Names,
+    pub site: Site,
+    pub path: String,
+    pub text: String,
+    pub place: Place,
+}
+
+/// Where in the workflow a template is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Site {
+    /// The default of a parameter, by its position.
+    Default(usize),
+    /// An initial variable, by its position.
+    Vars(usize),
+    /// A task.
+    Task(usize, Moment),
+    /// An entry of `output_map`, by its position.
+    Output(usize),
+}
+
+/// When in the life of a task a template is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Before an attempt.
+    Before,
+    /// When an attempt has ended.
+    Attempted,
+    /// In `publish`, at this position.
+    Publish(usize),
+    /// When the task has ended: a condition.
+    Ended,
+    /// In the `publish` of a route or branch, at this position of that list.
+    Route(usize, usize),
+}
+
+/// The entries of an object, whose keys are known to be right.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'n>(pub &'n [(Key, Node)]);
+
+impl<'n> Fields<'n> {
+    pub(super) fn get(self, name: &str) -> Option<&'n Node> {
+        self.entry(name).map(|(_, node)| node)
+    }
+
+    pub(super) fn entry(self, name: &str) -> Option<&'n (Key, Node)> {
+        self.0.iter().find(|(key, _)| key.text == name)
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a str) -> Self {
+        Self { source, diagnostics: Vec::new(), uses: Vec::new() }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        place: &Place,
+        path: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.found(Severity::Error, code, place, path, message.into())
+    }
+
+    pub(super) fn warning(
+        &mut self,
+        code: &'static str,
+        place: &Place,
+        path: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.found(Severity::Warning, code, place, path, message.into())
+    }
+
+    fn found(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        place: &Place,
+        path: &str,
+        message: String,
+    ) -> &mut Diagnostic {
+        self.diagnostics.push(Diagnostic {
+            severity,
+            code,
+            message,
+            hint: None,
+            path: path.to_owned(),
+            line: place.line.max(1),
+            column: place.column.max(1),
+            span: place.span.clone(),
+        });
+        self.diagnostics.last_mut().expect("one was pushed")
+    }
+
+    pub(super) fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
+        let message = format!("expected {expected}, found {}", describe(&node.value));
+        self.error("wrong_type", &node.place, path, message);
+    }
+
+    pub(super) fn not_supported(&mut self, place: &Place, path: &str, what: &str) {
+        self.error("not_supported", place, path, format!("{what} is not supported yet"));
+    }
+
+    /// The entries of an object. Keys of `later` are part of the language, but not of this version.
+    pub(super) fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        known: &[&str],
+        later: &[&str],
+    ) -> Option<Fields<'n>> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, path, "an object");
+            return None;
+        };
+        for (key, _) in entries {
+            let name = key.text.as_str();
+            if known.contains(&name) {
+                continue;
+            }
+            let path = join(path, name);
+            if later.contains(&name) {
+                self.not_supported(&key.place, &path, &format!("`{name}`"));
+                continue;
+            }
+            let hint = did_you_mean(name, known.iter().chain(later).copied());
+            let message = format!("unknown key `{name}`");
+            self.error("unknown_key", &key.place, &path, message).hint = hint;
+        }
+        Some(Fields(entries))
+    }
+
+    pub(super) fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
+        match &node.value {
+            Value::Text(text) => Some(text),
+            _ => {
+                self.wrong_type(node, path, "a text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn list<'n>(&mut self, node: &'n Node, path: &str, of: &str) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => {
+                self.wrong_type(node, path, of);
+                &[]
+            }
+        }
+    }
+
+    pub(super) fn map<'n>(&mut self, node: &'n Node, path: &str) -> &'n [(Key, Node)] {
+        match &node.value {
+            Value::Map(entries) => entries,
+            _ => {
+                self.wrong_type(node, path, "an object");
+                &[]
+            }
+        }
+    }
+
+    /// A number that stands in the file.
+    pub(super) fn number(&mut self, node: &Node, path: &str) -> Option<f64> {
+        match &node.value {
+            Value::Number(text) => text.parse().ok(),
+            _ => {
+                self.wrong_type(node, path, "a number");
+                None
+            }
+        }
+    }
+
+    /// Any JSON, in which texts may be templates.
+    pub(super) fn value(&mut self, node: &Node, path: &str, site: Site) -> ValueTemplate {
+        match &node.value {
+            Value::Text(text) if has_markers(text) => match self.compile(node, text, path, site) {
+                Some((compiled, _)) => ValueTemplate::text(compiled),
+                None => ValueTemplate::literal(Json::null()),
+            },
+            Value::List(items) => ValueTemplate::list(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.value(item, &format!("{path}[{index}]"), site))
+                    .collect(),
+            ),
+            Value::Map(entries) => ValueTemplate::map(
+                entries
+                    .iter()
+                    .map(|(key, node)| {
+                        let path = join(path, &key.text);
+                        (key.text.clone(), self.value(node, &path, site))
+                    })
+                    .collect(),
+            ),
+            scalar => ValueTemplate::literal(literal(scalar)),
+        }
+    }
+
+    /// A condition, and whether it asks for a timeout.
+    pub(super) fn condition(
+        &mut self,
+        node: &Node,
+        path: &str,
+        site: Site,
+    ) -> Option<(Condition, bool)> {
+        let text = match &node.value {
+            Value::Bool(value) => return Some((Condition::constant(*value), false)),
+            Value::Text(text) => text.trim(),
+            _ => {
+                self.wrong_type(node, path, "a condition, `{{ … }}`, or a boolean");
+                return None;
+            }
+        };
+        if !has_markers(text) {
+            self.wrong_type(node, path, "a condition, `{{ … }}`, or a boolean");
+            let hint = format!("write \"{{{{ {text} }}}}\"");
+            self.diagnostics.last_mut().expect("one was pushed").hint = Some(hint);
+            return None;
+        }
+        let (compiled, asks) = self.compile(node, text, path, site)?;
+        if !compiled.is_expression() {
+            let message = "a condition is exactly one `{{ … }}`; any other text would always hold";
+            self.error("wrong_type", &node.place, path, message);
+            return None;
+        }
+        Some((Condition::compiled(compiled), asks))
+    }
+
+    fn compile(
+        &mut self,
+        node: &Node,
+        text: &str,
+        path: &str,
+        site: Site,
+    ) -> Option<(Compiled, bool)> {
+        match Compiled::new(text) {
+            Ok((compiled, names)) => {
+                let asks = names.functions.iter().any(|(name, _)| name == "timed_out");
+                self.uses.push(Use {
+                    names,
+                    site,
+                    path: path.to_owned(),
+                    text: text.to_owned(),
+                    place: node.place.clone(),
+                });
+                Some((compiled, asks))
+            }
+            Err(SyntaxError { message, span }) => {
+                let place = locate(self.source, &node.place, text, &span);
+                self.error("template_syntax", &place, path, message);
+                None
+            }
+        }
+    }
+}
+
+/// The JSON of a value without looking for templates.
+pub(super) fn literal(value: &Value) -> Json {
+    let mut text = String::new();
+    write_literal(value, &mut text);
+    Json::parse(text).expect("what was written is JSON")
+}
+
+fn write_literal(value: &Value, out: &mut String) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+        Value::Number(text) => out.push_str(text),
+        Value::Text(text) => out.push_str(&serde_json::to_string(text).expect("a text is JSON")),
+        Value::List(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                write_literal(&item.value, out);
+            }
+            out.push(']');
+        }
+        Value::Map(entries) => {
+            out.push('{');
+            for (index, (key, node)) in entries.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                out.push_str(&serde_json::to_string(&key.text).expect("a text is JSON"));
+                out.push(':');
+                write_literal(&node.value, out);
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// `path.name`
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// What a value is, for people.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("the boolean {value}"),
+        Value::Number(text) => format!("the number {text}"),
+        Value::Text(text) if text.chars().count() <= 40 => format!("the text \"{text}\""),
+        Value::Text(_) => "a text".to_owned(),
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "an object".to_owned(),
+    }
+}
+
+/// Whether a name consists of letters, digits, `_` and `-`.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 128
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Whether a reference has the form `pack.name`.
+pub(super) fn is_reference(reference: &str) -> bool {
+    reference.contains('.') && reference.split('.').all(is_name)
+}

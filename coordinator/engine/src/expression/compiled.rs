@@ -1,0 +1,254 @@
+//! A text of a definition that has been compiled: it is read once and evaluated often.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use minijinja::{Environment, Error, ErrorKind, Expression, Value};
+
+use super::context::{Context, Needs};
+use super::environment::ENVIRONMENT;
+use super::names::{self, Names, Read};
+use super::template::{self, Form, Part, Template};
+use super::token::SyntaxError;
+use super::{ExpressionError, guard, output};
+use crate::scope::Scope;
+
+/// A compiled text.
+pub(crate) struct Compiled {
+    source: String,
+    code: Code,
+    needs: Needs,
+    /// What it reads, to say which name is missing.
+    reads: Vec<Read>,
+}
+
+enum Code {
+    Text,
+    Value(Expression<'static, 'static>),
+    Parts(Vec<Piece>),
+    /// An environment with this one template in it.
+    Template(Box<Environment<'static>>),
+}
+
+enum Piece {
+    Text(String),
+    Value(Expression<'static, 'static>, Range<usize>),
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.source)
+    }
+}
+
+impl Compiled {
+    /// Compiles a text, and tells what it reads.
+    pub(crate) fn new(source: &str) -> Result<(Self, Names), SyntaxError> {
+        let template = template::read(source)?;
+        let names = names::names(source, &template);
+        let code = code(source, &template)?;
+        let reads: Vec<_> = names.reads.clone();
+        let needs = Needs {
+            tasks: reads
+                .iter()
+                .filter(|read| read.path[0] == "task")
+                .filter_map(|read| read.path.get(1).cloned())
+                .collect(),
+            system: reads.iter().any(|read| read.path[0] == "system"),
+            end: names.read_end(),
+        };
+        Ok((Self { source: source.to_owned(), code, needs, reads }, names))
+    }
+
+    /// Whether the text is exactly one expression.
+    pub(crate) fn is_expression(&self) -> bool {
+        matches!(self.code, Code::Value(_))
+    }
+
+    /// The value in `scope`.
+    pub(super) fn evaluate(&self, scope: &Scope) -> Result<Value, ExpressionError> {
+        guard::begin();
+        let context = Value::from_object(Context::new(scope, &self.needs));
+        let result = match &self.code {
+            Code::Text => Ok(Value::from(&self.source)),
+            Code::Value(expression) => expression.eval(context).and_then(defined),
+            Code::Parts(pieces) => self.parts(pieces, &context, scope)?,
+            Code::Template(environment) => render(environment, context),
+        };
+        result.map_err(|error| self.error(&error, scope))
+    }
+
+    fn parts(
+        &self,
+        pieces: &[Piece],
+        context: &Value,
+        scope: &Scope,
+    ) -> Result<Result<Value, Error>, ExpressionError> {
+        let mut text = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Value(expression, place) => {
+                    let written = expression
+                        .eval(context.clone())
+                        .and_then(|value| output::write_text(&mut text, &value, guard::OUTPUT_LIMIT));
+                    if let Err(error) = written {
+                        let source = &self.source[place.clone()];
+                        return Err(self.error_in(&error, scope, source, Some(place)));
+                    }
+                }
+            }
+        }
+        Ok(if text.len() > guard::OUTPUT_LIMIT {
+            Err(guard::limit("the template gives too much output"))
+        } else {
+            Ok(Value::from(text))
+        })
+    }
+
+    /// Puts an error of the engine into our words.
+    pub(super) fn error(&self, error: &Error, scope: &Scope) -> ExpressionError {
+        self.error_in(error, scope, &self.source, None)
+    }
+
+    fn error_in(
+        &self,
+        error: &Error,
+        scope: &Scope,
+        source: &str,
+        place: Option<&Range<usize>>,
+    ) -> ExpressionError {
+        let mut plain = plain_error(error, source);
+        if error.kind() == ErrorKind::UndefinedError {
+            let context = Value::from_object(Context::new(scope, &self.needs));
+            let missing = self
+                .reads
+                .iter()
+                .filter(|read| place.is_none_or(|place| place.start <= read.span.start && read.span.end <= place.end))
+                .filter(|read| !read.optional)
+                .find_map(|read| missing(&context, &read.path));
+            if let Some(missing) = missing {
+                plain.message = format!("`{missing}` does not exist");
+            }
+        }
+        plain
+    }
+}
+
+/// The part of a path that does not exist.
+fn missing(context: &Value, path: &[String]) -> Option<String> {
+    let mut value = context.clone();
+    for (index, step) in path.iter().enumerate() {
+        let key = step.parse::<i64>().map_or_else(|_| Value::from(step), Value::from);
+        let next = value.get_item(&key).ok().filter(|next| !next.is_undefined());
+        let Some(next) = next else { return Some(path[..=index].join(".")) };
+        value = next;
+    }
+    None
+}
+
+/// An error of the engine, without a scope to explain it.
+pub(super) fn plain_error(error: &Error, source: &str) -> ExpressionError {
+    let limit = is_limit(error);
+    let message = match error.kind() {
+        ErrorKind::UndefinedError => "a value that is not defined is used".to_owned(),
+        ErrorKind::OutOfFuel if error.detail().is_none() => {
+            format!("the expression takes more than {} steps", guard::FUEL)
+        }
+        ErrorKind::OutOfFuel | ErrorKind::InvalidOperation => {
+            error.detail().unwrap_or("invalid operation").to_owned()
+        }
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}: {detail}"),
+            None => kind.to_string(),
+        },
+    };
+    ExpressionError { expression: source.to_owned(), message, limit }
+}
+
+fn is_limit(error: &Error) -> bool {
+    let mut at: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = at {
+        if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::OutOfFuel) {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
+fn defined(value: Value) -> Result<Value, Error> {
+    // The engine is strict about what is done with an undefined value, but gives one away.
+    if value.is_undefined() { Err(Error::from(ErrorKind::UndefinedError)) } else { Ok(value) }
+}
+
+fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
+    match &template.form {
+        Form::Literal => Ok(Code::Text),
+        Form::Whole(text) => {
+            let span = template.expressions[0].span.clone();
+            expression(text, span).map(Code::Value)
+        }
+        Form::Parts(parts) => parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => Ok(Piece::Text(text.clone())),
+                Part::Value(text, place) => {
+                    Ok(Piece::Value(expression(text, place.clone())?, place.clone()))
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map(Code::Parts),
+        Form::Statements(text) => {
+            let mut environment = Box::new(ENVIRONMENT.clone());
+            environment
+                .add_template_owned("template", text.clone())
+                .map_err(|error| syntax_error(&error, 0..source.len()))?;
+            Ok(Code::Template(environment))
+        }
+    }
+}
+
+fn expression(
+    text: &str,
+    span: Range<usize>,
+) -> Result<Expression<'static, 'static>, SyntaxError> {
+    ENVIRONMENT.compile_expression_owned(text.to_owned()).map_err(|error| syntax_error(&error, span))
+}
+
+fn syntax_error(error: &Error, span: Range<usize>) -> SyntaxError {
+    SyntaxError { message: error.detail().unwrap_or("the expression is not valid").to_owned(), span }
+}
+
+fn render(environment: &Environment<'static>, context: Value) -> Result<Value, Error> {
+    let mut writer = Bounded::default();
+    let template = environment.get_template("template")?;
+    match template.render_captured_to(context, &mut writer) {
+        Ok(_) => Ok(Value::from(String::from_utf8_lossy(&writer.bytes).into_owned())),
+        Err(_) if writer.is_full => Err(guard::limit("the template gives too much output")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes output up to the bound.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > guard::OUTPUT_LIMIT {
+            self.is_full = true;
+            return Err(io::Error::other("too much output"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
