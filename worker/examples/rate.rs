@@ -53,7 +53,9 @@ async fn main() -> Result<(), Failure> {
         started.elapsed().as_secs_f64(),
         processor_seconds()? - processor,
     );
-    let jobs = f64::from(jobs);
+    // What was fetched and not begun when the queue was empty has gone back.
+    let left = queue_depth(&connection, &queue).await?.unwrap_or(0);
+    let jobs = f64::from(jobs) - f64::from(left);
     println!(
         "{:.0} jobs/s, {:.1} µs of processor per job",
         jobs / elapsed,

@@ -224,9 +224,11 @@ impl Service {
     }
 
     fn session_lost(&mut self) {
-        if self.session.take().is_none() {
+        let Some(session) = self.session.take() else {
             return;
-        }
+        };
+        // Perhaps only one channel is gone: what the others hold goes back now and not some day.
+        tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, session.close()));
         self.held.session_lost();
         self.backlog.clear();
         if matches!(self.mode, Mode::Serving) {
@@ -249,8 +251,14 @@ impl Service {
         let jobs = self.held.begun();
         tracing::warn!(jobs, "the drain took too long");
         self.held.stop_all();
+        // Completions have had their time; only processes may need a moment more.
+        let limit = if self.attempts.is_empty() {
+            Duration::ZERO
+        } else {
+            STOP_LIMIT
+        };
         self.mode = Mode::Stopping {
-            until: now + STOP_LIMIT,
+            until: now + limit,
             jobs,
         };
     }

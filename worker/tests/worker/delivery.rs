@@ -1,0 +1,277 @@
+//! Deliveries, confirms and acknowledgements.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flotilla_protocol::amqp::{Outgoing, PublishOutcome, delete_queue};
+use flotilla_protocol::message::CompletionStatus;
+use flotilla_protocol::{Refusal, names};
+use flotilla_worker::{Context, Worker, WorkerConfig};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::fleet::{Fleet, eventually, job, kind, result, with_fleet, within};
+
+/// An action that counts its runs, and waits for leave to end.
+#[derive(Clone)]
+struct Gate {
+    runs: Arc<AtomicUsize>,
+    leave: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            runs: Arc::default(),
+            leave: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    fn worker(&self, config: WorkerConfig) -> Worker {
+        let gate = self.clone();
+        Worker::new(config)
+            .built_in()
+            .action("test.gate", move |_: Context, input: Value| {
+                let gate = gate.clone();
+                async move {
+                    gate.runs.fetch_add(1, Ordering::SeqCst);
+                    gate.leave.acquire().await?.forget();
+                    Ok(input)
+                }
+            })
+    }
+
+    async fn has_run(&self, times: usize) {
+        eventually(async || self.runs.load(Ordering::SeqCst) == times).await;
+    }
+}
+
+/// Settings under which no start is told for being slow.
+fn quiet(fleet: &Fleet) -> WorkerConfig {
+    WorkerConfig {
+        started_after: Duration::from_secs(60),
+        ..fleet.config()
+    }
+}
+
+#[tokio::test]
+async fn a_busy_worker_gathers_completions() {
+    with_fleet(async |mut fleet| {
+        let config = WorkerConfig {
+            concurrency: 100,
+            ..fleet.config()
+        };
+        for number in 0..1_000 {
+            let message = Outgoing::job(
+                &fleet.pool,
+                fleet.partition,
+                &job("core.echo", json!(number)),
+            );
+            tokio::spawn(fleet.publisher.enqueue(message));
+        }
+        fleet.jobs_wait(1_000).await;
+        fleet.open_inbox().await;
+        let worker = fleet.start(Worker::new(config).built_in()).await;
+        let mut seen = vec![0; 1_000];
+        for _ in 0..1_000 {
+            let completed = fleet.completion().await;
+            seen[usize::try_from(result(&completed).as_u64().unwrap()).unwrap()] += 1;
+        }
+        assert!(seen.iter().all(|&count| count == 1), "lost or doubled");
+        let messages = fleet.sizes.len();
+        assert!(
+            messages < 500,
+            "1000 completions came in {messages} messages"
+        );
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_slow_jobs_tell_that_they_started() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let config = WorkerConfig {
+            started_after: Duration::from_millis(100),
+            ..fleet.config()
+        };
+        let gate = Gate::new();
+        let worker = fleet.start(gate.worker(config)).await;
+        fleet.run(&job("core.sleep", json!({"seconds": 0}))).await;
+        let slow = job("test.gate", json!(1));
+        fleet.submit(&slow).await;
+        let started = fleet.started().await;
+        assert_eq!((started.task_id, started.attempt), (slow.task_id, 1));
+        assert_eq!(started.worker.as_deref(), Some("test-worker"));
+        gate.leave.add_permits(1);
+        let completed = fleet.completion().await;
+        assert_eq!(completed.started_at, started.started_at);
+        worker.drain().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_completion_is_not_confirmed_comes_again_and_is_announced() {
+    with_fleet(async |mut fleet| {
+        // Without an inbox the completion comes back, so it is never confirmed.
+        let gate = Gate::new();
+        gate.leave.add_permits(2);
+        let first = fleet.start(gate.worker(quiet(&fleet))).await;
+        let lost = job("test.gate", json!(null));
+        fleet.submit(&lost).await;
+        gate.has_run(1).await;
+        first.kill().await;
+        fleet.jobs_wait(1).await;
+
+        let second = fleet.start(gate.worker(quiet(&fleet))).await;
+        fleet.jobs_wait(0).await;
+        assert_eq!(
+            gate.runs.load(Ordering::SeqCst),
+            1,
+            "it ran before it was announced"
+        );
+        fleet.open_inbox().await;
+        assert_eq!(fleet.started().await.task_id, lost.task_id);
+        assert_eq!(fleet.completion().await.task_id, lost.task_id);
+        assert_eq!(gate.runs.load(Ordering::SeqCst), 2);
+        second.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_returned_completion_is_kept_until_the_inbox_appears() {
+    with_fleet(async |mut fleet| {
+        let gate = Gate::new();
+        gate.leave.add_permits(1);
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        fleet.submit(&job("test.gate", json!("kept"))).await;
+        gate.has_run(1).await;
+        for _ in 0..3 {
+            fleet.submit(&job("core.noop", json!(null))).await;
+        }
+        fleet.jobs_wait(0).await;
+        fleet.open_inbox().await;
+        assert_eq!(result(&fleet.completion().await), json!("kept"));
+        for _ in 0..3 {
+            fleet.completion().await;
+        }
+        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_comes_twice_runs_once_at_a_time() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let gate = Gate::new();
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        let twice = job("test.gate", json!(null));
+        fleet.submit(&twice).await;
+        gate.has_run(1).await;
+        fleet.submit(&twice).await;
+        fleet.run(&job("core.noop", json!(null))).await;
+        gate.leave.add_permits(1);
+        assert_eq!(fleet.completion().await.task_id, twice.task_id);
+        worker.drain().await;
+        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_outlives_its_queue_and_the_worker_consumes_the_next() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let gate = Gate::new();
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        fleet.submit(&job("test.gate", json!("old"))).await;
+        gate.has_run(1).await;
+        delete_queue(&fleet.connection, &fleet.jobs_queue())
+            .await
+            .unwrap();
+        // The worker makes the queue anew, and binds it a moment later.
+        let new = job("core.echo", json!("new"));
+        eventually(async || {
+            let message = Outgoing::job(&fleet.pool, fleet.partition, &new);
+            fleet.publisher.publish(message).await == PublishOutcome::Confirmed
+        })
+        .await;
+        let completed = fleet.completion().await;
+        assert_eq!(result(&completed), json!("new"));
+        gate.leave.add_permits(1);
+        assert_eq!(result(&fleet.completion().await), json!("old"));
+        worker.drain().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_time_limit_drops_the_handler() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let gate = Gate::new();
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        let mut slow = job("test.gate", json!(null));
+        slow.timeout = Some(0.05);
+        let completed = fleet.run(&slow).await;
+        assert_eq!(completed.status, CompletionStatus::TimedOut);
+        assert_eq!(completed.error.unwrap().kind, "task_timeout");
+        worker.drain().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unreadable_job_is_a_dead_letter_and_is_answered() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let mut dead = fleet.connection.consume(names::DEAD, 0).await.unwrap();
+        let worker = fleet.start_built_in().await;
+        let unreadable = job("core.noop", json!(null));
+        let mut message = Outgoing::job(&fleet.pool, fleet.partition, &unreadable);
+        let mut body: Value = serde_json::from_slice(&message.body).unwrap();
+        body["workflow"] = json!(7);
+        message.body = serde_json::to_vec(&body).unwrap();
+        let message_id = message.message_id.clone();
+        fleet.publish(message).await;
+
+        let completed = fleet.completion().await;
+        assert_eq!(completed.task_id, unreadable.task_id);
+        assert_eq!(kind(&completed), "contract_violation");
+        // The queue is everybody's: what is not ours goes back when the consumer ends.
+        let letter = loop {
+            let letter = within(dead.next()).await.unwrap();
+            if letter.envelope.message_id == message_id {
+                break letter;
+            }
+        };
+        dead.acker().ack(letter.tag, false).await.unwrap();
+        dead.close().await;
+        assert_eq!(
+            letter.envelope.reason.as_deref(),
+            Some(Refusal::WrongType.reason())
+        );
+        assert_eq!(letter.envelope.original_queue, Some(fleet.jobs_queue()));
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}

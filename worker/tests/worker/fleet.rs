@@ -1,0 +1,281 @@
+//! What stands around a worker in these tests: a pool of its own, an inbox of its own, and the test
+//! in the place of a coordinator.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use flotilla_protocol::amqp::{
+    ConnectOptions, Connection, Consumer, Outgoing, PublishOutcome, Publisher, PublisherOptions,
+    declare, declare_inbox, declare_pool, delete_queue, queue_depth,
+};
+use flotilla_protocol::message::{CompletionStatus, TaskCompleted, TaskJob, TaskStarted};
+use flotilla_protocol::{ExecutionId, InboxMessage, TaskId, decode_inbox, names};
+use flotilla_worker::{Worker, WorkerConfig, WorkerError};
+use futures::FutureExt;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// How long anything may take before a test fails.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A pool and an inbox for one test.
+pub struct Fleet {
+    pub url: String,
+    pub connection: Connection,
+    pub publisher: Publisher,
+    pub pool: String,
+    pub partition: i32,
+    inbox: Option<Consumer>,
+    /// Messages of the inbox that were read and not asked for yet.
+    pending: VecDeque<InboxMessage>,
+    /// The number of completions in each message, in order.
+    pub sizes: Vec<usize>,
+}
+
+/// A worker in the same process.
+pub struct Running {
+    shutdown: Option<oneshot::Sender<()>>,
+    worker: JoinHandle<Result<(), WorkerError>>,
+}
+
+/// Runs a test and removes its queues, whatever its end.
+pub async fn with_fleet<Fut: Future<Output = Fleet>>(test: impl FnOnce(Fleet) -> Fut) {
+    let fleet = Fleet::new().await;
+    let (url, jobs, inbox) = (fleet.url.clone(), fleet.jobs_queue(), fleet.inbox_queue());
+    let ended = AssertUnwindSafe(test(fleet)).catch_unwind().await;
+    let connection = Connection::open(&url, "clean up").await.unwrap();
+    delete_queue(&connection, &jobs).await.unwrap();
+    delete_queue(&connection, &inbox).await.unwrap();
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A job of an action, with nothing special about it.
+pub fn job(action: &str, input: Value) -> TaskJob {
+    let id = Uuid::now_v7();
+    TaskJob {
+        execution_id: ExecutionId(id),
+        task_id: TaskId(id),
+        attempt: 1,
+        workflow: "examples.test".to_owned(),
+        task: "work".to_owned(),
+        visit: 1,
+        action: action.to_owned(),
+        input: serde_json::value::to_raw_value(&input).unwrap(),
+        timeout: None,
+        heartbeat: None,
+        idempotency_key: format!("key-{id}"),
+        item: None,
+        secrets: Vec::new(),
+    }
+}
+
+impl Fleet {
+    async fn new() -> Self {
+        let url = std::env::var("AMQP_URL").expect("these tests need a broker: set AMQP_URL");
+        let connection = Connection::open(&url, "test").await.unwrap();
+        declare(&connection, 0).await.unwrap();
+        let pool = format!("test-{}", Uuid::now_v7());
+        declare_pool(&connection, &pool).await.unwrap();
+        let [a, b, c, d] = *Uuid::now_v7().as_bytes().last_chunk::<4>().unwrap();
+        let partition = i32::from_be_bytes([(a & 0x3f) | 0x40, b, c, d]);
+        let publisher = Publisher::start(PublisherOptions::new(ConnectOptions::new(&url, "test")));
+        Self {
+            url,
+            connection,
+            publisher,
+            pool,
+            partition,
+            inbox: None,
+            pending: VecDeque::new(),
+            sizes: Vec::new(),
+        }
+    }
+
+    pub fn jobs_queue(&self) -> String {
+        names::jobs_queue(&self.pool)
+    }
+
+    pub fn inbox_queue(&self) -> String {
+        names::inbox_queue(self.partition)
+    }
+
+    pub fn config(&self) -> WorkerConfig {
+        WorkerConfig {
+            name: "test-worker".to_owned(),
+            pools: vec![self.pool.clone()],
+            drain_timeout: LIMIT,
+            allow_shell: true,
+            ..WorkerConfig::new(&self.url)
+        }
+    }
+
+    /// Starts a worker and waits until it consumes.
+    pub async fn start(&self, worker: Worker) -> Running {
+        let (shutdown, asked) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel();
+        let worker = tokio::spawn(
+            worker.run_with_ready(async { asked.await.unwrap_or_default() }, || {
+                ready.send(()).unwrap()
+            }),
+        );
+        within(is_ready).await.expect("the worker did not start");
+        Running {
+            shutdown: Some(shutdown),
+            worker,
+        }
+    }
+
+    /// Starts a worker with the built-in actions.
+    pub async fn start_built_in(&self) -> Running {
+        self.start(Worker::new(self.config()).built_in()).await
+    }
+
+    /// Creates the inbox.
+    pub async fn open_inbox(&mut self) {
+        declare_inbox(&self.connection, self.partition)
+            .await
+            .unwrap();
+        let consumer = self
+            .connection
+            .consume(&self.inbox_queue(), 0)
+            .await
+            .unwrap();
+        self.inbox = Some(consumer);
+    }
+
+    pub async fn publish(&self, message: Outgoing) {
+        let outcome = within(self.publisher.publish(message)).await;
+        assert_eq!(outcome, PublishOutcome::Confirmed);
+    }
+
+    pub async fn submit(&self, job: &TaskJob) {
+        self.publish(Outgoing::job(&self.pool, self.partition, job))
+            .await;
+    }
+
+    /// The next message of the inbox, completions one by one.
+    pub async fn next(&mut self) -> InboxMessage {
+        while self.pending.is_empty() {
+            let consumer = self.inbox.as_mut().expect("the inbox is open");
+            let delivery = within(consumer.next()).await.expect("the inbox ended");
+            consumer.acker().ack(delivery.tag, false).await.unwrap();
+            match decode_inbox(&delivery.envelope, &delivery.body).unwrap() {
+                InboxMessage::Completed(all) => {
+                    self.sizes.push(all.len());
+                    let each = all
+                        .into_iter()
+                        .map(|one| InboxMessage::Completed(vec![one]));
+                    self.pending.extend(each);
+                }
+                other => self.pending.push_back(other),
+            }
+        }
+        self.pending.pop_front().unwrap()
+    }
+
+    /// The next message, which has to be a completion.
+    pub async fn completion(&mut self) -> TaskCompleted {
+        match self.next().await {
+            InboxMessage::Completed(mut all) => all.pop().unwrap(),
+            other => panic!("not a completion: {other:?}"),
+        }
+    }
+
+    /// The next message, which has to be a start.
+    pub async fn started(&mut self) -> TaskStarted {
+        match self.next().await {
+            InboxMessage::Started(started) => started,
+            other => panic!("not a start: {other:?}"),
+        }
+    }
+
+    /// Submits a job and waits for its completion, which has to be the next message.
+    pub async fn run(&mut self, job: &TaskJob) -> TaskCompleted {
+        self.submit(job).await;
+        let completed = self.completion().await;
+        assert_eq!(completed.task_id, job.task_id);
+        assert_eq!(completed.worker.as_deref(), Some("test-worker"));
+        completed
+    }
+
+    /// Waits until no job is in the queue or in anybody's hands.
+    pub async fn jobs_are_gone(&self) {
+        // A queue with unacknowledged messages gives them back to the next consumer, so a worker has
+        // to be gone for the count to mean something.
+        let depth = queue_depth(&self.connection, &self.jobs_queue())
+            .await
+            .unwrap();
+        assert_eq!(depth, Some(0));
+    }
+
+    /// Waits until that many jobs wait in the queue.
+    pub async fn jobs_wait(&self, count: u32) {
+        let queue = self.jobs_queue();
+        eventually(async || queue_depth(&self.connection, &queue).await.unwrap() == Some(count))
+            .await;
+    }
+}
+
+impl Running {
+    /// Asks the worker to end.
+    pub fn shut_down(&mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for the end.
+    pub async fn ended(self) -> Result<(), WorkerError> {
+        within(self.worker).await.unwrap()
+    }
+
+    /// Asks for the end and waits for a clean one.
+    pub async fn drain(mut self) {
+        self.shut_down();
+        self.ended().await.unwrap();
+    }
+
+    /// Ends the worker as a crash would, as far as that can be had within a process.
+    pub async fn kill(self) {
+        self.worker.abort();
+        assert!(self.worker.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// Waits for something, but not for ever.
+pub async fn within<F: IntoFuture>(future: F) -> F::Output {
+    let waiting = tokio::time::timeout(LIMIT, future.into_future());
+    waiting.await.expect("it took too long")
+}
+
+/// Waits until a condition holds of which nobody tells.
+pub async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
+    within(async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// The kind of a failure.
+pub fn kind(completed: &TaskCompleted) -> &str {
+    assert_eq!(completed.status, CompletionStatus::Failed);
+    &completed.error.as_ref().unwrap().kind
+}
+
+pub fn retryable(completed: &TaskCompleted) -> bool {
+    completed.error.as_ref().unwrap().retryable.unwrap()
+}
+
+/// The result of any completion; null if it has none.
+pub fn result(completed: &TaskCompleted) -> Value {
+    let result = completed.result.as_ref();
+    result.map_or(json!(null), |result| {
+        serde_json::from_str(result.get()).unwrap()
+    })
+}
