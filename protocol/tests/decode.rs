@@ -122,7 +122,7 @@ fn a_list_may_be_larger_than_a_message_but_a_result_may_not() {
     let result = |bytes: usize| format!(r#","result":"{}""#, "x".repeat(bytes - 2));
     let full = completion("1", &result(MAX_MESSAGE_BYTES));
     assert_eq!(completed(&full), Ok(1));
-    let list = vec![full.as_str(); 10].join(",");
+    let list = [full.as_str(); 10].join(",");
     assert_eq!(completed(&format!("[{list}]")), Ok(10));
     let over = completion("1", &result(MAX_MESSAGE_BYTES + 1));
     assert_eq!(completed(&over), Err(Refusal::TooLarge));

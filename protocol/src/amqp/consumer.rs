@@ -13,7 +13,9 @@ use super::{AmqpError, short};
 
 /// The deliveries of one queue, in order, until something ends them.
 pub struct Consumer {
+    /// Taken when the channel is closed.
     stream: Option<lapin::Consumer>,
+    has_ended: bool,
     channel: Arc<lapin::Channel>,
 }
 
@@ -51,6 +53,7 @@ impl Connection {
             })?;
         Ok(Consumer {
             stream: Some(stream),
+            has_ended: false,
             channel: Arc::new(channel),
         })
     }
@@ -60,14 +63,17 @@ impl Consumer {
     /// The next delivery; `None` once the channel has closed, the queue was deleted or the broker
     /// cancelled the consumer. Nothing comes after `None`. Cancel-safe.
     pub async fn next(&mut self) -> Option<Delivery> {
-        match self.stream.as_mut()?.next().await? {
-            Ok(delivery) => Some(Delivery::new(delivery)),
-            Err(error) => {
-                tracing::debug!(%error, "consumer ended");
-                self.stream = None;
-                None
-            }
+        // lapin's stream would wait for ever once it has ended.
+        if self.has_ended {
+            return None;
         }
+        match self.stream.as_mut()?.next().await {
+            Some(Ok(delivery)) => return Some(Delivery::new(delivery)),
+            Some(Err(error)) => tracing::debug!(%error, "consumer ended"),
+            None => tracing::debug!("consumer ended"),
+        }
+        self.has_ended = true;
+        None
     }
 
     /// Acknowledges this consumer's deliveries.
@@ -81,7 +87,7 @@ impl Consumer {
     /// Whether deliveries may still come and can still be acknowledged.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.stream.is_some() && self.channel.status().connected()
+        !self.has_ended && self.channel.status().connected()
     }
 
     /// Closes the channel; what is unacknowledged goes back to the queue.

@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The broker connection against a real broker, which `AMQP_URL` names. Queues have names of their
+//! own and are deleted, so that the tests run side by side.
+
+mod consuming;
+mod publishing;
+mod support;
+mod topology;
