@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::fleet::{Fleet, eventually, job, kind, result, with_fleet, within};
+use crate::proxy::Proxy;
 
 /// An action that counts its runs, and waits for leave to end.
 #[derive(Clone)]
@@ -216,6 +217,38 @@ async fn a_job_outlives_its_queue_and_the_worker_consumes_the_next() {
         gate.leave.add_permits(1);
         assert_eq!(result(&fleet.completion().await), json!("old"));
         worker.drain().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_outlives_the_connection_and_does_not_run_beside_itself() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let proxy = Proxy::start(&fleet.url).await;
+        let gate = Gate::new();
+        let config = WorkerConfig {
+            amqp_url: proxy.url.clone(),
+            ..quiet(&fleet)
+        };
+        let worker = fleet.start(gate.worker(config)).await;
+        let kept = job("test.gate", json!(null));
+        fleet.submit(&kept).await;
+        gate.has_run(1).await;
+        for _ in 0..3 {
+            proxy.cut();
+            fleet.jobs_wait(1).await;
+            proxy.mend();
+            // The worker is back and has been handed the job again.
+            fleet.jobs_wait(0).await;
+        }
+        fleet.run(&job("core.noop", json!(null))).await;
+        gate.leave.add_permits(1);
+        assert_eq!(fleet.completion().await.task_id, kept.task_id);
+        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
         fleet
     })
     .await;

@@ -56,6 +56,10 @@ pub async fn with_fleet<Fut: Future<Output = Fleet>>(test: impl FnOnce(Fleet) ->
 }
 
 /// A job of an action, with nothing special about it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the callers build it in place"
+)]
 pub fn job(action: &str, input: Value) -> TaskJob {
     let id = Uuid::now_v7();
     TaskJob {
@@ -119,11 +123,12 @@ impl Fleet {
     pub async fn start(&self, worker: Worker) -> Running {
         let (shutdown, asked) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
-        let worker = tokio::spawn(
-            worker.run_with_ready(async { asked.await.unwrap_or_default() }, || {
-                ready.send(()).unwrap()
-            }),
-        );
+        let worker = tokio::spawn(worker.run_with_ready(
+            async { asked.await.unwrap_or_default() },
+            || {
+                ready.send(()).unwrap();
+            },
+        ));
         within(is_ready).await.expect("the worker did not start");
         Running {
             shutdown: Some(shutdown),
@@ -165,15 +170,15 @@ impl Fleet {
             let consumer = self.inbox.as_mut().expect("the inbox is open");
             let delivery = within(consumer.next()).await.expect("the inbox ended");
             consumer.acker().ack(delivery.tag, false).await.unwrap();
-            match decode_inbox(&delivery.envelope, &delivery.body).unwrap() {
-                InboxMessage::Completed(all) => {
-                    self.sizes.push(all.len());
-                    let each = all
-                        .into_iter()
-                        .map(|one| InboxMessage::Completed(vec![one]));
-                    self.pending.extend(each);
-                }
-                other => self.pending.push_back(other),
+            let message = decode_inbox(&delivery.envelope, &delivery.body).unwrap();
+            if let InboxMessage::Completed(all) = message {
+                self.sizes.push(all.len());
+                let each = all
+                    .into_iter()
+                    .map(|one| InboxMessage::Completed(vec![one]));
+                self.pending.extend(each);
+            } else {
+                self.pending.push_back(message);
             }
         }
         self.pending.pop_front().unwrap()
@@ -181,18 +186,20 @@ impl Fleet {
 
     /// The next message, which has to be a completion.
     pub async fn completion(&mut self) -> TaskCompleted {
-        match self.next().await {
-            InboxMessage::Completed(mut all) => all.pop().unwrap(),
-            other => panic!("not a completion: {other:?}"),
-        }
+        let message = self.next().await;
+        let InboxMessage::Completed(mut all) = message else {
+            panic!("not a completion: {message:?}");
+        };
+        all.pop().unwrap()
     }
 
     /// The next message, which has to be a start.
     pub async fn started(&mut self) -> TaskStarted {
-        match self.next().await {
-            InboxMessage::Started(started) => started,
-            other => panic!("not a start: {other:?}"),
-        }
+        let message = self.next().await;
+        let InboxMessage::Started(started) = message else {
+            panic!("not a start: {message:?}");
+        };
+        started
     }
 
     /// Submits a job and waits for its completion, which has to be the next message.

@@ -6,4 +6,5 @@ mod builtin;
 mod delivery;
 mod drain;
 mod fleet;
+mod proxy;
 mod shell;
