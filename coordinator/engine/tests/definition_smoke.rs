@@ -1,6 +1,7 @@
 //! A definition with all that this version knows is accepted, and becomes what it says.
 
-use flotilla_engine::compile;
+use flotilla_engine::expression::ValueTemplate;
+use flotilla_engine::{Json, compile};
 use flotilla_engine::workflow::{Backoff, On, Routes, TaskIndex};
 
 const ORDER: &str = r#"
@@ -73,7 +74,8 @@ fn accepts_the_whole_language_of_this_version() {
     assert_eq!(give_up.predecessors, [fetch.index, price.index]);
     assert!(charge.join.is_some() && charge.timeout.is_none());
     assert!(approve.action.is_none() && approve.timeout.is_none());
-    assert_eq!(price.timeout.as_ref().and_then(|t| t.as_literal()).map(|t| t.text()), Some("300"));
+    let timeout = price.timeout.as_ref().and_then(ValueTemplate::as_literal).map(Json::text);
+    assert_eq!(timeout, Some("300"));
     assert!(price.handles_timeout && !fetch.handles_timeout);
     assert_eq!((&*fetch.pool, fetch.max_redeliveries), ("web", 2));
     assert_eq!((&*charge.pool, charge.max_redeliveries), ("default", 5));

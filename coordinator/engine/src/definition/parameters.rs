@@ -42,9 +42,10 @@ type Read = (Vec<Parameter>, String, bool);
 fn is_json_schema(entries: &[(Key, Node)]) -> bool {
     let fields = Fields(entries);
     let is_object = |node: &Node| matches!(&node.value, Value::Text(text) if text == "object");
-    let has_properties = fields.get("properties").is_some_and(|node| match &node.value {
-        Value::Map(entries) => entries.iter().all(|(_, node)| matches!(node.value, Value::Map(_))),
-        _ => false,
+    let is_map = |node: &Node| matches!(node.value, Value::Map(_));
+    let has_properties = fields.get("properties").is_some_and(|node| {
+        let Value::Map(entries) = &node.value else { return false };
+        entries.iter().all(|(_, node)| is_map(node))
     });
     fields.get("$schema").is_some() || fields.get("type").is_some_and(is_object) || has_properties
 }
@@ -175,9 +176,9 @@ fn find_default<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let parameter = match fields.get(name).or_else(|| fields.get("properties")) {
         Some(Node { value: Value::Map(entries), .. }) => {
             let inner = Fields(entries);
-            inner.get("default").or_else(|| match &inner.get(name)?.value {
-                Value::Map(entries) => Fields(entries).get("default"),
-                _ => None,
+            inner.get("default").or_else(|| {
+                let Value::Map(entries) = &inner.get(name)?.value else { return None };
+                Fields(entries).get("default")
             })
         }
         _ => None,

@@ -149,44 +149,36 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
-        match &node.value {
-            Value::Text(text) => Some(text),
-            _ => {
-                self.wrong_type(node, path, "a text");
-                None
-            }
-        }
+        let Value::Text(text) = &node.value else {
+            self.wrong_type(node, path, "a text");
+            return None;
+        };
+        Some(text)
     }
 
     pub(super) fn list<'n>(&mut self, node: &'n Node, path: &str, of: &str) -> &'n [Node] {
-        match &node.value {
-            Value::List(items) => items,
-            _ => {
-                self.wrong_type(node, path, of);
-                &[]
-            }
-        }
+        let Value::List(items) = &node.value else {
+            self.wrong_type(node, path, of);
+            return &[];
+        };
+        items
     }
 
     pub(super) fn map<'n>(&mut self, node: &'n Node, path: &str) -> &'n [(Key, Node)] {
-        match &node.value {
-            Value::Map(entries) => entries,
-            _ => {
-                self.wrong_type(node, path, "an object");
-                &[]
-            }
-        }
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, path, "an object");
+            return &[];
+        };
+        entries
     }
 
     /// A number that stands in the file.
     pub(super) fn number(&mut self, node: &Node, path: &str) -> Option<f64> {
-        match &node.value {
-            Value::Number(text) => text.parse().ok(),
-            _ => {
-                self.wrong_type(node, path, "a number");
-                None
-            }
-        }
+        let Value::Number(text) = &node.value else {
+            self.wrong_type(node, path, "a number");
+            return None;
+        };
+        text.parse().ok()
     }
 
     /// Any JSON, in which texts may be templates.
@@ -212,7 +204,9 @@ impl<'a> Reader<'a> {
                     })
                     .collect(),
             ),
-            scalar => ValueTemplate::literal(literal(scalar)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {
+                ValueTemplate::literal(literal(&node.value))
+            }
         }
     }
 
@@ -226,7 +220,7 @@ impl<'a> Reader<'a> {
         let text = match &node.value {
             Value::Bool(value) => return Some((Condition::constant(*value), false)),
             Value::Text(text) => text.trim(),
-            _ => {
+            Value::Null | Value::Number(_) | Value::List(_) | Value::Map(_) => {
                 self.wrong_type(node, path, "a condition, `{{ … }}`, or a boolean");
                 return None;
             }

@@ -174,7 +174,7 @@ impl Routes<'_, '_> {
         let items = match &node.value {
             Value::Text(_) => std::slice::from_ref(node),
             Value::List(items) => items.as_slice(),
-            _ => {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) => {
                 self.reader.wrong_type(node, path, "the name of a task, or a list of names");
                 &[]
             }

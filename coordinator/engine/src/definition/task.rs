@@ -113,7 +113,7 @@ fn input(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> ValueTe
         Value::Null => empty(),
         Value::Map(_) => reader.value(node, &path, site),
         Value::Text(text) if is_template(text) => reader.value(node, &path, site),
-        _ => {
+        Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
             reader.wrong_type(node, &path, "an object");
             empty()
         }
@@ -190,13 +190,13 @@ fn redeliveries(reader: &mut Reader, fields: Fields, path: &str) -> u32 {
     let Some((node, path)) = field(fields, path, "max_redeliveries") else {
         return DEFAULT_REDELIVERIES;
     };
-    match &node.value {
-        Value::Number(text) if text.parse::<u32>().is_ok() => text.parse().unwrap_or_default(),
-        _ => {
-            reader.wrong_type(node, &path, "a whole number of 0 or more");
-            DEFAULT_REDELIVERIES
-        }
+    if let Value::Number(text) = &node.value
+        && let Ok(number) = text.parse()
+    {
+        return number;
     }
+    reader.wrong_type(node, &path, "a whole number of 0 or more");
+    DEFAULT_REDELIVERIES
 }
 
 fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Place)> {
@@ -209,7 +209,9 @@ fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Pla
         Value::Number(text) => {
             reader.not_supported(&node.place, &path, &format!("`join: {text}`"));
         }
-        _ => reader.wrong_type(node, &path, "`all`, `active` or a number"),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+            reader.wrong_type(node, &path, "`all`, `active` or a number");
+        }
     }
     None
 }
@@ -311,7 +313,9 @@ pub(super) fn publish(
                     list.push(Publish { name: key.text.as_str().into(), value });
                 }
             }
-            _ => reader.wrong_type(item, &path, "`name: value`, or a name for the whole result"),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Map(_) => {
+                reader.wrong_type(item, &path, "`name: value`, or a name for the whole result");
+            }
         }
     }
     list

@@ -98,18 +98,16 @@ fn syntax(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
     let text = error.render();
     let text = text.lines().next().unwrap_or("the file is not YAML");
     let text = text.rfind(" at line ").map_or(text, |at| &text[..at]);
-    let (code, message) = match error {
-        serde_saphyr::Error::DuplicateMappingKey { .. } => {
-            let key = source[place.span.clone()].trim();
-            ("duplicate_key", format!("the key `{key}` stands twice in one object"))
-        }
-        serde_saphyr::Error::Budget { .. } if text.contains("Documents") => {
-            ("yaml_syntax", "a file holds one definition".to_owned())
-        }
-        serde_saphyr::Error::Budget { .. } => {
-            ("too_large", format!("the definition exceeds a limit: {text}"))
-        }
-        _ => ("yaml_syntax", text.to_owned()),
+    let is_budget = matches!(error, serde_saphyr::Error::Budget { .. });
+    let (code, message) = if matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. }) {
+        let key = source[place.span.clone()].trim();
+        ("duplicate_key", format!("the key `{key}` stands twice in one object"))
+    } else if is_budget && text.contains("Documents") {
+        ("yaml_syntax", "a file holds one definition".to_owned())
+    } else if is_budget {
+        ("too_large", format!("the definition exceeds a limit: {text}"))
+    } else {
+        ("yaml_syntax", text.to_owned())
     };
     diagnostic(code, message, place)
 }

@@ -151,18 +151,16 @@ fn missing(context: &Value, path: &[String]) -> Option<String> {
 /// An error of the engine, without a scope to explain it.
 pub(super) fn plain_error(error: &Error, source: &str) -> ExpressionError {
     let limit = is_limit(error);
-    let message = match error.kind() {
-        ErrorKind::UndefinedError => "a value that is not defined is used".to_owned(),
-        ErrorKind::OutOfFuel if error.detail().is_none() => {
+    let kind = error.kind();
+    let is_ours = matches!(kind, ErrorKind::OutOfFuel | ErrorKind::InvalidOperation);
+    let message = match error.detail() {
+        _ if kind == ErrorKind::UndefinedError => "a value that is not defined is used".to_owned(),
+        Some(detail) if is_ours => detail.to_owned(),
+        Some(detail) => format!("{kind}: {detail}"),
+        None if kind == ErrorKind::OutOfFuel => {
             format!("the expression takes more than {} steps", guard::FUEL)
         }
-        ErrorKind::OutOfFuel | ErrorKind::InvalidOperation => {
-            error.detail().unwrap_or("invalid operation").to_owned()
-        }
-        kind => match error.detail() {
-            Some(detail) => format!("{kind}: {detail}"),
-            None => kind.to_string(),
-        },
+        None => kind.to_string(),
     };
     ExpressionError { expression: source.to_owned(), message, limit }
 }

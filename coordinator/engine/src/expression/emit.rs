@@ -2,6 +2,8 @@
 //! without bound are replaced by the bounded functions of [`super::guard`], and their operands
 //! measured.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "picks a few shapes out of a grammar")]
+
 use super::syntax::{Argument, Expr, Named, Node};
 
 /// Filters that look at no more than the surface of a value, whose operand needs no measuring.

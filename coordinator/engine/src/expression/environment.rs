@@ -81,7 +81,7 @@ fn add_filters(environment: &mut Environment<'static>) {
         batch(value, size, fill)
     });
     environment.add_filter("slice", |value: &Value, count: usize, fill: Option<Value>| {
-        slice(value, count, fill)
+        slice(value, count, fill.as_ref())
     });
     environment.add_filter("format", |state: &mut State, format: &Value, args: Rest<Value>| {
         check_format(format)?;
@@ -131,6 +131,7 @@ fn range(lower: isize, upper: Option<isize>, step: Option<isize>) -> Result<Valu
 }
 
 /// `merge(a, b, …)`: one object; of equal names the last wins, and it does not go deep.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
 fn merge(objects: Rest<Value>) -> Result<Value, Error> {
     let mut pairs = Vec::new();
     for object in objects.iter() {
@@ -161,6 +162,7 @@ fn to_json(value: &Value) -> Result<Value, Error> {
     Ok(Value::from(json))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
 fn join(
     items: &Value,
     separator: Option<Value>,
@@ -246,11 +248,11 @@ fn batch(value: &Value, size: usize, fill: Option<Value>) -> Result<Value, Error
     Ok(Value::from(batches))
 }
 
-fn slice(value: &Value, count: usize, fill: Option<Value>) -> Result<Value, Error> {
+fn slice(value: &Value, count: usize, fill: Option<&Value>) -> Result<Value, Error> {
     if count == 0 {
         return Err(guard::invalid("the number of slices is at least 1"));
     }
-    let fill_size = fill.as_ref().map_or(Ok(0), guard::measure)?;
+    let fill_size = fill.map_or(Ok(0), guard::measure)?;
     guard::make(count.saturating_mul(16 + fill_size))?;
     let items: Vec<Value> = value.try_iter()?.collect();
     let (each, extra) = (items.len() / count, items.len() % count);
@@ -260,7 +262,7 @@ fn slice(value: &Value, count: usize, fill: Option<Value>) -> Result<Value, Erro
         let (head, tail) = rest.split_at(each + usize::from(index < extra));
         rest = tail;
         let mut slice = head.to_vec();
-        if let Some(fill) = &fill
+        if let Some(fill) = fill
             && extra > 0
             && index >= extra
         {

@@ -77,16 +77,17 @@ fn add_size(value: &Value, size: &mut usize, depth: usize) -> Result<(), Error> 
     if depth > DEPTH_LIMIT {
         return Err(limit("a value within the expression is nested too deeply"));
     }
-    match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter()?.try_for_each(|item| add_size(&item, size, depth + 1))
-        }
-        ValueKind::Map => value.try_iter()?.try_for_each(|key| {
-            add_size(&key, size, depth + 1)?;
-            add_size(&value.get_item(&key)?, size, depth + 1)
-        }),
-        _ => Ok(()),
+    let kind = value.kind();
+    if !matches!(kind, ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
+        return Ok(());
     }
+    value.try_iter()?.try_for_each(|item| {
+        add_size(&item, size, depth + 1)?;
+        if kind == ValueKind::Map {
+            add_size(&value.get_item(&item)?, size, depth + 1)?;
+        }
+        Ok(())
+    })
 }
 
 /// `a + b + …`
@@ -125,6 +126,7 @@ pub(super) fn mul(values: Rest<Value>) -> Result<Value, Error> {
 }
 
 /// `a ~ b ~ …`: the texts of the values, one after the other.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
 pub(super) fn cat(values: Rest<Value>) -> Result<Value, Error> {
     let mut text = String::new();
     for value in values.iter() {

@@ -51,7 +51,7 @@ impl Writer<'_> {
                 None => Err(guard::invalid("the value cannot be written as JSON")),
             },
             ValueKind::Invalid => Err(guard::invalid(value.to_string())),
-            kind => Err(guard::invalid(format!("a value of kind {kind} is not JSON"))),
+            ValueKind::Bytes | _ => Err(guard::invalid("bytes are not JSON")),
         }
     }
 

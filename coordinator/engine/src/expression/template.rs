@@ -91,7 +91,7 @@ impl Reader<'_> {
             if begin > at {
                 self.pieces.push(Piece::Text(at..begin));
             }
-            at = match self.source[begin..].as_bytes() {
+            at = match &self.source.as_bytes()[begin..] {
                 [] => begin,
                 [_, b'{', ..] => self.output(begin)?,
                 [_, b'%', ..] => self.statement(begin)?,
