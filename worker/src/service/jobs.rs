@@ -17,6 +17,13 @@ use crate::action::{Handler, Waiting};
 use crate::attempt::{Attempt, handler_of, refuse};
 use crate::error::ActionError;
 
+/// Whether the start of a job has been told. It is told once: the coordinator counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Told,
+    Untold,
+}
+
 impl Service {
     pub(super) fn delivered(&mut self, receipt: Receipt, delivery: &Delivery) {
         match read(delivery) {
@@ -47,7 +54,7 @@ impl Service {
             if redelivered {
                 self.announce(key);
             } else {
-                self.begin(key);
+                self.begin(key, Start::Untold);
             }
         }
     }
@@ -72,11 +79,11 @@ impl Service {
             .find(key)
             .is_some_and(|held| matches!(held.phase, Phase::Announcing(_)));
         if is_announcing && matches!(self.mode, Mode::Serving) {
-            self.begin(key);
+            self.begin(key, Start::Told);
         }
     }
 
-    fn begin(&mut self, key: JobKey) {
+    fn begin(&mut self, key: JobKey, start: Start) {
         let Some(job) = self.held.find(key).and_then(Held::take_job) else {
             return;
         };
@@ -85,7 +92,13 @@ impl Service {
                 let completion = Attempt::new(*job, &self.options.worker).run_instant(handler);
                 self.completed(key, completion);
             }
-            Ok(Handler::Waiting(handler)) => self.spawn(key, *job, handler),
+            Ok(Handler::Waiting(handler)) => {
+                self.spawn(key, *job, handler);
+                if start == Start::Untold {
+                    let due = Instant::now() + self.options.started_after;
+                    self.silent.push_back((due, key));
+                }
+            }
             Err(error) => {
                 let completion = refuse(key, &self.options.worker, error);
                 self.completed(key, completion);
@@ -103,8 +116,6 @@ impl Service {
             };
         }
         self.taken += 1;
-        self.silent
-            .push_back((Instant::now() + self.options.started_after, key));
         let worker = Arc::clone(&self.options.worker);
         self.attempts.spawn(async move {
             // The attempt catches the handler's panics; this is for those of its destructors.
