@@ -74,6 +74,11 @@ impl Channels {
         self.by_id.contains_key(&channel)
     }
 
+    /// Whether every channel that is wanted is open.
+    pub fn are_open(&self) -> bool {
+        self.by_id.values().all(|channel| channel.is_open)
+    }
+
     pub fn ids(&self) -> Vec<ChannelId> {
         self.by_id.keys().copied().collect()
     }

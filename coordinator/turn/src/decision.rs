@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_engine::Workflow;
-use flotilla_engine::execution::{Changes, Event, Outcome, Report};
+use flotilla_engine::execution::{AttemptId, Changes, Event, Outcome, Report};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::{TaskCompleted, TaskDead, TaskStarted};
@@ -16,11 +16,11 @@ use crate::Turns;
 use crate::cache::Held;
 use crate::effect::Publication;
 use crate::encode::{self, Before};
-use crate::gather::{Item, Recovery, Turn};
-use crate::message::{ChannelId, DeliveryId, Forward, Message, ReplyAddress};
-use crate::publications::{self, Debt};
+use crate::gather::{Item, Turn};
+use crate::message::{ChannelId, DeliveryId, Forward, Message};
+use crate::publications::Debt;
 use crate::rows::{
-    Commit, FoundStart, IgnoredRow, OutboxJob, OutboxReply, PartitionNo, PartitionTurn,
+    Commit, FoundStart, IgnoredRow, PartitionNo, PartitionTurn,
     ReplyMessage,
 };
 
@@ -129,7 +129,7 @@ impl Deciding<'_> {
                     }
                 }
                 (Message::Inbox(message), ChannelId::Inbox(partition)) => {
-                    self.inbox(partition, message)
+                    self.inbox(partition, message);
                 }
                 (Message::Salvaged { completed, refused }, ChannelId::Inbox(partition)) => {
                     for completed in completed {
@@ -156,8 +156,10 @@ impl Deciding<'_> {
             Item::Recovery(recovery) => self.recover(recovery),
             Item::Poisoned(poisoned) => {
                 let event = Event::CompletionPoisoned {
-                    task_id: poisoned.task_id,
-                    attempt: poisoned.attempt,
+                    attempt: AttemptId {
+                        task_id: poisoned.task_id,
+                        attempt: poisoned.attempt,
+                    },
                     reason: poisoned.reason.clone(),
                 };
                 self.apply(poisoned.partition, poisoned.execution_id, &event);
@@ -186,8 +188,10 @@ impl Deciding<'_> {
 
     fn completed(&mut self, partition: PartitionNo, completed: &TaskCompleted) {
         let event = Event::AttemptEnded {
-            task_id: completed.task_id,
-            attempt: completed.attempt,
+            attempt: AttemptId {
+                task_id: completed.task_id,
+                attempt: completed.attempt,
+            },
             report: Box::new(Report {
                 status: completed.status,
                 result: completed.result.clone().map(Json::new),
@@ -209,8 +213,10 @@ impl Deciding<'_> {
 
     fn started(&mut self, partition: PartitionNo, started: &TaskStarted) {
         let event = Event::AttemptStarted {
-            task_id: started.task_id,
-            attempt: started.attempt,
+            attempt: AttemptId {
+                task_id: started.task_id,
+                attempt: started.attempt,
+            },
             worker: started.worker.clone(),
             started_at: started.started_at,
         };
@@ -226,8 +232,10 @@ impl Deciding<'_> {
 
     fn dead(&mut self, partition: PartitionNo, dead: &TaskDead) {
         let event = Event::JobDied {
-            task_id: dead.task_id,
-            attempt: dead.attempt,
+            attempt: AttemptId {
+                task_id: dead.task_id,
+                attempt: dead.attempt,
+            },
             reason: dead.reason.clone(),
         };
         let source = Source {
@@ -271,108 +279,6 @@ impl Deciding<'_> {
             .entry(id)
             .or_insert_with(|| (before(held), Changes::default()));
         Some(held.execution.apply(event, now, changes))
-    }
-
-    /// Publishes what a former owner owed, where it still matters.
-    fn recover(&mut self, recovery: &Recovery) {
-        self.fence_in(recovery.partition);
-        let debt = Debt {
-            partition: recovery.partition,
-            epoch: recovery.epoch,
-            turn: recovery.turn,
-        };
-        for owed in &recovery.jobs {
-            let held = self.turns.cache.use_mut(owed.execution_id);
-            let job = held.and_then(|held| {
-                let job = held
-                    .execution
-                    .job(owed.run)
-                    .filter(|job| job.attempt == owed.attempt)?;
-                let id = self.turns.publications.next_id();
-                Some(publications::job(id, held, job))
-            });
-            self.settle_debt(debt, job);
-        }
-        for owed in &recovery.replies {
-            let publication = self.owed_reply(owed);
-            self.settle_debt(debt, publication);
-        }
-    }
-
-    fn settle_debt(&mut self, debt: Debt, publication: Option<Publication>) {
-        match publication {
-            Some(publication) => self
-                .decision
-                .publications
-                .push((debt, Arc::new(publication))),
-            None => self.decision.settled.push(debt),
-        }
-    }
-
-    fn owed_reply(&mut self, owed: &OutboxReply) -> Option<Publication> {
-        let id = self.turns.publications.next_id();
-        match &owed.message {
-            ReplyMessage::Stored { message_type, body } => Some(publications::reply(
-                id,
-                owed,
-                message_type,
-                body.clone().into_bytes(),
-            )),
-            ReplyMessage::Finished { execution_id } => {
-                let held = self.turns.cache.use_mut(*execution_id)?;
-                let (message_type, body) = publications::finished(&held.execution);
-                Some(publications::reply(id, owed, message_type, body))
-            }
-        }
-    }
-
-    /// Owes a reply to a client, and makes its message.
-    pub(crate) fn reply(
-        &mut self,
-        partition: PartitionNo,
-        to: &ReplyAddress,
-        message: ReplyMessage,
-    ) {
-        let fence = self.fence_in(partition);
-        let owed = OutboxReply {
-            partition,
-            turn: fence.turn,
-            reply_to: to.reply_to.clone(),
-            correlation_id: to.correlation_id.clone(),
-            message,
-        };
-        if let Some(publication) = self.owed_reply(&owed) {
-            let debt = Debt {
-                partition,
-                epoch: fence.epoch,
-                turn: fence.turn,
-            };
-            self.decision
-                .publications
-                .push((debt, Arc::new(publication)));
-            self.decision.commit.replies.push(owed);
-        }
-    }
-
-    /// Puts a partition of ours into the fence of the commit.
-    pub(crate) fn fence_in(&mut self, partition: PartitionNo) -> PartitionTurn {
-        let held = self.turns.partitions.get(&partition);
-        let next = held.map_or(
-            PartitionTurn {
-                partition,
-                epoch: -1,
-                turn: 0,
-                dispatched_through: 0,
-            },
-            |held| held.next_turn(partition),
-        );
-        *self.fence.entry(partition).or_insert(next)
-    }
-
-    fn fence_all(&mut self) {
-        for partition in self.turns.partitions.keys().copied().collect::<Vec<_>>() {
-            self.fence_in(partition);
-        }
     }
 
     /// Makes rows and messages of all that has changed.
@@ -423,37 +329,6 @@ impl Deciding<'_> {
                 address,
                 ReplyMessage::Finished { execution_id: id },
             );
-        }
-    }
-
-    fn dispatch(
-        &mut self,
-        id: ExecutionId,
-        partition: PartitionNo,
-        jobs: Vec<flotilla_engine::execution::Job>,
-    ) {
-        let fence = self.fence_in(partition);
-        let debt = Debt {
-            partition,
-            epoch: fence.epoch,
-            turn: fence.turn,
-        };
-        for job in jobs {
-            let publication_id = self.turns.publications.next_id();
-            let Some(held) = self.turns.cache.use_mut(id) else {
-                return;
-            };
-            self.decision.commit.jobs.push(OutboxJob {
-                partition,
-                turn: fence.turn,
-                execution_id: id,
-                run: job.run,
-                attempt: job.attempt,
-            });
-            let publication = publications::job(publication_id, held, job);
-            self.decision
-                .publications
-                .push((debt, Arc::new(publication)));
         }
     }
 }

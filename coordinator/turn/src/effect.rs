@@ -154,7 +154,7 @@ pub enum Effect {
         /// The delivery that is acknowledged after that.
         delivery: DeliveryId,
         /// What to pass on.
-        forward: Forward,
+        forward: Box<Forward>,
     },
     /// Note that a message is about to be taken that has been delivered often.
     MarkSuspect {

@@ -10,12 +10,15 @@
 
 mod cache;
 mod channels;
+mod debts;
 mod decision;
 pub mod effect;
 mod encode;
 mod gather;
+mod loading;
 mod machine;
 pub mod message;
+mod ownership;
 mod partitions;
 mod publications;
 mod restore;

@@ -10,14 +10,13 @@ use uuid::Uuid;
 use crate::cache::Cache;
 use crate::channels::{Channels, Stage};
 use crate::decision::Decision;
-use crate::effect::{Destination, Effect, Input, LoadRequest, Loaded};
+use crate::effect::{Destination, Effect, Input, LoadRequest};
 use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::partitions::Partition;
 use crate::publications::Publications;
-use crate::restore::restore;
 use crate::rows::{
-    Commit, Epoch, FoundStart, OutboxJob, OutboxReply, PartitionNo, TakenPartition, TimerRow,
+    Commit, Epoch, FoundStart, PartitionNo,
     TurnNo,
 };
 use crate::timers::Timers;
@@ -27,7 +26,7 @@ pub const TIMER_HORIZON_S: i64 = 300;
 /// Milliseconds between two looks for partitions that are free.
 const TAKE_INTERVAL_MS: i64 = 500;
 /// Milliseconds before a turn that failed is taken again.
-const RETRY_AFTER_MS: i64 = 200;
+pub(crate) const RETRY_AFTER_MS: i64 = 200;
 
 /// What does not change while a coordinator runs.
 #[derive(Debug, Clone)]
@@ -61,8 +60,8 @@ pub struct Turns {
     pub(crate) last_start_partition: PartitionNo,
     pub(crate) last_renewal: DateTime<Utc>,
     last_take: DateTime<Utc>,
-    turns_begun: u64,
-    stopping: Stopping,
+    pub(crate) turns_begun: u64,
+    pub(crate) stopping: Stopping,
 }
 
 /// Where the turn under way stands.
@@ -83,12 +82,13 @@ pub(crate) enum Phase {
 /// What has been found for a turn so far.
 #[derive(Default)]
 pub(crate) struct Found {
-    starts: Option<Vec<FoundStart>>,
-    workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
+    pub(crate) starts: Option<Vec<FoundStart>>,
+    pub(crate) workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
 }
 
+/// How far a clean stop has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stopping {
+pub(crate) enum Stopping {
     No,
     /// Turns and publications end.
     Finishing,
@@ -167,7 +167,7 @@ impl Turns {
             Input::PublishFailed(id) => self.publications.fail(id),
             Input::Forwarded(delivery) => self.forwarded(delivery, out),
             Input::SuspectMarked { delivery, already } => {
-                self.suspect_marked(delivery, already, out)
+                self.suspect_marked(delivery, already, out);
             }
             Input::ProbeFailed { partition } => {
                 if let Some(held) = self.partitions.get_mut(&partition) {
@@ -184,6 +184,12 @@ impl Turns {
         self.timers.next_due()
     }
 
+    /// Whether it holds partitions and reads their inboxes and the start queue.
+    #[must_use]
+    pub fn consumes(&self) -> bool {
+        !self.partitions.is_empty() && self.channels.are_open()
+    }
+
     /// The partitions that are held.
     pub fn partitions(&self) -> impl Iterator<Item = PartitionNo> {
         self.partitions.keys().copied()
@@ -191,7 +197,8 @@ impl Turns {
 
     /// Begins a turn if none is under way and there is something to do. The driver calls it when it
     /// has handed over every input that is there, so that they make one turn.
-    pub fn advance(&mut self, out: &mut Vec<Effect>) {
+    pub fn advance(&mut self, now: DateTime<Utc>, out: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
         if !matches!(self.phase, Phase::Idle) || self.not_before.is_some_and(|at| self.now < at) {
             return;
         }
@@ -251,107 +258,6 @@ impl Turns {
         self.refill_timers(out);
     }
 
-    fn ensure_open(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
-        if !self.channels.contains(channel) {
-            let generation = self.channels.open(channel);
-            out.push(Effect::OpenChannel {
-                channel,
-                generation,
-            });
-        }
-    }
-
-    fn refill_timers(&mut self, out: &mut Vec<Effect>) {
-        let half = TimeDelta::seconds(TIMER_HORIZON_S / 2);
-        let until = self.now + TimeDelta::seconds(TIMER_HORIZON_S);
-        for (partition, held) in &mut self.partitions {
-            if held.timers_asked.is_none() && held.timers_until - self.now < half {
-                held.timers_asked = Some(until);
-                let (from, epoch) = (held.timers_until, held.epoch);
-                out.push(Effect::LoadTimers {
-                    partition: *partition,
-                    epoch,
-                    from,
-                    until,
-                });
-            }
-        }
-    }
-
-    fn timers_loaded(
-        &mut self,
-        partition: PartitionNo,
-        epoch: Epoch,
-        until: DateTime<Utc>,
-        timers: Option<Vec<TimerRow>>,
-    ) {
-        let Some(held) = self
-            .partitions
-            .get_mut(&partition)
-            .filter(|held| held.epoch == epoch)
-        else {
-            return;
-        };
-        held.timers_asked = None;
-        if let Some(timers) = timers {
-            held.timers_until = until;
-            for timer in timers {
-                self.timers.set(timer);
-            }
-        }
-    }
-
-    fn take_partition(&mut self, taken: TakenPartition, out: &mut Vec<Effect>) {
-        let no = taken.partition;
-        if self.partitions.contains_key(&no) {
-            self.lose_partition(no, out);
-        }
-        self.now = self.now.max(taken.now);
-        let mut partition = Partition::new(&taken);
-        for timer in &taken.timers {
-            self.timers.set(*timer);
-        }
-        for recovery in recoveries(taken) {
-            partition.owe(recovery.turn, recovery.jobs.len() + recovery.replies.len());
-            self.recoveries.push_back(recovery);
-        }
-        self.partitions.insert(no, partition);
-        self.ensure_open(ChannelId::Inbox(no), out);
-        self.ensure_open(ChannelId::Start, out);
-    }
-
-    /// Forgets a partition that is no longer ours.
-    pub(crate) fn lose_partition(&mut self, no: PartitionNo, out: &mut Vec<Effect>) {
-        self.partitions.remove(&no);
-        self.cache.remove_partition(no);
-        self.timers.remove_partition(no);
-        self.publications.remove_partition(no);
-        self.recoveries.retain(|recovery| recovery.partition != no);
-        self.poisoned.retain(|poisoned| poisoned.partition != no);
-        self.close_channel(ChannelId::Inbox(no), out);
-        if self.partitions.is_empty() {
-            self.close_channel(ChannelId::Start, out);
-        }
-    }
-
-    fn close_channel(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
-        if let Some(generation) = self.channels.close(channel) {
-            out.push(Effect::CloseChannel {
-                channel,
-                generation,
-            });
-        }
-    }
-
-    fn channel_closed(&mut self, channel: ChannelId, generation: u64, out: &mut Vec<Effect>) {
-        if self.channels.current(channel, generation).is_some() {
-            self.channels.close(channel);
-            if self.stopping == Stopping::No {
-                self.ensure_open(channel, out);
-            }
-        }
-    }
-
     fn delivered(&mut self, delivered: Delivered, out: &mut Vec<Effect>) {
         let id = delivered.id;
         let suspect_key = delivered.suspect_key.clone();
@@ -370,7 +276,7 @@ impl Turns {
         if let Message::Forward(forward) = &*message {
             out.push(Effect::Forward {
                 delivery: id,
-                forward: (**forward).clone(),
+                forward: forward.clone(),
             });
         } else if let Some(key) = suspect_key {
             out.push(Effect::MarkSuspect { delivery: id, key });
@@ -393,80 +299,6 @@ impl Turns {
             delivery.stage = Stage::Done;
             out.extend(self.channels.settle(id.channel).map(Effect::Acknowledge));
         }
-    }
-
-    fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
-        let Phase::Loading { turn, mut found } = std::mem::replace(&mut self.phase, Phase::Idle)
-        else {
-            return;
-        };
-        for workflow in loaded.workflows {
-            match workflow {
-                Ok(workflow) => found.workflows.insert(workflow.hash, Ok(workflow)),
-                Err((hash, message)) => found.workflows.insert(hash, Err(message)),
-            };
-        }
-        for rows in &loaded.executions {
-            if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
-                match restore(rows, Arc::clone(workflow)) {
-                    Ok(held) => self.cache.insert(held),
-                    Err(error) => {
-                        let id = rows.row.execution_id;
-                        tracing::error!(workflow.id = %id, %error, "an execution cannot be read");
-                    }
-                }
-            }
-        }
-        if found.starts.is_none() && !loaded.starts.is_empty() {
-            let repeated = self.repeated(&loaded.starts);
-            found.starts = Some(loaded.starts);
-            if !repeated.is_empty() {
-                self.phase = Phase::Loading { turn, found };
-                let request = LoadRequest {
-                    starts: Vec::new(),
-                    executions: repeated,
-                };
-                out.push(Effect::Load(request));
-                return;
-            }
-        }
-        self.decide(turn, found, out);
-    }
-
-    /// Executions of ours that were started before and whose end the sender wants to know.
-    fn repeated(&self, starts: &[FoundStart]) -> Vec<flotilla_protocol::ExecutionId> {
-        starts
-            .iter()
-            .filter_map(|found| found.existing.as_ref())
-            .filter(|existing| self.partitions.contains_key(&existing.partition))
-            .map(|existing| existing.execution_id)
-            .filter(|id| !self.cache.contains(*id))
-            .collect()
-    }
-
-    fn load_failed(&mut self) {
-        if let Phase::Loading { turn, .. } = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.put_back(turn);
-            self.not_before = Some(self.now + TimeDelta::milliseconds(RETRY_AFTER_MS));
-        }
-    }
-
-    fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
-        let starts = found.starts.unwrap_or_default();
-        let workflows = found.workflows;
-        let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.decide_items(&turn, starts, workflows)
-        }));
-        match decided {
-            Ok(decision) => self.commit(turn, decision, out),
-            Err(_) => self.turn_refused(turn, None, "the engine panicked", out),
-        }
-    }
-
-    /// A commit's id: the same for every sending of it, and nobody else's.
-    pub(crate) fn next_turn_id(&mut self) -> Uuid {
-        self.turns_begun += 1;
-        Uuid::from_u128(self.config.owner.as_u128() ^ u128::from(self.turns_begun))
     }
 
     pub(crate) fn confirm(&mut self, id: u64) {
@@ -498,21 +330,6 @@ impl Turns {
             Destination::Client { .. } => self.confirm(id),
         }
     }
-
-    /// Lets go of everything, at the end of a clean stop.
-    fn leave(&mut self, out: &mut Vec<Effect>) {
-        for channel in self.channels.ids() {
-            self.close_channel(channel, out);
-        }
-        let held = std::mem::take(&mut self.partitions);
-        let released = held
-            .iter()
-            .map(|(no, partition)| (*no, partition.epoch))
-            .collect();
-        out.push(Effect::ReleasePartitions(released));
-        out.push(Effect::Stopped);
-        self.stopping = Stopping::Done;
-    }
 }
 
 impl Stopping {
@@ -522,26 +339,4 @@ impl Stopping {
             Self::Finishing | Self::Leaving | Self::Done => self,
         }
     }
-}
-
-/// What the former owner owed, by turn.
-fn recoveries(taken: TakenPartition) -> Vec<Recovery> {
-    let mut by_turn: BTreeMap<TurnNo, (Vec<OutboxJob>, Vec<OutboxReply>)> = BTreeMap::new();
-    for job in taken.jobs {
-        by_turn.entry(job.turn).or_default().0.push(job);
-    }
-    for reply in taken.replies {
-        by_turn.entry(reply.turn).or_default().1.push(reply);
-    }
-    let (partition, epoch) = (taken.partition, taken.epoch);
-    by_turn
-        .into_iter()
-        .map(|(turn, (jobs, replies))| Recovery {
-            partition,
-            epoch,
-            turn,
-            jobs,
-            replies,
-        })
-        .collect()
 }

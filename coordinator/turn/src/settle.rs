@@ -66,7 +66,7 @@ impl Turns {
                 };
             }
             CommitAnswer::Fenced { lost } => {
-                self.fenced(turn, &decision.touched, &commit, lost, out)
+                self.fenced(turn, &decision.touched, &commit, lost, out);
             }
             CommitAnswer::StartExists => {
                 self.discard(&decision.touched);
@@ -171,7 +171,7 @@ impl Turns {
         for (delivery, forward) in forwards {
             if let Some(held) = self.channels.delivery(delivery) {
                 held.stage = Stage::Forwarding;
-                out.push(Effect::Forward { delivery, forward });
+                out.push(Effect::Forward { delivery, forward: Box::new(forward) });
             }
         }
         for channel in channels {
@@ -288,7 +288,7 @@ impl Turns {
             delivery.stage = Stage::Forwarding;
             out.push(Effect::Forward {
                 delivery: id,
-                forward: Forward::Refused(refused),
+                forward: Box::new(Forward::Refused(refused)),
             });
         }
     }

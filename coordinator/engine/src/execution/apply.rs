@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
-use flotilla_protocol::{RunNo, TaskId};
 
 use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
-use super::event::{Event, IgnoredReason, Outcome, Report};
+use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 use super::failure::kind;
+use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::Step;
 use super::{DEADLINE_SLACK_S, Execution};
@@ -19,41 +20,18 @@ impl Execution {
     /// Applies an event: changes the state and adds what has changed to `changes`.
     pub fn apply(&mut self, event: &Event, now: DateTime<Utc>, changes: &mut Changes) -> Outcome {
         let outcome = match event {
-            Event::AttemptEnded {
-                task_id,
-                attempt,
-                report,
-            } => self.attempt_ended(*task_id, *attempt, report, now, changes),
+            Event::AttemptEnded { attempt, report } => {
+                self.attempt_ended(*attempt, report, now, changes)
+            }
             Event::AttemptStarted {
-                task_id,
                 attempt,
                 worker,
                 started_at,
-            } => self.attempt_started(
-                *task_id,
-                *attempt,
-                worker.as_deref(),
-                *started_at,
-                now,
-                changes,
-            ),
-            Event::JobDied {
-                task_id,
-                attempt,
-                reason,
-            } => self.job_died(*task_id, *attempt, reason, now, changes),
-            Event::CompletionPoisoned {
-                task_id,
-                attempt,
-                reason,
-            } => self.give_up(
-                *task_id,
-                *attempt,
-                kind::INVALID_RESULT,
-                reason,
-                now,
-                changes,
-            ),
+            } => self.attempt_started(*attempt, worker.as_deref(), *started_at, now, changes),
+            Event::JobDied { attempt, reason } => self.job_died(*attempt, reason, now, changes),
+            Event::CompletionPoisoned { attempt, reason } => {
+                self.give_up(*attempt, kind::INVALID_RESULT, reason, now, changes)
+            }
             Event::TimerFired { run, kind } => self.timer_fired(*run, *kind, now, changes),
         };
         self.trim_links();
@@ -62,7 +40,8 @@ impl Execution {
     }
 
     /// The run that a message about `attempt` speaks of, if that attempt is with a worker.
-    fn current_run(&self, task_id: TaskId, attempt: u32) -> Result<RunNo, IgnoredReason> {
+    fn current_run(&self, id: AttemptId) -> Result<RunNo, IgnoredReason> {
+        let AttemptId { task_id, attempt } = id;
         let no = task_id.run();
         if no == 0 || no > self.last_run || self.task_id(no) != task_id {
             return Err(IgnoredReason::UnknownTask);
@@ -87,13 +66,12 @@ impl Execution {
 
     fn attempt_ended(
         &mut self,
-        task_id: TaskId,
-        attempt: u32,
+        id: AttemptId,
         report: &Report,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let no = match self.current_run(task_id, attempt) {
+        let no = match self.current_run(id) {
             Ok(no) => no,
             Err(reason) => return Outcome::Ignored(reason),
         };
@@ -131,14 +109,13 @@ impl Execution {
 
     fn attempt_started(
         &mut self,
-        task_id: TaskId,
-        attempt: u32,
+        id: AttemptId,
         worker: Option<&str>,
         started_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let no = match self.current_run(task_id, attempt) {
+        let no = match self.current_run(id) {
             Ok(no) => no,
             Err(reason) => return Outcome::Ignored(reason),
         };
@@ -152,7 +129,7 @@ impl Execution {
                 "{} workers started the attempt, and none finished it",
                 run.starts - 1
             );
-            return self.give_up(task_id, attempt, kind::WORKER_LOST, &reason, now, changes);
+            return self.give_up(id, kind::WORKER_LOST, &reason, now, changes);
         }
         let from = run.status.word();
         run.status = RunStatus::Running;
@@ -171,10 +148,12 @@ impl Execution {
         step.log_run(
             TransitionKind::TaskStarted,
             no,
-            Some(attempt),
-            Some(from),
-            Some("running"),
-            None,
+            RunEntry {
+                attempt: Some(id.attempt),
+                from: Some(from),
+                to: Some("running"),
+                ..RunEntry::default()
+            },
         );
         Outcome::Applied
     }
@@ -183,26 +162,18 @@ impl Execution {
     /// broker counts clean closes, too, so a job may die merely for having stood beside a bad one.
     fn job_died(
         &mut self,
-        task_id: TaskId,
-        attempt: u32,
+        id: AttemptId,
         reason: &str,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let no = match self.current_run(task_id, attempt) {
+        let no = match self.current_run(id) {
             Ok(no) => no,
             Err(reason) => return Outcome::Ignored(reason),
         };
         if reason != "delivery_limit" {
             let reason = format!("the job was refused: {reason}");
-            return self.give_up(
-                task_id,
-                attempt,
-                kind::CONTRACT_VIOLATION,
-                &reason,
-                now,
-                changes,
-            );
+            return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
         let starts = self.live.get(&no).map_or(0, |run| run.starts);
         let limit = self
@@ -210,14 +181,7 @@ impl Execution {
             .get(&no)
             .map_or(0, |run| self.workflow.tasks[run.task.0].max_redeliveries);
         if starts >= limit {
-            return self.give_up(
-                task_id,
-                attempt,
-                kind::WORKER_LOST,
-                "its workers died",
-                now,
-                changes,
-            );
+            return self.give_up(id, kind::WORKER_LOST, "its workers died", now, changes);
         }
         changes.jobs.extend(self.job(no));
         Outcome::Applied
@@ -226,14 +190,13 @@ impl Execution {
     /// Ends the attempt as failed, without a retry.
     fn give_up(
         &mut self,
-        task_id: TaskId,
-        attempt: u32,
+        id: AttemptId,
         kind: &str,
         message: &str,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let no = match self.current_run(task_id, attempt) {
+        let no = match self.current_run(id) {
             Ok(no) => no,
             Err(reason) => return Outcome::Ignored(reason),
         };

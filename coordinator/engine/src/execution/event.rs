@@ -7,24 +7,29 @@ use flotilla_protocol::{RunNo, TaskId};
 use super::changes::TimerKind;
 use crate::json::Json;
 
+/// One attempt of one run, as messages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptId {
+    /// The run.
+    pub task_id: TaskId,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+}
+
 /// Something that has happened.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A worker says that an attempt has ended.
     AttemptEnded {
-        /// The run.
-        task_id: TaskId,
-        /// The attempt.
-        attempt: u32,
+        /// Which one.
+        attempt: AttemptId,
         /// How it ended, boxed since it is much larger than the other events.
         report: Box<Report>,
     },
     /// A worker says that it runs an attempt.
     AttemptStarted {
-        /// The run.
-        task_id: TaskId,
-        /// The attempt.
-        attempt: u32,
+        /// Which one.
+        attempt: AttemptId,
         /// The worker.
         worker: Option<String>,
         /// When it started.
@@ -32,19 +37,15 @@ pub enum Event {
     },
     /// A job became a dead letter.
     JobDied {
-        /// The run.
-        task_id: TaskId,
-        /// The attempt.
-        attempt: u32,
+        /// Which one.
+        attempt: AttemptId,
         /// Why.
         reason: String,
     },
     /// A completion could not be taken, however often it was tried.
     CompletionPoisoned {
-        /// The run.
-        task_id: TaskId,
-        /// The attempt.
-        attempt: u32,
+        /// Which one.
+        attempt: AttemptId,
         /// Why.
         reason: String,
     },

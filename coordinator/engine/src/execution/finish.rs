@@ -7,6 +7,7 @@ use flotilla_protocol::RunNo;
 use super::ExecutionStatus;
 use super::changes::TransitionKind;
 use super::failure::{ExecutionError, FieldError, kind};
+use super::log::RunEntry;
 use super::run::RunStatus;
 use super::sight::Sight;
 use super::step::Step;
@@ -78,10 +79,11 @@ impl Step<'_> {
         self.log_run(
             TransitionKind::TaskEnded,
             no,
-            None,
-            Some("waiting"),
-            Some("omitted"),
-            None,
+            RunEntry {
+                from: Some("waiting"),
+                to: Some("omitted"),
+                ..RunEntry::default()
+            },
         );
         self.changes.touched.remove(&no);
         self.changes.ended.push(run);

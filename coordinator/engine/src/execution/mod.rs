@@ -10,11 +10,14 @@
 //! One event is one step. All that a step releases is rendered before any of it is dispatched.
 
 mod apply;
+mod arrive;
 mod branch;
 mod changes;
+mod dispatch;
 mod event;
 mod failure;
 mod finish;
+mod log;
 mod retry;
 mod routes;
 mod run;
@@ -30,7 +33,7 @@ use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
 pub use branch::{Branch, SeenTask, WriteLinks};
 pub use changes::{Changes, Job, TimerChange, TimerKind, Transition, TransitionKind};
-pub use event::{Event, IgnoredReason, Outcome, Report};
+pub use event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};

@@ -56,14 +56,14 @@ impl Step<'_> {
             timeout_is_failure: !task.handles_timeout,
             ..ended
         };
-        match Evaluation::new(self.execution, &workflow, task, run, &ended).follow() {
+        match Evaluation::new(self.execution, task, run, &ended).follow() {
             Ok(follow) => (follow, ended),
             Err(error) => {
                 let failed = Ended {
                     result: ended.result.clone(),
                     ..Ended::not_evaluated(&error)
                 };
-                let again = Evaluation::new(self.execution, &workflow, task, run, &failed).follow();
+                let again = Evaluation::new(self.execution, task, run, &failed).follow();
                 let nothing = || Follow {
                     branch: run.branch.clone(),
                     taken: Vec::new(),
@@ -77,7 +77,6 @@ impl Step<'_> {
 
 /// The evaluation of one end.
 struct Evaluation<'a> {
-    workflow: &'a Workflow,
     task: &'a Task,
     ended: &'a Ended,
     sight: Sight,
@@ -87,15 +86,8 @@ struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn new(
-        execution: &Execution,
-        workflow: &'a Workflow,
-        task: &'a Task,
-        run: &Run,
-        ended: &'a Ended,
-    ) -> Self {
+    fn new(execution: &Execution, task: &'a Task, run: &Run, ended: &'a Ended) -> Self {
         Self {
-            workflow,
             task,
             ended,
             sight: Sight::of_run(execution, run),

@@ -139,7 +139,10 @@ impl Run {
             dispatched_at: None,
             started_at: None,
             finished_at: None,
-            unsaved: Unsaved { branch: true, ..Unsaved::default() },
+            unsaved: Unsaved {
+                branch: true,
+                ..Unsaved::default()
+            },
         }
     }
 

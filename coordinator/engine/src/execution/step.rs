@@ -7,16 +7,16 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 
 use super::branch::{Branch, SeenTask};
-use super::changes::{Changes, TimerChange, TimerKind, Transition, TransitionKind};
-use super::failure::{ExecutionError, FieldError, kind};
+use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
+use super::failure::{ExecutionError, kind};
+use super::log::RunEntry;
 use super::retry::Attempts;
 use super::routes::Follow;
 use super::run::{Run, RunStatus};
-use super::sight::Sight;
-use super::{Execution, ExecutionStatus, MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP, MAX_VISITS};
+use super::{Execution, ExecutionStatus};
 use crate::json::Json;
-use crate::scope::{EndStatus, Ended, TaskView};
-use crate::workflow::{Join, TaskIndex, Workflow};
+use crate::scope::{Ended, TaskView};
+use crate::workflow::{TaskIndex, Workflow};
 
 /// A step under way.
 pub(super) struct Step<'a> {
@@ -24,23 +24,24 @@ pub(super) struct Step<'a> {
     pub(super) workflow: Arc<Workflow>,
     pub(super) changes: &'a mut Changes,
     pub(super) now: DateTime<Utc>,
-    arrivals: VecDeque<Arrival>,
+    pub(super) arrivals: VecDeque<Arrival>,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
-    due: Vec<Due>,
+    pub(super) due: Vec<Due>,
 }
 
 /// A branch that reaches a task.
-struct Arrival {
-    from: Option<(RunNo, TaskIndex)>,
-    to: TaskIndex,
-    branch: Branch,
+pub(super) struct Arrival {
+    pub(super) from: Option<(RunNo, TaskIndex)>,
+    pub(super) to: TaskIndex,
+    pub(super) branch: Branch,
     /// Whether it goes on although the execution has failed: it stood beside `fail`.
-    exempt: bool,
+    pub(super) exempt: bool,
 }
 
-struct Due {
-    run: RunNo,
-    exempt: bool,
+/// A rendered run.
+pub(super) struct Due {
+    pub(super) run: RunNo,
+    pub(super) exempt: bool,
 }
 
 impl<'a> Step<'a> {
@@ -122,10 +123,12 @@ impl<'a> Step<'a> {
         self.log_run(
             TransitionKind::TaskRetryScheduled,
             no,
-            Some(attempt),
-            Some(from),
-            Some("retrying"),
-            Some(detail),
+            RunEntry {
+                attempt: Some(attempt),
+                from: Some(from),
+                to: Some("retrying"),
+                detail: Some(detail),
+            },
         );
         if delay_s <= 0.0 && self.execution.status == ExecutionStatus::Running {
             self.resume(no);
@@ -162,10 +165,12 @@ impl<'a> Step<'a> {
         self.log_run(
             TransitionKind::TaskEnded,
             no,
-            attempt,
-            from,
-            Some(ended.status.word()),
-            detail,
+            RunEntry {
+                attempt,
+                from,
+                to: Some(ended.status.word()),
+                detail,
+            },
         );
         self.send_on(&run, &ended, follow);
         run.ended = Some(ended);
@@ -243,302 +248,6 @@ impl<'a> Step<'a> {
             .last_ended
             .insert(Arc::clone(&name), seen.clone());
         Some((name, seen))
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        let Arrival {
-            from,
-            to,
-            branch,
-            exempt,
-        } = arrival;
-        let arrived = match self.workflow.tasks[to.0].join {
-            Some(Join::All) => self.arrive_at_join(to, from, branch),
-            None => self.create_run(to, from, branch),
-        };
-        let Some(no) = arrived else {
-            return;
-        };
-        if self.execution.status != ExecutionStatus::Running && !exempt {
-            self.hold(no);
-        } else {
-            self.enter(no, exempt);
-        }
-    }
-
-    /// Records an arrival; gives the run of the join if it is complete now.
-    fn arrive_at_join(
-        &mut self,
-        to: TaskIndex,
-        from: Option<(RunNo, TaskIndex)>,
-        branch: Branch,
-    ) -> Option<RunNo> {
-        let generation = branch.passed.get(&to).copied().unwrap_or(0);
-        let waiting = self.execution.live.values().find(|run| {
-            run.task == to
-                && run.status == RunStatus::Waiting
-                && !run.held
-                && run.branch.passed.get(&to).copied().unwrap_or(0) == generation
-        });
-        let no = match waiting.map(|run| run.no) {
-            Some(no) => no,
-            None if self.execution.visits[to.0] > generation => {
-                self.execution.ends.merge(&branch, &self.execution.links);
-                return None;
-            }
-            None => self.create_run(to, None, Branch::default())?,
-        };
-        let links = &self.execution.links;
-        let run = self.execution.live.get_mut(&no)?;
-        run.branch.merge(&branch, links);
-        run.unsaved.branch = true;
-        if let Some((from_run, from_task)) = from {
-            run.caused_by.push(from_run);
-            run.arrived.insert(from_task);
-        }
-        self.changes.touched.insert(no);
-        let task = &self.workflow.tasks[to.0];
-        let complete = run.arrived.len() >= task.predecessors.len();
-        if complete && task.in_cycle {
-            *Arc::make_mut(&mut run.branch.passed).entry(to).or_insert(0) += 1;
-        }
-        let detail = Json::of(
-            &serde_json::json!({ "from": from.map(|(run, _)| run), "complete": complete }),
-        );
-        self.log_run(
-            TransitionKind::JoinArrived,
-            no,
-            None,
-            None,
-            Some("waiting"),
-            Some(detail),
-        );
-        complete.then_some(no)
-    }
-
-    fn create_run(
-        &mut self,
-        to: TaskIndex,
-        from: Option<(RunNo, TaskIndex)>,
-        branch: Branch,
-    ) -> Option<RunNo> {
-        let execution = &mut *self.execution;
-        if execution.visits[to.0] >= MAX_VISITS {
-            execution.ends.merge(&branch, &execution.links);
-            let name = Arc::clone(&self.workflow.tasks[to.0].name);
-            let message = format!("task {name} was visited {MAX_VISITS} times (max_runs_per_task)");
-            self.fail(ExecutionError {
-                task: Some(name),
-                ..ExecutionError::new(kind::LIMIT_EXCEEDED, message)
-            });
-            return None;
-        }
-        execution.visits[to.0] += 1;
-        execution.last_run += 1;
-        execution.counts.total += 1;
-        execution.counts.active += 1;
-        let mut run = Run::new(
-            execution.last_run,
-            to,
-            execution.visits[to.0],
-            branch,
-            self.now,
-        );
-        run.caused_by.extend(from.map(|(run, _)| run));
-        let no = run.no;
-        execution.live.insert(no, run);
-        self.changes.touched.insert(no);
-        Some(no)
-    }
-
-    /// Lets a run in: guard, then nothing, or the action.
-    fn enter(&mut self, no: RunNo, exempt: bool) {
-        let workflow = Arc::clone(&self.workflow);
-        let Some(run) = self.execution.live.get(&no) else {
-            return;
-        };
-        let task = &workflow.tasks[run.task.0];
-        if let Some(guard) = &task.when {
-            let sight = Sight::of_run(self.execution, run);
-            match guard.holds(&sight.scope(&run.branch.vars, None)) {
-                Ok(true) => {}
-                Ok(false) => return self.end_run(no, Ended::without_result(EndStatus::Skipped)),
-                Err(error) => {
-                    return self
-                        .end_run(no, Ended::not_evaluated(&FieldError::new("when", &error)));
-                }
-            }
-        }
-        if task.action.is_none() {
-            return self.end_run(no, Ended::succeeded(Json::null()));
-        }
-        self.render_or_fail(no, exempt);
-    }
-
-    fn render_or_fail(&mut self, no: RunNo, exempt: bool) {
-        match self.render(no) {
-            Ok(()) => self.due.push(Due { run: no, exempt }),
-            Err(error) => self.end_run(no, Ended::not_evaluated(&error)),
-        }
-    }
-
-    /// Keeps a run that must not start, since the execution has failed; a rerun may release it.
-    fn hold(&mut self, no: RunNo) {
-        if let Some(run) = self.execution.live.get_mut(&no) {
-            run.held = true;
-            run.status = RunStatus::Waiting;
-            self.changes.touched.insert(no);
-        }
-    }
-
-    /// After a failure nothing new starts: retries end, dispatches that were put off are held.
-    fn end_waits(&mut self) {
-        let waits: Vec<(RunNo, RunStatus)> = self
-            .execution
-            .live
-            .values()
-            .filter(|run| matches!(run.status, RunStatus::Retrying | RunStatus::Delayed))
-            .map(|run| (run.no, run.status))
-            .collect();
-        for (no, status) in waits {
-            let last = self
-                .execution
-                .live
-                .get(&no)
-                .and_then(|run| run.ended.clone());
-            self.due.retain(|due| due.run != no);
-            match last {
-                Some(ended) if status == RunStatus::Retrying => self.end_run(no, ended),
-                Some(_) | None => {
-                    self.clear_timer(no);
-                    self.hold(no);
-                }
-            }
-        }
-    }
-
-    fn dispatch_due(&mut self) {
-        let failed = self.execution.status != ExecutionStatus::Running;
-        let (mut jobs, mut bytes) = (0, 0);
-        for Due { run: no, exempt } in std::mem::take(&mut self.due) {
-            if failed && !exempt {
-                self.hold(no);
-            } else if jobs < MAX_JOBS_PER_STEP && bytes < MAX_JOB_BYTES_PER_STEP {
-                jobs += 1;
-                bytes += self.dispatch(no);
-            } else if let Some(run) = self.execution.live.get_mut(&no) {
-                run.status = RunStatus::Delayed;
-                self.changes.timers.push(TimerChange::Set {
-                    run: no,
-                    kind: TimerKind::Dispatch,
-                    due: self.now,
-                });
-            }
-        }
-    }
-
-    /// Dispatches the next attempt; gives the bytes of its input.
-    fn dispatch(&mut self, no: RunNo) -> usize {
-        let Some(run) = self.execution.live.get_mut(&no) else {
-            return 0;
-        };
-        let from = (run.attempt > 0).then(|| run.status.word());
-        run.attempt += 1;
-        run.starts = 0;
-        run.status = RunStatus::Dispatched;
-        run.dispatched_at = Some(self.now);
-        run.started_at = None;
-        let attempt = run.attempt;
-        let bytes = run.input.as_ref().map_or(0, |input| input.text().len());
-        self.execution.counts.attempts += 1;
-        self.changes.touched.insert(no);
-        self.changes.jobs.extend(self.execution.job(no));
-        self.log_run(
-            TransitionKind::TaskDispatched,
-            no,
-            Some(attempt),
-            from,
-            Some("dispatched"),
-            None,
-        );
-        bytes
-    }
-
-    /// The execution has a failure that nothing handles.
-    pub(super) fn fail(&mut self, error: ExecutionError) {
-        self.execution.errors.push(error);
-        if self.execution.status == ExecutionStatus::Running {
-            self.set_status(ExecutionStatus::Failing);
-        }
-    }
-
-    pub(super) fn set_status(&mut self, status: ExecutionStatus) {
-        let from = self.execution.status.word();
-        self.execution.status = status;
-        self.log(Transition {
-            seq: 0,
-            kind: TransitionKind::ExecutionStatusChanged,
-            task_id: None,
-            attempt: None,
-            from: Some(from),
-            to: Some(status.word()),
-            detail: None,
-        });
-    }
-
-    fn clear_timer(&mut self, no: RunNo) {
-        let Some(run) = self.execution.live.get(&no) else {
-            return;
-        };
-        let has_timer = match run.status {
-            RunStatus::Running => run.timeout.is_some(),
-            RunStatus::Retrying | RunStatus::Delayed => true,
-            RunStatus::Waiting | RunStatus::Dispatched | RunStatus::Ended(_) => false,
-        };
-        if has_timer {
-            self.changes.timers.push(TimerChange::Clear { run: no });
-        }
-    }
-
-    pub(super) fn count_end(&mut self, status: EndStatus) {
-        let counts = &mut self.execution.counts;
-        counts.active -= 1;
-        *match status {
-            EndStatus::Succeeded => &mut counts.succeeded,
-            EndStatus::Failed => &mut counts.failed,
-            EndStatus::TimedOut => &mut counts.timed_out,
-            EndStatus::Cancelled => &mut counts.cancelled,
-            EndStatus::Skipped => &mut counts.skipped,
-            EndStatus::Omitted => &mut counts.omitted,
-        } += 1;
-    }
-
-    pub(super) fn log_run(
-        &mut self,
-        kind: TransitionKind,
-        no: RunNo,
-        attempt: Option<u32>,
-        from: Option<&'static str>,
-        to: Option<&'static str>,
-        detail: Option<Json>,
-    ) {
-        let task_id = Some(self.execution.task_id(no));
-        self.log(Transition {
-            seq: 0,
-            kind,
-            task_id,
-            attempt,
-            from,
-            to,
-            detail,
-        });
-    }
-
-    /// Adds an entry to the log and gives it its number.
-    pub(super) fn log(&mut self, mut transition: Transition) {
-        self.execution.last_seq += 1;
-        transition.seq = self.execution.last_seq;
-        self.changes.transitions.push(transition);
     }
 }
 

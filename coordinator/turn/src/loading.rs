@@ -1,0 +1,89 @@
+//! What a turn needs has come, or has not; then it is decided.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use crate::Turns;
+use crate::effect::{Effect, LoadRequest, Loaded};
+use crate::gather::Turn;
+use crate::machine::{Found, Phase, RETRY_AFTER_MS};
+use crate::restore::restore;
+use crate::rows::FoundStart;
+
+impl Turns {
+    pub(crate) fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
+        let Phase::Loading { turn, mut found } = std::mem::replace(&mut self.phase, Phase::Idle)
+        else {
+            return;
+        };
+        for workflow in loaded.workflows {
+            match workflow {
+                Ok(workflow) => found.workflows.insert(workflow.hash, Ok(workflow)),
+                Err((hash, message)) => found.workflows.insert(hash, Err(message)),
+            };
+        }
+        for rows in &loaded.executions {
+            if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
+                match restore(rows, Arc::clone(workflow)) {
+                    Ok(held) => self.cache.insert(held),
+                    Err(error) => {
+                        let id = rows.row.execution_id;
+                        tracing::error!(workflow.id = %id, %error, "an execution cannot be read");
+                    }
+                }
+            }
+        }
+        if found.starts.is_none() && !loaded.starts.is_empty() {
+            let repeated = self.repeated(&loaded.starts);
+            found.starts = Some(loaded.starts);
+            if !repeated.is_empty() {
+                self.phase = Phase::Loading { turn, found };
+                let request = LoadRequest {
+                    starts: Vec::new(),
+                    executions: repeated,
+                };
+                out.push(Effect::Load(request));
+                return;
+            }
+        }
+        self.decide(turn, found, out);
+    }
+
+    /// Executions of ours that were started before and whose end the sender wants to know.
+    pub(crate) fn repeated(&self, starts: &[FoundStart]) -> Vec<flotilla_protocol::ExecutionId> {
+        starts
+            .iter()
+            .filter_map(|found| found.existing.as_ref())
+            .filter(|existing| self.partitions.contains_key(&existing.partition))
+            .map(|existing| existing.execution_id)
+            .filter(|id| !self.cache.contains(*id))
+            .collect()
+    }
+
+    pub(crate) fn load_failed(&mut self) {
+        if let Phase::Loading { turn, .. } = std::mem::replace(&mut self.phase, Phase::Idle) {
+            self.put_back(turn);
+            self.not_before = Some(self.now + TimeDelta::milliseconds(RETRY_AFTER_MS));
+        }
+    }
+
+    pub(crate) fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
+        let starts = found.starts.unwrap_or_default();
+        let workflows = found.workflows;
+        let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.decide_items(&turn, starts, workflows)
+        }));
+        match decided {
+            Ok(decision) => self.commit(turn, decision, out),
+            Err(_) => self.turn_refused(turn, None, "the engine panicked", out),
+        }
+    }
+
+    /// A commit's id: the same for every sending of it, and nobody else's.
+    pub(crate) fn next_turn_id(&mut self) -> Uuid {
+        self.turns_begun += 1;
+        Uuid::from_u128(self.config.owner.as_u128() ^ u128::from(self.turns_begun))
+    }
+}

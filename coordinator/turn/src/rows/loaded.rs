@@ -1,0 +1,176 @@
+//! What a turn loads, and what a new owner finds.
+
+use chrono::{DateTime, Utc};
+use flotilla_engine::execution::Counts;
+use flotilla_engine::{DefinitionHash, Json};
+use flotilla_protocol::{ExecutionId, RunNo};
+
+use super::{Epoch, OutboxJob, OutboxReply, PartitionNo, TimerRow, TurnNo, VariableRow};
+
+/// An execution as it is loaded: its row, its live runs, and what those see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedExecution {
+    /// Its row; `errors`, `output` and `reply_to` of the state are always set.
+    pub row: LoadedRow,
+    /// Live runs, with all columns.
+    pub tasks: Vec<LoadedTask>,
+    /// Writes that `ends` or a live run sees, with values.
+    pub variables: Vec<VariableRow>,
+    /// All writes from the oldest of those on: number and what it replaced.
+    pub links: Vec<(u64, Option<u64>)>,
+    /// Ended runs that `ends` or a live run names.
+    pub seen: Vec<LoadedTask>,
+}
+
+/// An execution's row as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedRow {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// The definition.
+    pub definition_hash: DefinitionHash,
+    /// The partition.
+    pub partition: PartitionNo,
+    /// A word of `execution_status`.
+    pub status: String,
+    /// Parameters with defaults.
+    pub parameters: Json,
+    /// Where replies go.
+    pub reply_to: Json,
+    /// Trace context of the start message.
+    pub traceparent: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How many tasks stand where.
+    pub counts: Counts,
+    /// Visits by task index.
+    pub visits: Vec<u32>,
+    /// Number of the newest run.
+    pub last_run: RunNo,
+    /// Number of the newest write.
+    pub last_write: u64,
+    /// Number of the newest transition.
+    pub last_seq: i64,
+    /// As in [`ExecutionStateRow::ends`].
+    pub ends: Json,
+    /// Failures that nothing handled.
+    pub errors: Json,
+    /// What `output_map` gave.
+    pub output: Option<Json>,
+}
+
+/// A run's row as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedTask {
+    /// Its number.
+    pub run: RunNo,
+    /// Name of the task.
+    pub task: String,
+    /// Number of the visit.
+    pub visit: u32,
+    /// A word of `task_status`.
+    pub status: String,
+    /// The current attempt.
+    pub attempt: u32,
+    /// Attempts allowed.
+    pub max_attempts: u32,
+    /// Starts seen of the current attempt.
+    pub starts: u32,
+    /// Whether it is held back.
+    pub held: bool,
+    /// Name of the action.
+    pub action: Option<String>,
+    /// Seconds that an attempt may run.
+    pub timeout_s: Option<f64>,
+    /// Rendered input.
+    pub input: Option<Json>,
+    /// As in [`TaskRow::branch`].
+    pub branch: Json,
+    /// Runs that led here.
+    pub caused_by: Vec<RunNo>,
+    /// Predecessors that have arrived, by task index.
+    pub arrived: Vec<u32>,
+    /// The worker last heard of.
+    pub worker: Option<String>,
+    /// Result of the last attempt.
+    pub result: Option<Json>,
+    /// Error of the last attempt.
+    pub error: Option<Json>,
+    /// When the run was created.
+    pub created_at: DateTime<Utc>,
+    /// When the current attempt was dispatched.
+    pub dispatched_at: Option<DateTime<Utc>>,
+    /// When a worker started it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the run ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A start that is to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartLookup {
+    /// The id that the start names.
+    pub execution_id: Option<ExecutionId>,
+    /// The key that the start names.
+    pub idempotency_key: Option<String>,
+    /// The workflow.
+    pub workflow: String,
+    /// The version; `None`: the newest.
+    pub version: Option<String>,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundStart {
+    /// A start of that name.
+    pub existing: Option<ExistingStart>,
+    /// The definition that the start would run.
+    pub definition: FoundDefinition,
+}
+
+/// A start of the same name that was accepted before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingStart {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Its workflow.
+    pub workflow: String,
+    /// Its partition.
+    pub partition: PartitionNo,
+}
+
+/// The definition that a start would run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundDefinition {
+    /// It is registered.
+    Registered(DefinitionHash),
+    /// No workflow of that reference is.
+    UnknownWorkflow,
+    /// The workflow is, but not in that version.
+    UnknownVersion,
+}
+
+/// A partition that was taken, with what its former owner owed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakenPartition {
+    /// The partition.
+    pub partition: PartitionNo,
+    /// The epoch that is ours.
+    pub epoch: Epoch,
+    /// Its last turn.
+    pub last_turn: TurnNo,
+    /// Turns up to this one are confirmed.
+    pub dispatched_through: TurnNo,
+    /// Jobs above the watermark.
+    pub jobs: Vec<OutboxJob>,
+    /// Replies above the watermark.
+    pub replies: Vec<OutboxReply>,
+    /// Timers that are due before `timers_until`.
+    pub timers: Vec<TimerRow>,
+    /// Up to when timers were loaded.
+    pub timers_until: DateTime<Utc>,
+    /// The database's clock.
+    pub now: DateTime<Utc>,
+}
