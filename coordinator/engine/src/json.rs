@@ -24,7 +24,10 @@ impl Json {
     /// Takes JSON text that is valid already.
     #[must_use]
     pub fn new(text: Box<RawValue>) -> Self {
-        Self(Arc::new(Inner { text, value: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            text,
+            value: OnceLock::new(),
+        }))
     }
 
     /// The JSON `null`.
@@ -71,7 +74,10 @@ impl Json {
     #[must_use]
     pub fn value(&self) -> &Value {
         self.0.value.get_or_init(|| {
-            let mut reader = Reader { text: self.text(), at: 0 };
+            let mut reader = Reader {
+                text: self.text(),
+                at: 0,
+            };
             reader.value(0).unwrap_or_else(Value::from)
         })
     }
@@ -120,7 +126,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn value(&mut self, depth: usize) -> Result<Value, Error> {
         if depth > DEPTH_LIMIT {
-            return Err(Error::new(ErrorKind::InvalidOperation, "JSON is nested too deeply"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "JSON is nested too deeply",
+            ));
         }
         match self.peek() {
             Some(b'{') => self.object(depth),
@@ -201,12 +210,16 @@ impl Reader<'_> {
         if !escaped {
             return Ok(Value::from(&quoted[1..quoted.len() - 1]));
         }
-        serde_json::from_str::<String>(quoted).map(Value::from).map_err(|_| malformed())
+        serde_json::from_str::<String>(quoted)
+            .map(Value::from)
+            .map_err(|_| malformed())
     }
 
     fn number(&mut self) -> Value {
         let rest = &self.text[self.at..];
-        let length = rest.find([',', ']', '}', ' ', '\n', '\r', '\t']).unwrap_or(rest.len());
+        let length = rest
+            .find([',', ']', '}', ' ', '\n', '\r', '\t'])
+            .unwrap_or(rest.len());
         self.at += length.max(1);
         number(&rest[..length])
     }
@@ -255,7 +268,10 @@ mod tests {
 
     #[test]
     fn keeps_integers_of_any_size() {
-        for digits in ["18446744073709551616", "-170141183460469231731687303715884105728"] {
+        for digits in [
+            "18446744073709551616",
+            "-170141183460469231731687303715884105728",
+        ] {
             assert_eq!(value(digits).to_string(), digits);
         }
         let digits = "9".repeat(60);

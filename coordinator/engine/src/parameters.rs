@@ -55,13 +55,20 @@ pub enum BindError {
 
 impl fmt::Debug for ParameterSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ParameterSchema").field("parameters", &self.parameters).finish()
+        f.debug_struct("ParameterSchema")
+            .field("parameters", &self.parameters)
+            .finish()
     }
 }
 
 impl Parameter {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), required: false, default: None, secret: false }
+        Self {
+            name: name.to_owned(),
+            required: false,
+            default: None,
+            secret: false,
+        }
     }
 }
 
@@ -80,14 +87,20 @@ impl ParameterSchema {
         // Without back-references a pattern takes linear time, whatever a start brings.
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
         match options.build(&schema) {
-            Ok(validator) => Ok(Self { parameters, validator, is_open }),
+            Ok(validator) => Ok(Self {
+                parameters,
+                validator,
+                is_open,
+            }),
             Err(error) => Err((parameters, error.to_string())),
         }
     }
 
     /// Names of the declared parameters, in the order of the file.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.parameters.iter().map(|parameter| parameter.name.as_str())
+        self.parameters
+            .iter()
+            .map(|parameter| parameter.name.as_str())
     }
 
     /// The declared parameters, in the order of the file.
@@ -175,7 +188,9 @@ impl ParameterSchema {
             }
         }
         let mut object = Object::default();
-        given.iter().for_each(|(name, value)| object.push(name, value.get()));
+        given
+            .iter()
+            .for_each(|(name, value)| object.push(name, value.get()));
         problems.extend(self.check(&object.json()));
         problems
     }
@@ -185,7 +200,10 @@ impl ParameterSchema {
         let mut object = Object::default();
         object.push(name, value.text());
         let problems = self.check(&object.json());
-        problems.into_iter().filter(|problem| problem.name == name).collect()
+        problems
+            .into_iter()
+            .filter(|problem| problem.name == name)
+            .collect()
     }
 
     /// What the schema finds, less what is missing or too much, which is ours to say.
@@ -197,11 +215,17 @@ impl ParameterSchema {
         let errors = self.validator.iter_errors(&value);
         let found = errors.filter_map(|error| {
             let path = error.instance_path().to_string();
-            if path.is_empty() && ["required", "additionalProperties"].contains(&error.kind().keyword()) {
+            if path.is_empty()
+                && ["required", "additionalProperties"].contains(&error.kind().keyword())
+            {
                 return None;
             }
             let mut steps = path.trim_start_matches('/').splitn(2, '/');
-            let name = steps.next().unwrap_or("").replace("~1", "/").replace("~0", "~");
+            let name = steps
+                .next()
+                .unwrap_or("")
+                .replace("~1", "/")
+                .replace("~0", "~");
             let message = match steps.next() {
                 Some(inner) => format!("{} at {}", error.masked(), inner.replace('/', ".")),
                 None => error.masked().to_string(),
@@ -213,11 +237,16 @@ impl ParameterSchema {
 }
 
 fn problem(name: &str, message: &str) -> ParameterProblem {
-    ParameterProblem { name: name.to_owned(), message: message.to_owned() }
+    ParameterProblem {
+        name: name.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 fn read(given: Option<&RawValue>) -> Result<BTreeMap<String, Box<RawValue>>, ParameterProblem> {
-    let Some(given) = given else { return Ok(BTreeMap::new()) };
+    let Some(given) = given else {
+        return Ok(BTreeMap::new());
+    };
     serde_json::from_str(given.get()).map_err(|_| problem("", "the parameters are an object"))
 }
 
@@ -228,13 +257,18 @@ struct Object(String);
 impl Object {
     fn push(&mut self, name: &str, value: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push_str(&serde_json::to_string(name).expect("a text is JSON"));
+        self.0
+            .push_str(&serde_json::to_string(name).expect("a text is JSON"));
         self.0.push(':');
         self.0.push_str(value);
     }
 
     fn json(&self) -> Json {
-        let text = if self.0.is_empty() { "{}".to_owned() } else { format!("{}}}", self.0) };
+        let text = if self.0.is_empty() {
+            "{}".to_owned()
+        } else {
+            format!("{}}}", self.0)
+        };
         Json::parse(text).expect("names and values are JSON")
     }
 }

@@ -14,13 +14,25 @@ fn findings(source: &str) -> Vec<Diagnostic> {
 /// `line:column code path: message (hint)` of each error.
 fn errors(source: &str) -> Vec<String> {
     let found = findings(source);
-    let errors = found.iter().filter(|found| found.severity == Severity::Error);
+    let errors = found
+        .iter()
+        .filter(|found| found.severity == Severity::Error);
     errors.map(line).collect()
 }
 
 fn line(found: &Diagnostic) -> String {
-    let hint = found.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
-    let Diagnostic { line, column, code, path, message, .. } = found;
+    let hint = found
+        .hint
+        .as_ref()
+        .map_or_else(String::new, |hint| format!(" ({hint})"));
+    let Diagnostic {
+        line,
+        column,
+        code,
+        path,
+        message,
+        ..
+    } = found;
     format!("{line}:{column} {code} {path}: {message}{hint}")
 }
 
@@ -64,15 +76,24 @@ tasks:
             "14:11 duplicate_name tasks[2].name: the name `fetch` is taken by the task in line 5",
         ]
     );
-    let spans: Vec<_> = findings(source).iter().map(|f| source[f.span.clone()].to_owned()).collect();
+    let spans: Vec<_> = findings(source)
+        .iter()
+        .map(|f| source[f.span.clone()].to_owned())
+        .collect();
     assert_eq!(spans, ["retyr", "prise", "}", "soon", "fetch"]);
 }
 
 #[test]
 fn refuses_what_is_not_yaml() {
     refused_file("a: [1", "1:4 yaml_syntax : unclosed bracket '['");
-    refused_file("ref: a.b\nref: a.c\n", "2:1 duplicate_key : the key `ref` stands twice in one object");
-    refused_file("a: 1\n---\nb: 2\n", "2:1 yaml_syntax : a file holds one definition");
+    refused_file(
+        "ref: a.b\nref: a.c\n",
+        "2:1 duplicate_key : the key `ref` stands twice in one object",
+    );
+    refused_file(
+        "a: 1\n---\nb: 2\n",
+        "2:1 yaml_syntax : a file holds one definition",
+    );
     refused_file("[]", "1:1 wrong_type : expected an object, found a list");
     refused_file("", "1:1 wrong_type : expected an object, found nothing");
     refused_file(
@@ -87,16 +108,24 @@ fn refuses_what_is_not_yaml() {
     let mut bomb = "a0: &a0 [x]\n".to_owned();
     for level in 1..40 {
         let before = level - 1;
-        bomb.push_str(&format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"));
+        bomb.push_str(&format!(
+            "a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"
+        ));
     }
     assert_eq!(findings(&bomb).len(), 1);
 }
 
 #[test]
 fn refuses_a_wrong_head() {
-    refused_file("tasks: [{name: a}]", "1:1 missing_key : a workflow needs a `ref`, `pack.name`");
+    refused_file(
+        "tasks: [{name: a}]",
+        "1:1 missing_key : a workflow needs a `ref`, `pack.name`",
+    );
     refused_file("ref: a.b", "1:1 missing_key : a workflow needs `tasks`");
-    refused("tasks: []", "2:1 missing_key tasks: a workflow needs at least one task");
+    refused(
+        "tasks: []",
+        "2:1 missing_key tasks: a workflow needs at least one task",
+    );
     refused_file(
         "ref: order\ntasks: [{name: a}]",
         "1:6 invalid_ref ref: the ref `order` does not have the form `pack.name`",
@@ -123,7 +152,10 @@ fn refuses_a_wrong_head() {
 #[test]
 fn refuses_wrong_tasks() {
     for (task, expected) in [
-        ("{action: c.d}", "2:10 missing_key tasks[0]: a task needs a `name`"),
+        (
+            "{action: c.d}",
+            "2:10 missing_key tasks[0]: a task needs a `name`",
+        ),
         (
             "{name: fail}",
             "2:16 reserved_name tasks[0].name: `fail` is what routes say, so no task may be named so",
@@ -136,22 +168,70 @@ fn refuses_wrong_tasks() {
             "{name: a, action: run}",
             "2:27 invalid_ref tasks[0].action: the action `run` does not have the form `pack.name`",
         ),
-        ("{name: a, with_items: [1]}", "2:19 not_supported tasks[0].with_items: `with_items` is not supported yet"),
-        ("{name: a, needs: [b]}", "2:19 not_supported tasks[0].needs: `needs` is not supported yet"),
-        ("{name: a, type: workflow}", "2:25 not_supported tasks[0].type: `type: workflow` is not supported yet"),
-        ("{name: a, type: acton}", "2:25 invalid_value tasks[0].type: unknown type `acton` (did you mean action?)"),
-        ("{name: a, timeout: 0}", "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found 0"),
-        ("{name: a, timeout: -1.5}", "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found -1.5"),
-        ("{name: a, input: [1]}", "2:26 wrong_type tasks[0].input: expected an object, found a list"),
-        ("{name: a, max_redeliveries: -1}", "2:37 wrong_type tasks[0].max_redeliveries: expected a whole number of 0 or more, found the number -1"),
-        ("{name: a, pool: 'a b'}", "2:25 invalid_name tasks[0].pool: the pool `a b` may hold letters, digits, `_` and `-` only"),
-        ("{name: a, join: all}", "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join"),
-        ("{name: a, join: 2}", "2:25 not_supported tasks[0].join: `join: 2` is not supported yet"),
-        ("{name: a, join: active}", "2:25 not_supported tasks[0].join: `join: active` is not supported yet"),
-        ("{name: a, join: al}", "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\""),
-        ("{name: a, when: yes}", "2:25 wrong_type tasks[0].when: expected a condition, `{{ … }}`, or a boolean, found the text \"yes\" (write \"{{ yes }}\")"),
-        ("{name: a, when: 'x {{ true }}'}", "2:25 wrong_type tasks[0].when: a condition is exactly one `{{ … }}`; any other text would always hold"),
-        ("just_a_name", "2:9 wrong_type tasks[0]: expected an object, found the text \"just_a_name\""),
+        (
+            "{name: a, with_items: [1]}",
+            "2:19 not_supported tasks[0].with_items: `with_items` is not supported yet",
+        ),
+        (
+            "{name: a, needs: [b]}",
+            "2:19 not_supported tasks[0].needs: `needs` is not supported yet",
+        ),
+        (
+            "{name: a, type: workflow}",
+            "2:25 not_supported tasks[0].type: `type: workflow` is not supported yet",
+        ),
+        (
+            "{name: a, type: acton}",
+            "2:25 invalid_value tasks[0].type: unknown type `acton` (did you mean action?)",
+        ),
+        (
+            "{name: a, timeout: 0}",
+            "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found 0",
+        ),
+        (
+            "{name: a, timeout: -1.5}",
+            "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found -1.5",
+        ),
+        (
+            "{name: a, input: [1]}",
+            "2:26 wrong_type tasks[0].input: expected an object, found a list",
+        ),
+        (
+            "{name: a, max_redeliveries: -1}",
+            "2:37 wrong_type tasks[0].max_redeliveries: expected a whole number of 0 or more, found the number -1",
+        ),
+        (
+            "{name: a, pool: 'a b'}",
+            "2:25 invalid_name tasks[0].pool: the pool `a b` may hold letters, digits, `_` and `-` only",
+        ),
+        (
+            "{name: a, join: all}",
+            "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
+        ),
+        (
+            "{name: a, join: 2}",
+            "2:25 not_supported tasks[0].join: `join: 2` is not supported yet",
+        ),
+        (
+            "{name: a, join: active}",
+            "2:25 not_supported tasks[0].join: `join: active` is not supported yet",
+        ),
+        (
+            "{name: a, join: al}",
+            "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\"",
+        ),
+        (
+            "{name: a, when: yes}",
+            "2:25 wrong_type tasks[0].when: expected a condition, `{{ … }}`, or a boolean, found the text \"yes\" (write \"{{ yes }}\")",
+        ),
+        (
+            "{name: a, when: 'x {{ true }}'}",
+            "2:25 wrong_type tasks[0].when: a condition is exactly one `{{ … }}`; any other text would always hold",
+        ),
+        (
+            "just_a_name",
+            "2:9 wrong_type tasks[0]: expected an object, found the text \"just_a_name\"",
+        ),
     ] {
         refused(&format!("tasks: [{task}]"), expected);
     }
@@ -160,17 +240,50 @@ fn refuses_wrong_tasks() {
 #[test]
 fn refuses_wrong_retries() {
     for (retry, expected) in [
-        ("{delay: 1}", "2:27 missing_key tasks[0].retry: `retry` needs `count`, the attempts after the first"),
-        ("{count: -1}", "2:34 invalid_value tasks[0].retry.count: expected a number of 0 or more, found -1"),
-        ("{count: 1.5}", "2:34 wrong_type tasks[0].retry.count: expected a whole number of 0 or more, found the number 1.5"),
-        ("{count: 1, delay: -1}", "2:44 invalid_value tasks[0].retry.delay: expected a number of 0 or more, found -1"),
-        ("{count: 1, jitter: 2}", "2:45 invalid_value tasks[0].retry.jitter: expected a number from 0 to 1, found 2"),
-        ("{count: 1, backoff: expo}", "2:46 invalid_value tasks[0].retry.backoff: unknown backoff `expo`"),
-        ("{count: 1, backoff: liner}", "2:46 invalid_value tasks[0].retry.backoff: unknown backoff `liner` (did you mean linear?)"),
-        ("{count: 1, backoff: exponential, factor: 0.5}", "2:67 invalid_value tasks[0].retry.factor: expected a number of 1 or more, found 0.5"),
-        ("{count: 1, factor: 2}", "2:37 invalid_value tasks[0].retry.factor: `factor` belongs to `backoff: exponential`"),
-        ("{count: 1, max_delya: 2}", "2:37 unknown_key tasks[0].retry.max_delya: unknown key `max_delya` (did you mean max_delay?)"),
-        ("3", "2:26 wrong_type tasks[0].retry: expected an object, found the number 3"),
+        (
+            "{delay: 1}",
+            "2:27 missing_key tasks[0].retry: `retry` needs `count`, the attempts after the first",
+        ),
+        (
+            "{count: -1}",
+            "2:34 invalid_value tasks[0].retry.count: expected a number of 0 or more, found -1",
+        ),
+        (
+            "{count: 1.5}",
+            "2:34 wrong_type tasks[0].retry.count: expected a whole number of 0 or more, found the number 1.5",
+        ),
+        (
+            "{count: 1, delay: -1}",
+            "2:44 invalid_value tasks[0].retry.delay: expected a number of 0 or more, found -1",
+        ),
+        (
+            "{count: 1, jitter: 2}",
+            "2:45 invalid_value tasks[0].retry.jitter: expected a number from 0 to 1, found 2",
+        ),
+        (
+            "{count: 1, backoff: expo}",
+            "2:46 invalid_value tasks[0].retry.backoff: unknown backoff `expo`",
+        ),
+        (
+            "{count: 1, backoff: liner}",
+            "2:46 invalid_value tasks[0].retry.backoff: unknown backoff `liner` (did you mean linear?)",
+        ),
+        (
+            "{count: 1, backoff: exponential, factor: 0.5}",
+            "2:67 invalid_value tasks[0].retry.factor: expected a number of 1 or more, found 0.5",
+        ),
+        (
+            "{count: 1, factor: 2}",
+            "2:37 invalid_value tasks[0].retry.factor: `factor` belongs to `backoff: exponential`",
+        ),
+        (
+            "{count: 1, max_delya: 2}",
+            "2:37 unknown_key tasks[0].retry.max_delya: unknown key `max_delya` (did you mean max_delay?)",
+        ),
+        (
+            "3",
+            "2:26 wrong_type tasks[0].retry: expected an object, found the number 3",
+        ),
     ] {
         refused(&format!("tasks: [{{name: a, retry: {retry}}}]"), expected);
     }
@@ -179,20 +292,59 @@ fn refuses_wrong_retries() {
 #[test]
 fn refuses_wrong_routes() {
     for (task, expected) in [
-        ("on_success: [b, b]", "2:35 duplicate_target tasks[0].on_success[1]: `b` stands twice in one list"),
-        ("on_success: {do: b}", "2:31 wrong_type tasks[0].on_success: expected the name of a task, or a list of names, found an object"),
-        ("next: [{do: b}], on_success: b", "2:19 mixed_routes tasks[0].next: `next` does not go together with `on_success` (write all routes as entries of `next`)"),
-        ("next: b", "2:25 wrong_type tasks[0].next: expected a list of `{when, publish, do}`, found the text \"b\""),
-        ("next: [{on: b}, {do: b}]", "2:27 unknown_key tasks[0].next[0].on: unknown key `on`"),
-        ("decision: [{default: true, next: b}, {when: true, next: b}]", "2:31 default_not_last tasks[0].decision[0].default: the default stands last, and there is at most one"),
-        ("decision: [{default: true, next: b}, {default: true, next: b}]", "2:31 default_not_last tasks[0].decision[0].default: the default stands last, and there is at most one"),
-        ("decision: [{next: b}]", "2:31 missing_key tasks[0].decision[0]: a branch needs `when`, or `default: true`"),
-        ("decision: [{when: true, default: true, next: b}]", "2:43 invalid_value tasks[0].decision[0].default: a branch has `when` or `default`, not both"),
-        ("on_success: b, publish: {x: 1}", "2:43 wrong_type tasks[0].publish: expected a list of `name: value`, found an object"),
-        ("on_success: b, publish: [1]", "2:44 wrong_type tasks[0].publish[0]: expected `name: value`, or a name for the whole result, found the number 1"),
-        ("on_success: b, publish: [a.b: 1]", "2:44 invalid_name tasks[0].publish[0].a.b: the variable `a.b` may hold letters, digits, `_` and `-` only"),
+        (
+            "on_success: [b, b]",
+            "2:35 duplicate_target tasks[0].on_success[1]: `b` stands twice in one list",
+        ),
+        (
+            "on_success: {do: b}",
+            "2:31 wrong_type tasks[0].on_success: expected the name of a task, or a list of names, found an object",
+        ),
+        (
+            "next: [{do: b}], on_success: b",
+            "2:19 mixed_routes tasks[0].next: `next` does not go together with `on_success` (write all routes as entries of `next`)",
+        ),
+        (
+            "next: b",
+            "2:25 wrong_type tasks[0].next: expected a list of `{when, publish, do}`, found the text \"b\"",
+        ),
+        (
+            "next: [{on: b}, {do: b}]",
+            "2:27 unknown_key tasks[0].next[0].on: unknown key `on`",
+        ),
+        (
+            "decision: [{default: true, next: b}, {when: true, next: b}]",
+            "2:31 default_not_last tasks[0].decision[0].default: the default stands last, and there is at most one",
+        ),
+        (
+            "decision: [{default: true, next: b}, {default: true, next: b}]",
+            "2:31 default_not_last tasks[0].decision[0].default: the default stands last, and there is at most one",
+        ),
+        (
+            "decision: [{next: b}]",
+            "2:31 missing_key tasks[0].decision[0]: a branch needs `when`, or `default: true`",
+        ),
+        (
+            "decision: [{when: true, default: true, next: b}]",
+            "2:43 invalid_value tasks[0].decision[0].default: a branch has `when` or `default`, not both",
+        ),
+        (
+            "on_success: b, publish: {x: 1}",
+            "2:43 wrong_type tasks[0].publish: expected a list of `name: value`, found an object",
+        ),
+        (
+            "on_success: b, publish: [1]",
+            "2:44 wrong_type tasks[0].publish[0]: expected `name: value`, or a name for the whole result, found the number 1",
+        ),
+        (
+            "on_success: b, publish: [a.b: 1]",
+            "2:44 invalid_name tasks[0].publish[0].a.b: the variable `a.b` may hold letters, digits, `_` and `-` only",
+        ),
     ] {
-        refused(&format!("tasks: [{{name: a, {task}}}, {{name: b}}]"), expected);
+        refused(
+            &format!("tasks: [{{name: a, {task}}}, {{name: b}}]"),
+            expected,
+        );
     }
 }
 
@@ -219,8 +371,10 @@ fn warns_of_tasks_that_run_twice() {
     let warnings = compile(source).expect("accepted").warnings;
     assert_eq!(
         warnings.iter().map(line).collect::<Vec<_>>(),
-        ["2:68 several_entries tasks[2]: several transitions lead to `c`: it runs once for each that \
-          is taken (write `join: all` to wait for all of them)"]
+        [
+            "2:68 several_entries tasks[2]: several transitions lead to `c`: it runs once for each that \
+          is taken (write `join: all` to wait for all of them)"
+        ]
     );
     let joined = source.replace("{name: c}", "{name: c, join: all}");
     assert!(compile(&joined).expect("accepted").warnings.is_empty());
@@ -228,38 +382,114 @@ fn warns_of_tasks_that_run_twice() {
     assert!(compile(looping).expect("accepted").warnings.is_empty());
 }
 
+/// Expressions in the input of a task, and what is said of them.
+const WRONG_NAMES: [(&str, &str); 23] = [
+    (
+        "paramters.x",
+        "7:18 unknown_name tasks[0].input.v: there is no name `paramters` (did you mean parameters?)",
+    ),
+    (
+        "parameters.urgant",
+        "7:18 unknown_parameter tasks[0].input.v: there is no parameter `urgant` (did you mean urgent?)",
+    ),
+    (
+        "parameters['urgant']",
+        "7:18 unknown_parameter tasks[0].input.v: there is no parameter `urgant` (did you mean urgent?)",
+    ),
+    (
+        "vars.chargd",
+        "7:18 unknown_variable tasks[0].input.v: nothing assigns the variable `chargd` (did you mean charged?)",
+    ),
+    (
+        "vars.chargd | default(1)",
+        "7:18 unknown_variable tasks[0].input.v: nothing assigns the variable `chargd` (did you mean charged?)",
+    ),
+    (
+        "vars.total",
+        "7:18 unassigned_variable tasks[0].input.v: no path assigns the variable `total` before it is read here (give it a first value in `vars`, or write vars.total | default(…))",
+    ),
+    (
+        "charged",
+        "7:18 unknown_name tasks[0].input.v: there is no name `charged` (write vars.charged)",
+    ),
+    (
+        "urgent",
+        "7:18 unknown_name tasks[0].input.v: there is no name `urgent` (write parameters.urgent)",
+    ),
+    (
+        "task.c.result",
+        "7:18 unknown_task tasks[0].input.v: there is no task `c` (did you mean a?)",
+    ),
+    (
+        "task.b.body",
+        "7:18 unknown_name tasks[0].input.v: a task has no `body` (write task.b.result.body)",
+    ),
+    (
+        "task[vars.charged]",
+        "7:18 unknown_task tasks[0].input.v: its name is literal: task.<name>.result",
+    ),
+    (
+        "system.status",
+        "7:18 unknown_name tasks[0].input.v: `system.status` is not known here",
+    ),
+    (
+        "system.vist",
+        "7:18 unknown_name tasks[0].input.v: there is no `system.vist` (did you mean visit?)",
+    ),
+    (
+        "result()",
+        "7:18 misplaced_function tasks[0].input.v: `result()` is known only where a task has ended (in `publish`, in the conditions of routes, in `retry.when`)",
+    ),
+    (
+        "ragne(3)",
+        "7:18 unknown_function tasks[0].input.v: there is no function `ragne` (did you mean range?)",
+    ),
+    (
+        "1 | rond",
+        "7:22 unknown_filter tasks[0].input.v: there is no filter `rond` (did you mean round?)",
+    ),
+    (
+        "1 is ood",
+        "7:23 unknown_test tasks[0].input.v: there is no test `ood` (did you mean odd?)",
+    ),
+    (
+        "secret('x')",
+        "7:18 not_supported tasks[0].input.v: `secret()` is not supported yet",
+    ),
+    (
+        "item.x",
+        "7:18 not_supported tasks[0].input.v: `item` is not supported yet",
+    ),
+    (
+        "pack.config",
+        "7:18 not_supported tasks[0].input.v: `pack` is not supported yet",
+    ),
+    (
+        "1 +",
+        "7:22 template_syntax tasks[0].input.v: expected a value, but the expression ends",
+    ),
+    (
+        "(1",
+        "7:15 template_syntax tasks[0].input.v: `}}` is missing",
+    ),
+    (
+        "1 ? 2",
+        "7:20 template_syntax tasks[0].input.v: unexpected character `?`",
+    ),
+];
+
 #[test]
 fn refuses_names_that_cannot_exist() {
-    for (expression, expected) in [
-        ("paramters.x", "7:18 unknown_name tasks[0].input.v: there is no name `paramters` (did you mean parameters?)"),
-        ("parameters.urgant", "7:18 unknown_parameter tasks[0].input.v: there is no parameter `urgant` (did you mean urgent?)"),
-        ("parameters['urgant']", "7:18 unknown_parameter tasks[0].input.v: there is no parameter `urgant` (did you mean urgent?)"),
-        ("vars.chargd", "7:18 unknown_variable tasks[0].input.v: nothing assigns the variable `chargd` (did you mean charged?)"),
-        ("vars.chargd | default(1)", "7:18 unknown_variable tasks[0].input.v: nothing assigns the variable `chargd` (did you mean charged?)"),
-        ("vars.total", "7:18 unassigned_variable tasks[0].input.v: no path assigns the variable `total` before it is read here (give it a first value in `vars`, or write vars.total | default(…))"),
-        ("charged", "7:18 unknown_name tasks[0].input.v: there is no name `charged` (write vars.charged)"),
-        ("urgent", "7:18 unknown_name tasks[0].input.v: there is no name `urgent` (write parameters.urgent)"),
-        ("task.c.result", "7:18 unknown_task tasks[0].input.v: there is no task `c` (did you mean a?)"),
-        ("task.b.body", "7:18 unknown_name tasks[0].input.v: a task has no `body` (write task.b.result.body)"),
-        ("task[vars.charged]", "7:18 unknown_task tasks[0].input.v: its name is literal: task.<name>.result"),
-        ("system.status", "7:18 unknown_name tasks[0].input.v: `system.status` is not known here"),
-        ("system.vist", "7:18 unknown_name tasks[0].input.v: there is no `system.vist` (did you mean visit?)"),
-        ("result()", "7:18 misplaced_function tasks[0].input.v: `result()` is known only where a task has ended (in `publish`, in the conditions of routes, in `retry.when`)"),
-        ("ragne(3)", "7:18 unknown_function tasks[0].input.v: there is no function `ragne` (did you mean range?)"),
-        ("1 | rond", "7:22 unknown_filter tasks[0].input.v: there is no filter `rond` (did you mean round?)"),
-        ("1 is ood", "7:23 unknown_test tasks[0].input.v: there is no test `ood` (did you mean odd?)"),
-        ("secret('x')", "7:18 not_supported tasks[0].input.v: `secret()` is not supported yet"),
-        ("item.x", "7:18 not_supported tasks[0].input.v: `item` is not supported yet"),
-        ("pack.config", "7:18 not_supported tasks[0].input.v: `pack` is not supported yet"),
-        ("1 +", "7:21 template_syntax tasks[0].input.v: expected a value, but the expression ends"),
-        ("(1", "7:20 template_syntax tasks[0].input.v: expected `,`, found `}`"),
-        ("1 ? 2", "7:20 template_syntax tasks[0].input.v: unexpected character `?`"),
-    ] {
+    for (expression, expected) in WRONG_NAMES {
         let source = format!(
             "ref: a.b\nparameters: {{urgent: {{type: boolean}}}}\nvars:\n  charged: 0\ntasks:\n- name: a\n  input: {{v: \
              \"{{{{ {expression} }}}}\"}}\n  on_success: b\n- {{name: b, publish: [{{total: 1}}]}}\n"
         );
         let found = errors(&source);
-        assert_eq!(found.first().map(String::as_str), Some(expected), "{expression}: {found:#?}");
+        assert_eq!(
+            found.first().map(String::as_str),
+            Some(expected),
+            "{expression}: {found:#?}"
+        );
     }
 }

@@ -11,8 +11,14 @@ use super::text::{did_you_mean, locate};
 use crate::expression::{FILTERS, FUNCTIONS, SYSTEM_FACTS, TESTS, is_end_function};
 use crate::workflow::TaskIndex;
 
-const END_FUNCTIONS: [&str; 6] =
-    ["result", "error", "status", "succeeded", "failed", "timed_out"];
+const END_FUNCTIONS: [&str; 6] = [
+    "result",
+    "error",
+    "status",
+    "succeeded",
+    "failed",
+    "timed_out",
+];
 const ROOTS: [&str; 4] = ["parameters", "vars", "task", "system"];
 const LATER_ROOTS: [&str; 4] = ["item", "index", "batch", "pack"];
 const TASK_FACTS: [&str; 4] = ["result", "status", "error", "visits"];
@@ -23,7 +29,14 @@ pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Vec<Ta
     let uses = std::mem::take(&mut reader.uses);
     let mut watched = Vec::new();
     for used in &uses {
-        let mut checker = Checker { reader, draft, graph, flow: &flow, used, watched: &mut watched };
+        let mut checker = Checker {
+            reader,
+            draft,
+            graph,
+            flow: &flow,
+            used,
+            watched: &mut watched,
+        };
         checker.check();
     }
     watched
@@ -70,7 +83,9 @@ impl Checker<'_, '_> {
         hint: Option<String>,
     ) {
         let place = locate(self.reader.source, &self.used.place, &self.used.text, span);
-        self.reader.error(code, &place, &self.used.path, message).hint = hint;
+        self.reader
+            .error(code, &place, &self.used.path, message)
+            .hint = hint;
     }
 
     fn known(
@@ -103,7 +118,12 @@ impl Checker<'_, '_> {
         if !FUNCTIONS.contains(&name) {
             let known = FUNCTIONS.iter().chain(&END_FUNCTIONS).copied();
             let hint = did_you_mean(name, known);
-            self.report("unknown_function", span, format!("there is no function `{name}`"), hint);
+            self.report(
+                "unknown_function",
+                span,
+                format!("there is no function `{name}`"),
+                hint,
+            );
         }
     }
 
@@ -119,16 +139,26 @@ impl Checker<'_, '_> {
             let message = format!("`{name}` is not supported yet");
             return self.report("not_supported", span, message, None);
         }
-        let hint = if is_end_function(name) {
+        let hint = if is_end_function(name) || FUNCTIONS.contains(&name) {
             Some(format!("write {name}()"))
         } else if self.flow.writes(name) {
             Some(format!("write vars.{name}"))
-        } else if self.draft.parameters.names().any(|parameter| parameter == name) {
+        } else if self
+            .draft
+            .parameters
+            .names()
+            .any(|parameter| parameter == name)
+        {
             Some(format!("write parameters.{name}"))
         } else {
             did_you_mean(name, ROOTS)
         };
-        self.report("unknown_name", span, format!("there is no name `{name}`"), hint);
+        self.report(
+            "unknown_name",
+            span,
+            format!("there is no name `{name}`"),
+            hint,
+        );
     }
 
     fn parameter(&mut self, rest: &[String], span: &Range<usize>) {
@@ -158,16 +188,24 @@ impl Checker<'_, '_> {
         if ["get", "items", "keys", "values"].contains(&name.as_str()) && !self.flow.writes(name) {
             return;
         }
-        if self.flow.is_assigned(self.draft, name, self.used.site) || optional && self.flow.writes(name) {
+        if self.flow.is_assigned(self.draft, name, self.used.site)
+            || optional && self.flow.writes(name)
+        {
             return;
         }
         if self.flow.writes(name) {
             let message = format!("no path assigns the variable `{name}` before it is read here");
-            let hint = format!("give it a first value in `vars`, or write vars.{name} | default(…)");
+            let hint =
+                format!("give it a first value in `vars`, or write vars.{name} | default(…)");
             return self.report("unassigned_variable", span, message, Some(hint));
         }
         let hint = did_you_mean(name, self.flow.names());
-        self.report("unknown_variable", span, format!("nothing assigns the variable `{name}`"), hint);
+        self.report(
+            "unknown_variable",
+            span,
+            format!("nothing assigns the variable `{name}`"),
+            hint,
+        );
     }
 
     fn task(&mut self, rest: &[String], span: &Range<usize>, is_dynamic: bool) {
@@ -176,13 +214,22 @@ impl Checker<'_, '_> {
             return self.report("unknown_task", span, message, None);
         }
         let Some(name) = rest.first() else {
-            let reason = if is_dynamic { "its name is literal" } else { "a task is read by its name" };
+            let reason = if is_dynamic {
+                "its name is literal"
+            } else {
+                "a task is read by its name"
+            };
             let message = format!("{reason}: task.<name>.result");
             return self.report("unknown_task", span, message, None);
         };
         let Some(task) = self.graph.by_name.get(name) else {
             let hint = did_you_mean(name, self.graph.by_name.keys().map(String::as_str));
-            return self.report("unknown_task", span, format!("there is no task `{name}`"), hint);
+            return self.report(
+                "unknown_task",
+                span,
+                format!("there is no task `{name}`"),
+                hint,
+            );
         };
         self.watched.push(*task);
         if let Some(fact) = rest.get(1)
@@ -190,7 +237,12 @@ impl Checker<'_, '_> {
         {
             let hint = did_you_mean(fact, TASK_FACTS)
                 .or_else(|| Some(format!("write task.{name}.result.{fact}")));
-            self.report("unknown_name", span, format!("a task has no `{fact}`"), hint);
+            self.report(
+                "unknown_name",
+                span,
+                format!("a task has no `{fact}`"),
+                hint,
+            );
         }
     }
 
@@ -202,7 +254,9 @@ impl Checker<'_, '_> {
             return self.report("unknown_name", span, message, hint);
         }
         let is_here = match self.used.site {
-            Site::Default(_) | Site::Vars(_) => !["visit", "attempt", "status"].contains(&fact.as_str()),
+            Site::Default(_) | Site::Vars(_) => {
+                !["visit", "attempt", "status"].contains(&fact.as_str())
+            }
             Site::Output(_) => !["visit", "attempt"].contains(&fact.as_str()),
             Site::Task(..) => fact != "status",
         };

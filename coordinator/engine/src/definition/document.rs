@@ -13,11 +13,26 @@ use crate::parameters::ParameterSchema;
 const TASK_LIMIT: usize = 1_000;
 
 const KNOWN: [&str; 9] = [
-    "ref", "label", "version", "description", "tags", "parameters", "vars", "tasks", "output_map",
+    "ref",
+    "label",
+    "version",
+    "description",
+    "tags",
+    "parameters",
+    "vars",
+    "tasks",
+    "output_map",
 ];
 const LATER: [&str; 9] = [
-    "timeout", "start", "finally", "fail_policy", "cancellation_policy", "cancel_grace", "output",
-    "max_runs_per_task", "max_items",
+    "timeout",
+    "start",
+    "finally",
+    "fail_policy",
+    "cancellation_policy",
+    "cancel_grace",
+    "output",
+    "max_runs_per_task",
+    "max_items",
 ];
 
 /// Named templates, in the order of the file.
@@ -39,12 +54,18 @@ pub(super) struct Draft {
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
     let fields = reader.fields(node, "", &KNOWN, &LATER)?;
     let reference = reference(reader, fields, node);
-    let version = fields.get("version").and_then(|node| reader.text(node, "version"));
+    let version = fields
+        .get("version")
+        .and_then(|node| reader.text(node, "version"));
     for name in ["label", "description"] {
         fields.get(name).and_then(|node| reader.text(node, name));
     }
     if let Some(node) = fields.get("tags") {
-        for (index, tag) in reader.list(node, "tags", "a list of texts").iter().enumerate() {
+        for (index, tag) in reader
+            .list(node, "tags", "a list of texts")
+            .iter()
+            .enumerate()
+        {
             reader.text(tag, &format!("tags[{index}]"));
         }
     }
@@ -52,12 +73,13 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
         Some(node) => super::parameters::read(reader, node),
         None => super::parameters::none(),
     };
-    let vars = fields.get("vars").map_or_else(Vec::new, |node| {
-        entries(reader, node, "vars", Site::Vars)
-    });
+    let vars = fields
+        .get("vars")
+        .map_or_else(Vec::new, |node| entries(reader, node, "vars", Site::Vars));
     let (tasks, tasks_place) = tasks(reader, fields, node);
-    let output =
-        fields.get("output_map").map(|node| entries(reader, node, "output_map", Site::Output));
+    let output = fields
+        .get("output_map")
+        .map(|node| entries(reader, node, "output_map", Site::Output));
     Some(Draft {
         reference,
         version: version.unwrap_or("0.0.0").to_owned(),
@@ -73,10 +95,17 @@ fn reference(reader: &mut Reader, fields: Fields, node: &Node) -> String {
     let Some(node) = fields.get("ref") else {
         let mut place = node.place.clone();
         place.span.end = place.span.start;
-        reader.error("missing_key", &place, "", "a workflow needs a `ref`, `pack.name`");
+        reader.error(
+            "missing_key",
+            &place,
+            "",
+            "a workflow needs a `ref`, `pack.name`",
+        );
         return String::new();
     };
-    let Some(text) = reader.text(node, "ref") else { return String::new() };
+    let Some(text) = reader.text(node, "ref") else {
+        return String::new();
+    };
     if !is_reference(text) {
         let message = format!("the ref `{text}` does not have the form `pack.name`");
         reader.error("invalid_ref", &node.place, "ref", message);
@@ -89,7 +118,10 @@ fn entries(reader: &mut Reader, node: &Node, path: &str, site: fn(usize) -> Site
     for (index, (key, node)) in reader.map(node, path).iter().enumerate() {
         let path = format!("{path}.{}", key.text);
         variable_name(reader, &key.text, &key.place, &path);
-        entries.push((Arc::from(key.text.as_str()), reader.value(node, &path, site(index))));
+        entries.push((
+            Arc::from(key.text.as_str()),
+            reader.value(node, &path, site(index)),
+        ));
     }
     entries
 }
@@ -103,10 +135,18 @@ fn tasks(reader: &mut Reader, fields: Fields, node: &Node) -> (Vec<DraftTask>, P
     };
     let items = reader.list(tasks, "tasks", "a list of tasks");
     if items.is_empty() && matches!(tasks.value, Value::List(_)) {
-        reader.error("missing_key", &key.place, "tasks", "a workflow needs at least one task");
+        reader.error(
+            "missing_key",
+            &key.place,
+            "tasks",
+            "a workflow needs at least one task",
+        );
     }
     if items.len() > TASK_LIMIT {
-        let message = format!("a workflow has at most {TASK_LIMIT} tasks, this one {}", items.len());
+        let message = format!(
+            "a workflow has at most {TASK_LIMIT} tasks, this one {}",
+            items.len()
+        );
         reader.error("too_many_tasks", &key.place, "tasks", message);
         return (Vec::new(), key.place.clone());
     }

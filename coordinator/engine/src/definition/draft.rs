@@ -83,9 +83,19 @@ impl DraftRoutes {
     pub(super) fn ways(&self) -> impl Iterator<Item = (&[Target], &[Publish], usize)> {
         let branches = self.branches.iter().flatten();
         branches
-            .map(|branch| (branch.targets.as_slice(), branch.publish.as_slice(), branch.list))
+            .map(|branch| {
+                (
+                    branch.targets.as_slice(),
+                    branch.publish.as_slice(),
+                    branch.list,
+                )
+            })
             .chain(self.routes.iter().map(|route| {
-                (route.targets.as_slice(), route.publish.as_slice(), route.list)
+                (
+                    route.targets.as_slice(),
+                    route.publish.as_slice(),
+                    route.list,
+                )
             }))
     }
 }

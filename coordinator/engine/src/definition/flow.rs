@@ -28,7 +28,10 @@ impl Flow {
             names.entry(name.to_owned()).or_insert(next);
         }
         let empty: Set = vec![0; names.len().div_ceil(64)];
-        let mut flow = Self { names, entered: vec![empty; draft.tasks.len()] };
+        let mut flow = Self {
+            names,
+            entered: vec![empty; draft.tasks.len()],
+        };
         flow.follow(draft, graph);
         flow
     }
@@ -42,7 +45,10 @@ impl Flow {
             for (targets, publish, _) in task.routes.ways() {
                 let mut passed = ended.clone();
                 self.add(&mut passed, publish);
-                for target in targets.iter().filter_map(|target| graph.by_name.get(&target.name)) {
+                for target in targets
+                    .iter()
+                    .filter_map(|target| graph.by_name.get(&target.name))
+                {
                     if union(&mut self.entered[target.0], &passed) {
                         open.insert(target.0);
                     }
@@ -52,7 +58,10 @@ impl Flow {
     }
 
     fn add(&self, set: &mut Set, publish: &[Publish]) {
-        for name in publish.iter().filter_map(|entry| self.names.get(&*entry.name)) {
+        for name in publish
+            .iter()
+            .filter_map(|entry| self.names.get(&*entry.name))
+        {
             set[name / 64] |= 1 << (name % 64);
         }
     }
@@ -69,7 +78,8 @@ impl Flow {
 
     /// Whether some path assigns the variable before a place.
     pub(super) fn is_assigned(&self, draft: &Draft, name: &str, site: Site) -> bool {
-        let is_in = |entries: &[(std::sync::Arc<str>, _)]| entries.iter().any(|(n, _)| &**n == name);
+        let is_in =
+            |entries: &[(std::sync::Arc<str>, _)]| entries.iter().any(|(n, _)| &**n == name);
         match site {
             Site::Default(_) => false,
             Site::Vars(at) => is_in(&draft.vars[..at.min(draft.vars.len())]),
@@ -84,9 +94,8 @@ impl Flow {
     }
 
     fn is_assigned_in(&self, task: &DraftTask, index: usize, name: &str, moment: Moment) -> bool {
-        let is_in = |list: &[Publish], end: usize| {
-            list.iter().take(end).any(|entry| &*entry.name == name)
-        };
+        let is_in =
+            |list: &[Publish], end: usize| list.iter().take(end).any(|entry| &*entry.name == name);
         let is_entered = self
             .names
             .get(name)

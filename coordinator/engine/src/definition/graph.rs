@@ -9,7 +9,7 @@ use super::document::Draft;
 use super::draft::Target;
 use super::reader::Reader;
 use super::text::did_you_mean;
-use crate::workflow::{TaskIndex, Targets};
+use crate::workflow::{Targets, TaskIndex};
 
 /// The graph of a definition.
 pub(super) struct Graph {
@@ -26,8 +26,9 @@ pub(super) struct Graph {
 pub(super) fn build(reader: &mut Reader, draft: &Draft) -> Graph {
     let by_name = names(reader, draft);
     let mut graph = DiGraph::new();
-    let nodes: Vec<NodeIndex> =
-        (0..draft.tasks.len()).map(|index| graph.add_node(TaskIndex(index))).collect();
+    let nodes: Vec<NodeIndex> = (0..draft.tasks.len())
+        .map(|index| graph.add_node(TaskIndex(index)))
+        .collect();
     let mut predecessors = vec![Vec::new(); nodes.len()];
     let mut is_complete = true;
     for (index, task) in draft.tasks.iter().enumerate() {
@@ -50,8 +51,16 @@ pub(super) fn build(reader: &mut Reader, draft: &Draft) -> Graph {
         list.dedup();
     }
     let in_cycle = cycles(&graph);
-    let starts = (0..nodes.len()).map(TaskIndex).filter(|task| predecessors[task.0].is_empty());
-    let found = Graph { starts: starts.collect(), by_name, graph, predecessors, in_cycle };
+    let starts = (0..nodes.len())
+        .map(TaskIndex)
+        .filter(|task| predecessors[task.0].is_empty());
+    let found = Graph {
+        starts: starts.collect(),
+        by_name,
+        graph,
+        predecessors,
+        in_cycle,
+    };
     found.check(reader, draft, is_complete);
     found
 }
@@ -64,7 +73,10 @@ fn is_command(name: &str) -> bool {
 /// Resolves the targets of a route.
 pub(super) fn resolve(targets: &[Target], by_name: &BTreeMap<String, TaskIndex>) -> Targets {
     Targets {
-        tasks: targets.iter().filter_map(|target| by_name.get(&target.name).copied()).collect(),
+        tasks: targets
+            .iter()
+            .filter_map(|target| by_name.get(&target.name).copied())
+            .collect(),
         fail: targets.iter().any(|target| target.name == "fail"),
         noop: targets.iter().any(|target| target.name == "noop"),
     }
@@ -78,7 +90,10 @@ fn names(reader: &mut Reader, draft: &Draft) -> BTreeMap<String, TaskIndex> {
         }
         if let Some(first) = by_name.get(&task.name) {
             let line = draft.tasks[first.0].place.line;
-            let message = format!("the name `{}` is taken by the task in line {line}", task.name);
+            let message = format!(
+                "the name `{}` is taken by the task in line {line}",
+                task.name
+            );
             let path = format!("{}.name", task.path);
             reader.error("duplicate_name", &task.place, &path, message);
         } else {
@@ -92,14 +107,18 @@ fn unknown_target(reader: &mut Reader, target: &Target, by_name: &BTreeMap<Strin
     let message = format!("there is no task `{}`", target.name);
     let names = by_name.keys().map(String::as_str).chain(["fail", "noop"]);
     let hint = did_you_mean(&target.name, names);
-    reader.error("unknown_target", &target.place, &target.path, message).hint = hint;
+    reader
+        .error("unknown_target", &target.place, &target.path, message)
+        .hint = hint;
 }
 
 fn cycles(graph: &DiGraph<TaskIndex, ()>) -> Vec<bool> {
     let mut in_cycle = vec![false; graph.node_count()];
     for component in tarjan_scc(graph) {
         let is_cycle = component.len() > 1
-            || component.iter().any(|node| graph.contains_edge(*node, *node));
+            || component
+                .iter()
+                .any(|node| graph.contains_edge(*node, *node));
         for node in component {
             in_cycle[node.index()] = is_cycle;
         }
@@ -119,8 +138,16 @@ impl Graph {
                 && predecessors == 0
                 && is_complete
             {
-                let message = format!("nothing leads to `{}`, so there is nothing to join", task.name);
-                reader.error("join_without_predecessor", place, &format!("{}.join", task.path), message);
+                let message = format!(
+                    "nothing leads to `{}`, so there is nothing to join",
+                    task.name
+                );
+                reader.error(
+                    "join_without_predecessor",
+                    place,
+                    &format!("{}.join", task.path),
+                    message,
+                );
             }
             if task.join.is_none() && !self.in_cycle[index] && predecessors > 1 {
                 let message = format!(
@@ -143,10 +170,19 @@ impl Graph {
         let mut open: Vec<usize> = self.starts.iter().map(|task| task.0).collect();
         while let Some(index) = open.pop() {
             if !std::mem::replace(&mut reached[index], true) {
-                open.extend(self.graph.neighbors(NodeIndex::new(index)).map(NodeIndex::index));
+                open.extend(
+                    self.graph
+                        .neighbors(NodeIndex::new(index))
+                        .map(NodeIndex::index),
+                );
             }
         }
-        for (task, _) in draft.tasks.iter().zip(reached).filter(|(_, reached)| !reached) {
+        for (task, _) in draft
+            .tasks
+            .iter()
+            .zip(reached)
+            .filter(|(_, reached)| !reached)
+        {
             let message = format!("no start leads to `{}`", task.name);
             reader.error("unreachable_task", &task.place, &task.path, message);
         }

@@ -12,6 +12,7 @@ mod flow;
 mod graph;
 mod parameters;
 mod reader;
+mod retry;
 mod routes;
 mod task;
 mod text;
@@ -57,7 +58,10 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     match checked {
         Some((draft, graph, watched)) if found.iter().all(|f| f.severity == Severity::Warning) => {
             let workflow = Arc::new(workflow(source, draft, graph, watched));
-            Ok(Compiled { workflow, warnings: found })
+            Ok(Compiled {
+                workflow,
+                warnings: found,
+            })
         }
         _ => Err(found),
     }
@@ -76,8 +80,10 @@ fn workflow(source: &str, draft: Draft, graph: Graph, watched: Vec<TaskIndex>) -
         .enumerate()
         .map(|(index, draft)| task(TaskIndex(index), draft, &graph))
         .collect();
-    let by_name: BTreeMap<Arc<str>, TaskIndex> =
-        tasks.iter().map(|task| (Arc::clone(&task.name), task.index)).collect();
+    let by_name: BTreeMap<Arc<str>, TaskIndex> = tasks
+        .iter()
+        .map(|task| (Arc::clone(&task.name), task.index))
+        .collect();
     Workflow {
         hash: hash(source),
         reference: draft.reference.into(),
@@ -120,11 +126,16 @@ fn routes(draft: DraftRoutes, by_name: &BTreeMap<String, TaskIndex>) -> Routes {
         targets: graph::resolve(&route.targets, by_name),
     });
     let others = routes.collect();
-    let Some(branches) = draft.branches else { return Routes::All(others) };
+    let Some(branches) = draft.branches else {
+        return Routes::All(others);
+    };
     let branches = branches.into_iter().map(|branch| Branch {
         when: branch.when,
         publish: branch.publish,
         targets: graph::resolve(&branch.targets, by_name),
     });
-    Routes::First { branches: branches.collect(), others }
+    Routes::First {
+        branches: branches.collect(),
+        others,
+    }
 }

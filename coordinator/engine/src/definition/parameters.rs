@@ -6,7 +6,14 @@ use super::tree::{Key, Node, Value};
 use crate::expression::{ValueTemplate, has_markers};
 use crate::parameters::{Parameter, ParameterSchema};
 
-const FLAT: [&str; 6] = ["type", "required", "default", "enum", "description", "secret"];
+const FLAT: [&str; 6] = [
+    "type",
+    "required",
+    "default",
+    "enum",
+    "description",
+    "secret",
+];
 const TYPES: [&str; 6] = ["string", "integer", "number", "boolean", "object", "array"];
 
 /// Reads the schema. Where something is wrong with it, it has the names at least.
@@ -44,7 +51,9 @@ fn is_json_schema(entries: &[(Key, Node)]) -> bool {
     let is_object = |node: &Node| matches!(&node.value, Value::Text(text) if text == "object");
     let is_map = |node: &Node| matches!(node.value, Value::Map(_));
     let has_properties = fields.get("properties").is_some_and(|node| {
-        let Value::Map(entries) = &node.value else { return false };
+        let Value::Map(entries) = &node.value else {
+            return false;
+        };
         entries.iter().all(|(_, node)| is_map(node))
     });
     fields.get("$schema").is_some() || fields.get("type").is_some_and(is_object) || has_properties
@@ -56,14 +65,18 @@ fn flat(reader: &mut Reader, entries: &[(Key, Node)]) -> Read {
     for (index, (key, node)) in entries.iter().enumerate() {
         let path = join("parameters", &key.text);
         if !is_name(&key.text) {
-            let message =
-                format!("the parameter `{}` may hold letters, digits, `_` and `-` only", key.text);
+            let message = format!(
+                "the parameter `{}` may hold letters, digits, `_` and `-` only",
+                key.text
+            );
             reader.error("invalid_name", &key.place, &path, message);
         }
         let mut parameter = Parameter::new(&key.text);
         if let Value::Text(text) = &node.value {
             let message = format!("expected an object, found {}", describe(&node.value));
-            let hint = TYPES.contains(&text.as_str()).then(|| format!("write {{type: {text}}}"));
+            let hint = TYPES
+                .contains(&text.as_str())
+                .then(|| format!("write {{type: {text}}}"));
             reader.error("wrong_type", &node.place, &path, message).hint = hint;
         } else if let Some(fields) = reader.fields(node, &path, &FLAT, &[]) {
             properties.push(property(reader, fields, key, &path));
@@ -73,7 +86,11 @@ fn flat(reader: &mut Reader, entries: &[(Key, Node)]) -> Read {
         }
         parameters.push(parameter);
     }
-    (parameters, format!("{{\"properties\":{{{}}}}}", properties.join(",")), false)
+    (
+        parameters,
+        format!("{{\"properties\":{{{}}}}}", properties.join(",")),
+        false,
+    )
 }
 
 /// The property of a JSON Schema that a flat parameter stands for.
@@ -87,7 +104,9 @@ fn property(reader: &mut Reader, fields: Fields, key: &Key, path: &str) -> Strin
             } else {
                 let hint = did_you_mean(kind, TYPES);
                 let message = format!("unknown type `{kind}`");
-                reader.error("invalid_value", &node.place, &path, message).hint = hint;
+                reader
+                    .error("invalid_value", &node.place, &path, message)
+                    .hint = hint;
             }
         }
     }
@@ -113,12 +132,7 @@ fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
     }
 }
 
-fn default(
-    reader: &mut Reader,
-    fields: Fields,
-    path: &str,
-    index: usize,
-) -> Option<ValueTemplate> {
+fn default(reader: &mut Reader, fields: Fields, path: &str, index: usize) -> Option<ValueTemplate> {
     let node = fields.get("default")?;
     Some(reader.value(node, &join(path, "default"), Site::Default(index)))
 }
@@ -127,7 +141,10 @@ fn json_schema(reader: &mut Reader, fields: Fields, node: &Node) -> Read {
     let required: Vec<&str> = match fields.get("required") {
         Some(node) => {
             let items = reader.list(node, "parameters.required", "a list of names");
-            items.iter().filter_map(|item| reader.text(item, "parameters.required")).collect()
+            items
+                .iter()
+                .filter_map(|item| reader.text(item, "parameters.required"))
+                .collect()
         }
         None => Vec::new(),
     };
@@ -150,7 +167,9 @@ fn json_schema(reader: &mut Reader, fields: Fields, node: &Node) -> Read {
         parameters.push(parameter);
     }
     let is_closed = |node: &Node| matches!(node.value, Value::Bool(false));
-    let is_open = fields.get("additionalProperties").is_some_and(|node| !is_closed(node))
+    let is_open = fields
+        .get("additionalProperties")
+        .is_some_and(|node| !is_closed(node))
         || fields.get("patternProperties").is_some();
     (parameters, literal(&node.value).text().to_owned(), is_open)
 }
@@ -158,7 +177,11 @@ fn json_schema(reader: &mut Reader, fields: Fields, node: &Node) -> Read {
 /// A default that is no template is checked like a value that was given.
 fn check_defaults(reader: &mut Reader, node: &Node, schema: &ParameterSchema) {
     let defaults = schema.parameters().iter().filter_map(|parameter| {
-        parameter.default.as_ref().and_then(ValueTemplate::as_literal).map(|json| (parameter, json))
+        parameter
+            .default
+            .as_ref()
+            .and_then(ValueTemplate::as_literal)
+            .map(|json| (parameter, json))
     });
     let problems: Vec<_> = defaults
         .flat_map(|(parameter, json)| schema.check_one(&parameter.name, json))
@@ -171,13 +194,20 @@ fn check_defaults(reader: &mut Reader, node: &Node, schema: &ParameterSchema) {
 }
 
 fn find_default<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let Value::Map(entries) = &node.value else { return None };
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
     let fields = Fields(entries);
     let parameter = match fields.get(name).or_else(|| fields.get("properties")) {
-        Some(Node { value: Value::Map(entries), .. }) => {
+        Some(Node {
+            value: Value::Map(entries),
+            ..
+        }) => {
             let inner = Fields(entries);
             inner.get("default").or_else(|| {
-                let Value::Map(entries) = &inner.get(name)?.value else { return None };
+                let Value::Map(entries) = &inner.get(name)?.value else {
+                    return None;
+                };
                 Fields(entries).get("default")
             })
         }

@@ -66,7 +66,11 @@ impl<'n> Fields<'n> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        Self { source, diagnostics: Vec::new(), uses: Vec::new() }
+        Self {
+            source,
+            diagnostics: Vec::new(),
+            uses: Vec::new(),
+        }
     }
 
     pub(super) fn error(
@@ -116,7 +120,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn not_supported(&mut self, place: &Place, path: &str, what: &str) {
-        self.error("not_supported", place, path, format!("{what} is not supported yet"));
+        self.error(
+            "not_supported",
+            place,
+            path,
+            format!("{what} is not supported yet"),
+        );
     }
 
     /// The entries of an object. Keys of `later` are part of the language, but not of this version.
@@ -304,7 +313,11 @@ fn write_literal(value: &Value, out: &mut String) {
 
 /// `path.name`
 pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 /// What a value is, for people.
@@ -324,7 +337,9 @@ pub(super) fn describe(value: &Value) -> String {
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 128
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 /// Whether a reference has the form `pack.name`.

@@ -13,7 +13,12 @@ pub(super) fn read(
     path: &str,
     index: usize,
 ) -> (DraftRoutes, bool) {
-    let mut routes = Routes { reader, index, lists: 0, handles_timeout: false };
+    let mut routes = Routes {
+        reader,
+        index,
+        lists: 0,
+        handles_timeout: false,
+    };
     let draft = routes.read(fields, path);
     (draft, routes.handles_timeout)
 }
@@ -49,31 +54,50 @@ impl Routes<'_, '_> {
             };
             self.handles_timeout |= matches!(on, On::Timeout);
             let targets = self.targets(node, &path);
-            draft.routes.push(DraftRoute { on, publish: Vec::new(), targets, list: self.list() });
+            draft.routes.push(DraftRoute {
+                on,
+                publish: Vec::new(),
+                targets,
+                list: self.list(),
+            });
         }
         self.refuse_mixture(fields, path);
         draft
     }
 
     fn refuse_mixture(&mut self, fields: Fields, path: &str) {
-        let Some((next, _)) = fields.entry("next") else { return };
+        let Some((next, _)) = fields.entry("next") else {
+            return;
+        };
         let other = fields.0.iter().find(|(key, _)| {
-            ["on_success", "on_failure", "on_timeout", "on_complete", "decision"]
-                .contains(&key.text.as_str())
+            [
+                "on_success",
+                "on_failure",
+                "on_timeout",
+                "on_complete",
+                "decision",
+            ]
+            .contains(&key.text.as_str())
         });
         if let Some((other, _)) = other {
             let message = format!("`next` does not go together with `{}`", other.text);
             let hint = "write all routes as entries of `next`".to_owned();
             let path = join(path, "next");
-            self.reader.error("mixed_routes", &next.place, &path, message).hint = Some(hint);
+            self.reader
+                .error("mixed_routes", &next.place, &path, message)
+                .hint = Some(hint);
         }
     }
 
     fn next(&mut self, node: &Node, path: &str, draft: &mut DraftRoutes) {
-        let items = self.reader.list(node, path, "a list of `{when, publish, do}`");
+        let items = self
+            .reader
+            .list(node, path, "a list of `{when, publish, do}`");
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let Some(fields) = self.reader.fields(item, &path, &["when", "publish", "do"], &[])
+            let Some(fields) = self
+                .reader
+                .fields(item, &path, &["when", "publish", "do"], &[])
             else {
                 continue;
             };
@@ -88,20 +112,34 @@ impl Routes<'_, '_> {
                 None => Vec::new(),
             };
             let on = on.unwrap_or(On::Complete);
-            draft.routes.push(DraftRoute { on, publish, targets, list });
+            draft.routes.push(DraftRoute {
+                on,
+                publish,
+                targets,
+                list,
+            });
         }
     }
 
     fn decision(&mut self, node: &Node, path: &str) -> Vec<DraftBranch> {
         let mut branches = Vec::new();
-        let items = self.reader.list(node, path, "a list of `{when, publish, next}`");
+        let items = self
+            .reader
+            .list(node, path, "a list of `{when, publish, next}`");
         if items.is_empty() && matches!(node.value, Value::List(_)) {
-            self.reader.error("invalid_value", &node.place, path, "a decision needs a branch");
+            self.reader.error(
+                "invalid_value",
+                &node.place,
+                path,
+                "a decision needs a branch",
+            );
         }
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let known = ["when", "default", "publish", "next"];
-            let Some(fields) = self.reader.fields(item, &path, &known, &[]) else { continue };
+            let Some(fields) = self.reader.fields(item, &path, &known, &[]) else {
+                continue;
+            };
             let is_last = index + 1 == items.len();
             let when = self.branch_condition(fields, item, &path, is_last);
             let list = self.list();
@@ -110,7 +148,12 @@ impl Routes<'_, '_> {
                 Some(node) => self.targets(node, &join(&path, "next")),
                 None => Vec::new(),
             };
-            branches.push(DraftBranch { when, publish, targets, list });
+            branches.push(DraftBranch {
+                when,
+                publish,
+                targets,
+                list,
+            });
         }
         branches
     }
@@ -130,13 +173,15 @@ impl Routes<'_, '_> {
                     self.reader.wrong_type(node, &path, "`true`");
                 } else if !is_last {
                     let message = "the default stands last, and there is at most one";
-                    self.reader.error("default_not_last", &key.place, &path, message);
+                    self.reader
+                        .error("default_not_last", &key.place, &path, message);
                 }
                 None
             }
             (Some(_), Some((key, _))) => {
                 let message = "a branch has `when` or `default`, not both";
-                self.reader.error("invalid_value", &key.place, &join(path, "default"), message);
+                self.reader
+                    .error("invalid_value", &key.place, &join(path, "default"), message);
                 None
             }
             (None, None) => {
@@ -161,7 +206,9 @@ impl Routes<'_, '_> {
         path: &str,
         list: usize,
     ) -> Vec<crate::workflow::Publish> {
-        let Some(node) = fields.get("publish") else { return Vec::new() };
+        let Some(node) = fields.get("publish") else {
+            return Vec::new();
+        };
         let index = self.index;
         publish(self.reader, node, &join(path, "publish"), |entry| {
             Site::Task(index, Moment::Route(list, entry))
@@ -175,23 +222,33 @@ impl Routes<'_, '_> {
             Value::Text(_) => std::slice::from_ref(node),
             Value::List(items) => items.as_slice(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) => {
-                self.reader.wrong_type(node, path, "the name of a task, or a list of names");
+                self.reader
+                    .wrong_type(node, path, "the name of a task, or a list of names");
                 &[]
             }
         };
         for (index, item) in items.iter().enumerate() {
             let is_list = matches!(node.value, Value::List(_));
-            let path = if is_list { format!("{path}[{index}]") } else { path.to_owned() };
+            let path = if is_list {
+                format!("{path}[{index}]")
+            } else {
+                path.to_owned()
+            };
             let Value::Text(name) = &item.value else {
                 self.reader.wrong_type(item, &path, "the name of a task");
                 continue;
             };
             if targets.iter().any(|target| target.name == *name) {
                 let message = format!("`{name}` stands twice in one list");
-                self.reader.error("duplicate_target", &item.place, &path, message);
+                self.reader
+                    .error("duplicate_target", &item.place, &path, message);
                 continue;
             }
-            targets.push(Target { name: name.clone(), place: item.place.clone(), path });
+            targets.push(Target {
+                name: name.clone(),
+                place: item.place.clone(),
+                path,
+            });
         }
         targets
     }

@@ -6,38 +6,67 @@ use super::routes;
 use super::tree::{Node, Place, Value};
 use crate::expression::ValueTemplate;
 use crate::json::Json;
-use crate::workflow::{Backoff, Join, Publish, Retry};
+use crate::workflow::{Join, Publish};
 
 /// Seconds that an attempt of an action may run, where the file says nothing.
 const DEFAULT_TIMEOUT_SECONDS: &str = "300";
 /// Redeliveries of a job whose workers die, where the file says nothing.
 const DEFAULT_REDELIVERIES: u32 = 5;
 
-const KNOWN: [&str; 18] = [
-    "name", "type", "action", "input", "publish", "on_success", "on_failure", "on_timeout",
-    "on_complete", "decision", "next", "when", "retry", "timeout", "pool", "max_redeliveries",
-    "join", "label",
+const KNOWN: [&str; 17] = [
+    "name",
+    "type",
+    "action",
+    "input",
+    "publish",
+    "on_success",
+    "on_failure",
+    "on_timeout",
+    "on_complete",
+    "decision",
+    "next",
+    "when",
+    "retry",
+    "timeout",
+    "pool",
+    "max_redeliveries",
+    "join",
 ];
 const LATER: [&str; 12] = [
-    "with_items", "batch_size", "concurrency", "tolerate", "on_item_failure", "total_timeout",
-    "heartbeat", "delay", "needs", "rule", "ignore_failure", "tasks",
+    "with_items",
+    "batch_size",
+    "concurrency",
+    "tolerate",
+    "on_item_failure",
+    "total_timeout",
+    "heartbeat",
+    "delay",
+    "needs",
+    "rule",
+    "ignore_failure",
+    "tasks",
 ];
 
 /// Reads the task at `index`.
 pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<DraftTask> {
     let path = format!("tasks[{index}]");
-    let fields = reader.fields(node, &path, &KNOWN[..17], &LATER)?;
+    let fields = reader.fields(node, &path, &KNOWN, &LATER)?;
     let before = Site::Task(index, Moment::Before);
     let (name, place) = name(reader, fields, node, &path);
     kind(reader, fields, &path);
     let action = action(reader, fields, &path, before);
     let timeout = timeout(reader, fields, &path, before, action.is_some());
     let when = field(fields, &path, "when").and_then(|(node, path)| {
-        reader.condition(node, &path, before).map(|(condition, _)| condition)
+        reader
+            .condition(node, &path, before)
+            .map(|(condition, _)| condition)
     });
-    let retry = field(fields, &path, "retry").and_then(|(node, path)| retry(reader, node, &path, index));
+    let retry = field(fields, &path, "retry")
+        .and_then(|(node, path)| super::retry::read(reader, node, &path, index));
     let publish = field(fields, &path, "publish").map_or_else(Vec::new, |(node, path)| {
-        publish(reader, node, &path, |entry| Site::Task(index, Moment::Publish(entry)))
+        publish(reader, node, &path, |entry| {
+            Site::Task(index, Moment::Publish(entry))
+        })
     });
     let (routes, handles_timeout) = routes::read(reader, fields, &path, index);
     Some(DraftTask {
@@ -58,7 +87,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
     })
 }
 
-fn field<'n>(fields: Fields<'n>, path: &str, name: &str) -> Option<(&'n Node, String)> {
+pub(super) fn field<'n>(fields: Fields<'n>, path: &str, name: &str) -> Option<(&'n Node, String)> {
     fields.get(name).map(|node| (node, join(path, name)))
 }
 
@@ -68,7 +97,9 @@ fn name(reader: &mut Reader, fields: Fields, task: &Node, path: &str) -> (String
         reader.error("missing_key", place, path, "a task needs a `name`");
         return (String::new(), place.clone());
     };
-    let Some(name) = reader.text(node, &path) else { return (String::new(), node.place.clone()) };
+    let Some(name) = reader.text(node, &path) else {
+        return (String::new(), node.place.clone());
+    };
     if name == "fail" || name == "noop" {
         let message = format!("`{name}` is what routes say, so no task may be named so");
         reader.error("reserved_name", &node.place, &path, message);
@@ -80,7 +111,9 @@ fn name(reader: &mut Reader, fields: Fields, task: &Node, path: &str) -> (String
 }
 
 fn kind(reader: &mut Reader, fields: Fields, path: &str) {
-    let Some((node, path)) = field(fields, path, "type") else { return };
+    let Some((node, path)) = field(fields, path, "type") else {
+        return;
+    };
     match reader.text(node, &path) {
         Some("action") | None => {}
         Some(kind @ ("workflow" | "parallel")) => {
@@ -89,7 +122,9 @@ fn kind(reader: &mut Reader, fields: Fields, path: &str) {
         Some(kind) => {
             let message = format!("unknown type `{kind}`");
             let hint = super::text::did_you_mean(kind, ["action", "workflow", "parallel"]);
-            reader.error("invalid_value", &node.place, &path, message).hint = hint;
+            reader
+                .error("invalid_value", &node.place, &path, message)
+                .hint = hint;
         }
     }
 }
@@ -107,7 +142,9 @@ fn action(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> Option
 
 fn input(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> ValueTemplate {
     let empty = || ValueTemplate::map(Vec::new());
-    let Some((node, path)) = field(fields, path, "input") else { return empty() };
+    let Some((node, path)) = field(fields, path, "input") else {
+        return empty();
+    };
     let is_template = |text: &str| crate::expression::has_markers(text);
     match &node.value {
         Value::Null => empty(),
@@ -139,13 +176,13 @@ fn timeout(
 
 /// The least that a number may be.
 #[derive(Clone, Copy)]
-enum Least {
+pub(super) enum Least {
     Above(f64),
     From(f64),
 }
 
 /// A number within bounds, or a template that gives one.
-fn quantity(
+pub(super) fn quantity(
     reader: &mut Reader,
     node: &Node,
     path: &str,
@@ -161,7 +198,7 @@ fn quantity(
     Some(reader.value(node, path, site))
 }
 
-fn bounded(reader: &mut Reader, node: &Node, path: &str, least: Least) -> Option<f64> {
+pub(super) fn bounded(reader: &mut Reader, node: &Node, path: &str, least: Least) -> Option<f64> {
     let number = reader.number(node, path)?;
     let (fits, word) = match least {
         Least::Above(bound) => (number > bound, format!("more than {bound}")),
@@ -177,8 +214,12 @@ fn bounded(reader: &mut Reader, node: &Node, path: &str, least: Least) -> Option
 
 fn pool(reader: &mut Reader, fields: Fields, path: &str) -> String {
     let found = field(fields, path, "pool");
-    let Some((node, path)) = found else { return "default".to_owned() };
-    let Some(pool) = reader.text(node, &path) else { return String::new() };
+    let Some((node, path)) = found else {
+        return "default".to_owned();
+    };
+    let Some(pool) = reader.text(node, &path) else {
+        return String::new();
+    };
     if !is_name(pool) {
         let message = format!("the pool `{pool}` may hold letters, digits, `_` and `-` only");
         reader.error("invalid_name", &node.place, &path, message);
@@ -216,79 +257,6 @@ fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Pla
     None
 }
 
-fn retry(reader: &mut Reader, node: &Node, path: &str, index: usize) -> Option<Retry> {
-    let known = ["count", "delay", "backoff", "factor", "max_delay", "jitter", "when"];
-    let fields = reader.fields(node, path, &known, &[])?;
-    let site = Site::Task(index, Moment::Before);
-    let Some((node_count, count_path)) = field(fields, path, "count") else {
-        let place = fields.0.first().map_or(&node.place, |(key, _)| &key.place);
-        let message = "`retry` needs `count`, the attempts after the first";
-        reader.error("missing_key", place, path, message);
-        return None;
-    };
-    let count = whole(reader, node_count, &count_path, site);
-    let delay = field(fields, path, "delay")
-        .and_then(|(node, path)| quantity(reader, node, &path, site, Least::From(0.0)));
-    let max_delay = field(fields, path, "max_delay")
-        .and_then(|(node, path)| bounded(reader, node, &path, Least::From(0.0)));
-    let factor = field(fields, path, "factor")
-        .and_then(|(node, path)| bounded(reader, node, &path, Least::From(1.0)));
-    let when = field(fields, path, "when").and_then(|(node, path)| {
-        reader.condition(node, &path, Site::Task(index, Moment::Attempted)).map(|(when, _)| when)
-    });
-    let jitter = jitter(reader, fields, path);
-    let backoff = backoff(reader, fields, path, factor);
-    Some(Retry { count: count?, delay, backoff, max_delay, jitter, when })
-}
-
-/// A whole number of 0 or more, or a template that gives one.
-fn whole(reader: &mut Reader, node: &Node, path: &str, site: Site) -> Option<ValueTemplate> {
-    let value = quantity(reader, node, path, site, Least::From(0.0))?;
-    if let Value::Number(text) = &node.value
-        && text.parse::<u32>().is_err()
-    {
-        reader.wrong_type(node, path, "a whole number of 0 or more");
-        return None;
-    }
-    Some(value)
-}
-
-fn jitter(reader: &mut Reader, fields: Fields, path: &str) -> f64 {
-    let Some((node, path)) = field(fields, path, "jitter") else { return 0.0 };
-    let Some(jitter) = reader.number(node, &path) else { return 0.0 };
-    if !(0.0..=1.0).contains(&jitter) {
-        let message = format!("expected a number from 0 to 1, found {jitter}");
-        reader.error("invalid_value", &node.place, &path, message);
-    }
-    jitter
-}
-
-fn backoff(reader: &mut Reader, fields: Fields, path: &str, factor: Option<f64>) -> Backoff {
-    let exponential = Backoff::Exponential { factor: factor.unwrap_or(2.0) };
-    let found = field(fields, path, "backoff");
-    let kind = match &found {
-        Some((node, path)) => reader.text(node, path).map(|kind| (kind, node, path)),
-        None => None,
-    };
-    let backoff = match kind {
-        None | Some(("constant", ..)) => Backoff::Constant,
-        Some(("linear", ..)) => Backoff::Linear,
-        Some(("exponential", ..)) => return exponential,
-        Some((kind, node, path)) => {
-            let hint = super::text::did_you_mean(kind, ["constant", "linear", "exponential"]);
-            let message = format!("unknown backoff `{kind}`");
-            reader.error("invalid_value", &node.place, path, message).hint = hint;
-            return exponential;
-        }
-    };
-    if let Some((key, _)) = fields.entry("factor") {
-        let path = join(path, "factor");
-        let message = "`factor` belongs to `backoff: exponential`";
-        reader.error("invalid_value", &key.place, &path, message);
-    }
-    backoff
-}
-
 /// A publish list.
 pub(super) fn publish(
     reader: &mut Reader,
@@ -303,14 +271,20 @@ pub(super) fn publish(
         match &item.value {
             Value::Text(name) => {
                 variable_name(reader, name, &item.place, &path);
-                list.push(Publish { name: name.as_str().into(), value: None });
+                list.push(Publish {
+                    name: name.as_str().into(),
+                    value: None,
+                });
             }
             Value::Map(entries) if !entries.is_empty() => {
                 for (key, node) in entries {
                     let path = join(&path, &key.text);
                     variable_name(reader, &key.text, &key.place, &path);
                     let value = Some(reader.value(node, &path, site(list.len())));
-                    list.push(Publish { name: key.text.as_str().into(), value });
+                    list.push(Publish {
+                        name: key.text.as_str().into(),
+                        value,
+                    });
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Map(_) => {

@@ -14,8 +14,13 @@ pub(super) fn locate(source: &str, whole: &Place, text: &str, range: &Range<usiz
         Some(at) => Some(at + range.start),
         None => line_of(written, text, range.start),
     };
-    let Some(begin) = found.map(|at| at + start) else { return whole.clone() };
-    let length = range.len().max(1).min(source.len() - begin.min(source.len()));
+    let Some(begin) = found.map(|at| at + start) else {
+        return whole.clone();
+    };
+    let length = range
+        .len()
+        .max(1)
+        .min(source.len() - begin.min(source.len()));
     if !source.is_char_boundary(begin) {
         return whole.clone();
     }
@@ -95,8 +100,14 @@ mod tests {
 
     #[test]
     fn finds_what_was_meant() {
-        assert_eq!(closest("on_sucess", ["on_success", "on_failure"]), Some("on_success"));
-        assert_eq!(closest("paramters", ["parameters", "vars"]), Some("parameters"));
+        assert_eq!(
+            closest("on_sucess", ["on_success", "on_failure"]),
+            Some("on_success")
+        );
+        assert_eq!(
+            closest("paramters", ["parameters", "vars"]),
+            Some("parameters")
+        );
         assert_eq!(closest("nxet", ["next", "name"]), Some("next"));
         assert_eq!(closest("banana", ["next", "name"]), None);
     }

@@ -52,13 +52,28 @@ pub(super) struct Key {
 pub(super) fn parse(source: &str) -> Result<Node, Vec<Diagnostic>> {
     if source.len() > SOURCE_LIMIT {
         let message = format!("a definition has at most {SOURCE_LIMIT} bytes");
-        return Err(vec![diagnostic("too_large", message, Place { line: 1, column: 1, span: 0..0 })]);
+        return Err(vec![diagnostic(
+            "too_large",
+            message,
+            Place {
+                line: 1,
+                column: 1,
+                span: 0..0,
+            },
+        )]);
     }
     let parsed = serde_saphyr::from_str_with_options::<Spanned<Raw>>(source, options());
     let raw = parsed.map_err(|error| vec![syntax(source, &error)])?;
-    let mut builder = Builder { source, errors: Vec::new() };
+    let mut builder = Builder {
+        source,
+        errors: Vec::new(),
+    };
     let node = builder.node(raw);
-    if builder.errors.is_empty() { Ok(node) } else { Err(builder.errors) }
+    if builder.errors.is_empty() {
+        Ok(node)
+    } else {
+        Err(builder.errors)
+    }
 }
 
 fn options() -> serde_saphyr::Options {
@@ -90,8 +105,9 @@ fn options() -> serde_saphyr::Options {
 
 fn syntax(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
     let error = error.without_snippet();
-    let mut place =
-        error.location().map_or_else(Place::default, |location| place(source, location));
+    let mut place = error
+        .location()
+        .map_or_else(Place::default, |location| place(source, location));
     if place.span == (0..0) {
         place.span = span_of(source, &place);
     }
@@ -101,11 +117,17 @@ fn syntax(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
     let is_budget = matches!(error, serde_saphyr::Error::Budget { .. });
     let (code, message) = if matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. }) {
         let key = source[place.span.clone()].trim();
-        ("duplicate_key", format!("the key `{key}` stands twice in one object"))
+        (
+            "duplicate_key",
+            format!("the key `{key}` stands twice in one object"),
+        )
     } else if is_budget && text.contains("Documents") {
         ("yaml_syntax", "a file holds one definition".to_owned())
     } else if is_budget {
-        ("too_large", format!("the definition exceeds a limit: {text}"))
+        (
+            "too_large",
+            format!("the definition exceeds a limit: {text}"),
+        )
     } else {
         ("yaml_syntax", text.to_owned())
     };
@@ -114,7 +136,9 @@ fn syntax(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
 
 /// The character at a line and column.
 fn span_of(source: &str, place: &Place) -> Range<usize> {
-    let lines = source.split_inclusive('\n').take(place.line.saturating_sub(1));
+    let lines = source
+        .split_inclusive('\n')
+        .take(place.line.saturating_sub(1));
     let line_start: usize = lines.map(str::len).sum();
     let line = &source[line_start..];
     let (at, c) = match line.char_indices().nth(place.column.saturating_sub(1)) {
@@ -141,8 +165,14 @@ fn place(source: &str, location: Location) -> Place {
     let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let span = location.span();
     let start = whole(span.byte_offset().unwrap_or(0)).min(source.len());
-    let end = start.saturating_add(whole(span.byte_len().unwrap_or(0))).min(source.len());
-    Place { line: whole(location.line()), column: whole(location.column()), span: start..end }
+    let end = start
+        .saturating_add(whole(span.byte_len().unwrap_or(0)))
+        .min(source.len());
+    Place {
+        line: whole(location.line()),
+        column: whole(location.column()),
+        span: start..end,
+    }
 }
 
 /// What serde hands over, before numbers are looked at in the source.
@@ -249,24 +279,39 @@ impl Builder<'_> {
                 self.number(&written, &place, text.unwrap_or_default())
             }
             Raw::Text(text) => Value::Text(text),
-            Raw::List(items) => Value::List(items.into_iter().map(|item| self.node(item)).collect()),
-            Raw::Map(pairs) => {
-                Value::Map(pairs.into_iter().map(|(key, value)| self.pair(key, value)).collect())
+            Raw::List(items) => {
+                Value::List(items.into_iter().map(|item| self.node(item)).collect())
             }
+            Raw::Map(pairs) => Value::Map(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| self.pair(key, value))
+                    .collect(),
+            ),
         };
         Node { value, place }
     }
 
     fn pair(&mut self, key: Spanned<RawKey>, value: Spanned<Raw>) -> (Key, Node) {
         let place = place(self.source, key.referenced);
-        (Key { text: key.value.0, place }, self.node(value))
+        (
+            Key {
+                text: key.value.0,
+                place,
+            },
+            self.node(value),
+        )
     }
 
     /// A number as it was written, where that is how JSON writes it: the value has lost digits.
     fn number(&mut self, written: &Place, place: &Place, value: String) -> Value {
         let text = self.source[written.span.clone()].trim();
         let digits = text.trim_start_matches(['-', '+']);
-        if written == place && digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit() {
+        if written == place
+            && digits.len() > 1
+            && digits.starts_with('0')
+            && digits.as_bytes()[1].is_ascii_digit()
+        {
             let mut error = diagnostic(
                 "leading_zero",
                 format!("`{text}` is read differently by different programs"),
@@ -283,13 +328,16 @@ impl Builder<'_> {
         }
         if value.is_empty() {
             let message = format!("`{text}` is no number of JSON");
-            self.errors.push(diagnostic("wrong_type", message, place.clone()));
+            self.errors
+                .push(diagnostic("wrong_type", message, place.clone()));
         }
         Value::Number(value)
     }
 }
 
 fn is_json_number(text: &str) -> bool {
-    let starts = text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
+    let starts = text
+        .trim_start_matches('-')
+        .starts_with(|c: char| c.is_ascii_digit());
     starts && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }

@@ -58,7 +58,15 @@ impl Compiled {
             system: reads.iter().any(|read| read.path[0] == "system"),
             end: names.read_end(),
         };
-        Ok((Self { source: source.to_owned(), code, needs, reads }, names))
+        Ok((
+            Self {
+                source: source.to_owned(),
+                code,
+                needs,
+                reads,
+            },
+            names,
+        ))
     }
 
     /// Whether the text is exactly one expression.
@@ -90,9 +98,9 @@ impl Compiled {
             match piece {
                 Piece::Text(literal) => text.push_str(literal),
                 Piece::Value(expression, place) => {
-                    let written = expression
-                        .eval(context.clone())
-                        .and_then(|value| output::write_text(&mut text, &value, guard::OUTPUT_LIMIT));
+                    let written = expression.eval(context.clone()).and_then(|value| {
+                        output::write_text(&mut text, &value, guard::OUTPUT_LIMIT)
+                    });
                     if let Err(error) = written {
                         let source = &self.source[place.clone()];
                         return Err(self.error_in(&error, scope, source, Some(place)));
@@ -120,12 +128,17 @@ impl Compiled {
         place: Option<&Range<usize>>,
     ) -> ExpressionError {
         let mut plain = plain_error(error, source);
-        if error.kind() == ErrorKind::UndefinedError {
+        let names_it = |detail: &str| detail.contains("undefined");
+        if error.kind() == ErrorKind::UndefinedError || error.detail().is_some_and(names_it) {
             let context = Value::from_object(Context::new(scope, &self.needs));
             let missing = self
                 .reads
                 .iter()
-                .filter(|read| place.is_none_or(|place| place.start <= read.span.start && read.span.end <= place.end))
+                .filter(|read| {
+                    place.is_none_or(|place| {
+                        place.start <= read.span.start && read.span.end <= place.end
+                    })
+                })
                 .filter(|read| !read.optional)
                 .find_map(|read| missing(&context, &read.path));
             if let Some(missing) = missing {
@@ -140,9 +153,16 @@ impl Compiled {
 fn missing(context: &Value, path: &[String]) -> Option<String> {
     let mut value = context.clone();
     for (index, step) in path.iter().enumerate() {
-        let key = step.parse::<i64>().map_or_else(|_| Value::from(step), Value::from);
-        let next = value.get_item(&key).ok().filter(|next| !next.is_undefined());
-        let Some(next) = next else { return Some(path[..=index].join(".")) };
+        let key = step
+            .parse::<i64>()
+            .map_or_else(|_| Value::from(step), Value::from);
+        let next = value
+            .get_item(&key)
+            .ok()
+            .filter(|next| !next.is_undefined());
+        let Some(next) = next else {
+            return Some(path[..=index].join("."));
+        };
         value = next;
     }
     None
@@ -162,13 +182,20 @@ pub(super) fn plain_error(error: &Error, source: &str) -> ExpressionError {
         }
         None => kind.to_string(),
     };
-    ExpressionError { expression: source.to_owned(), message, limit }
+    ExpressionError {
+        expression: source.to_owned(),
+        message,
+        limit,
+    }
 }
 
 fn is_limit(error: &Error) -> bool {
     let mut at: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = at {
-        if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::OutOfFuel) {
+        if error
+            .downcast_ref::<Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::OutOfFuel)
+        {
             return true;
         }
         at = error.source();
@@ -178,7 +205,11 @@ fn is_limit(error: &Error) -> bool {
 
 fn defined(value: Value) -> Result<Value, Error> {
     // The engine is strict about what is done with an undefined value, but gives one away.
-    if value.is_undefined() { Err(Error::from(ErrorKind::UndefinedError)) } else { Ok(value) }
+    if value.is_undefined() {
+        Err(Error::from(ErrorKind::UndefinedError))
+    } else {
+        Ok(value)
+    }
 }
 
 fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
@@ -192,9 +223,10 @@ fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
             .iter()
             .map(|part| match part {
                 Part::Text(text) => Ok(Piece::Text(text.clone())),
-                Part::Value(text, place) => {
-                    Ok(Piece::Value(expression(text, place.clone())?, place.clone()))
-                }
+                Part::Value(text, place) => Ok(Piece::Value(
+                    expression(text, place.clone())?,
+                    place.clone(),
+                )),
             })
             .collect::<Result<_, _>>()
             .map(Code::Parts),
@@ -208,22 +240,29 @@ fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
     }
 }
 
-fn expression(
-    text: &str,
-    span: Range<usize>,
-) -> Result<Expression<'static, 'static>, SyntaxError> {
-    ENVIRONMENT.compile_expression_owned(text.to_owned()).map_err(|error| syntax_error(&error, span))
+fn expression(text: &str, span: Range<usize>) -> Result<Expression<'static, 'static>, SyntaxError> {
+    ENVIRONMENT
+        .compile_expression_owned(text.to_owned())
+        .map_err(|error| syntax_error(&error, span))
 }
 
 fn syntax_error(error: &Error, span: Range<usize>) -> SyntaxError {
-    SyntaxError { message: error.detail().unwrap_or("the expression is not valid").to_owned(), span }
+    SyntaxError {
+        message: error
+            .detail()
+            .unwrap_or("the expression is not valid")
+            .to_owned(),
+        span,
+    }
 }
 
 fn render(environment: &Environment<'static>, context: Value) -> Result<Value, Error> {
     let mut writer = Bounded::default();
     let template = environment.get_template("template")?;
     match template.render_captured_to(context, &mut writer) {
-        Ok(_) => Ok(Value::from(String::from_utf8_lossy(&writer.bytes).into_owned())),
+        Ok(_) => Ok(Value::from(
+            String::from_utf8_lossy(&writer.bytes).into_owned(),
+        )),
         Err(_) if writer.is_full => Err(guard::limit("the template gives too much output")),
         Err(error) => Err(error),
     }

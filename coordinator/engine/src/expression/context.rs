@@ -41,7 +41,11 @@ impl Context {
             vars: scope.vars.clone(),
             tasks: needs.tasks.iter().filter_map(task).collect(),
             system: needs.system.then(|| scope.system.clone()),
-            ended: if needs.end { scope.ended.cloned() } else { None },
+            ended: if needs.end {
+                scope.ended.cloned()
+            } else {
+                None
+            },
         }
     }
 }
@@ -56,7 +60,10 @@ impl Object for Context {
             "vars" => Some(Value::from_object(Vars(self.vars.clone()))),
             "parameters" => Some(self.parameters.value().clone()),
             "task" => Some(Value::from_object(Tasks(self.tasks.clone()))),
-            "system" => self.system.clone().map(|system| Value::from_object(Facts(system))),
+            "system" => self
+                .system
+                .clone()
+                .map(|system| Value::from_object(Facts(system))),
             "__end" => Some(match &self.ended {
                 Some(ended) => Value::from_object(End(ended.clone())),
                 None => Value::from(Error::new(
@@ -82,7 +89,12 @@ impl Object for Vars {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|write| Value::from(&write.name)).collect())
+        Enumerator::Values(
+            self.0
+                .iter()
+                .map(|write| Value::from(&write.name))
+                .collect(),
+        )
     }
 }
 
@@ -151,14 +163,23 @@ impl Object for Facts {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let keys = SYSTEM_FACTS.iter().filter(|key| self.get_value_by_str(key).is_some());
+        let keys = SYSTEM_FACTS
+            .iter()
+            .filter(|key| self.get_value_by_str(key).is_some());
         Enumerator::Values(keys.map(|key| Value::from(*key)).collect())
     }
 }
 
 /// What `system` can tell.
 pub(crate) const SYSTEM_FACTS: [&str; 8] = [
-    "execution_id", "workflow", "version", "started_at", "parent_id", "visit", "attempt", "status",
+    "execution_id",
+    "workflow",
+    "version",
+    "started_at",
+    "parent_id",
+    "visit",
+    "attempt",
+    "status",
 ];
 
 /// The functions of the end of a task; a call of one is rewritten to an attribute of this.

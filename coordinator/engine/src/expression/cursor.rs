@@ -53,7 +53,9 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn take_symbol(&mut self, symbols: &[&'static str]) -> Option<&'static str> {
-        let Kind::Symbol(symbol) = self.peek().kind else { return None };
+        let Kind::Symbol(symbol) = self.peek().kind else {
+            return None;
+        };
         let found = symbols.iter().find(|wanted| **wanted == symbol)?;
         self.at += 1;
         Some(found)
@@ -71,7 +73,10 @@ impl<'a> Parser<'a> {
 
     pub(super) fn error(&self, message: &str) -> SyntaxError {
         let span = self.peek().span.clone();
-        SyntaxError::new(message, span.start..span.end.max(span.start + 1).min(self.source.len()))
+        SyntaxError::new(
+            message,
+            span.start..span.end.max(span.start + 1).min(self.source.len()),
+        )
     }
 
     pub(super) fn unexpected(&self, expected: &str) -> SyntaxError {

@@ -2,28 +2,44 @@
 //! without bound are replaced by the bounded functions of [`super::guard`], and their operands
 //! measured.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "picks a few shapes out of a grammar")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "picks a few shapes out of a grammar"
+)]
 
 use super::syntax::{Argument, Expr, Named, Node};
 
 /// Filters that look at no more than the surface of a value, whose operand needs no measuring.
-const SHALLOW_FILTERS: [&str; 9] =
-    ["length", "count", "default", "d", "first", "int", "float", "bool", "abs"];
+const SHALLOW_FILTERS: [&str; 9] = [
+    "length", "count", "default", "d", "first", "int", "float", "bool", "abs",
+];
 
 /// Functions of the end of a task, which become attributes of one object.
-pub(super) const END_FUNCTIONS: [&str; 6] =
-    ["result", "error", "status", "succeeded", "failed", "timed_out"];
+pub(super) const END_FUNCTIONS: [&str; 6] = [
+    "result",
+    "error",
+    "status",
+    "succeeded",
+    "failed",
+    "timed_out",
+];
 
 /// The expression of `source` in the engine's syntax.
 pub(super) fn emit(source: &str, expression: &Expr) -> String {
-    let mut emitter = Emitter { source, out: String::with_capacity(source.len() + 16) };
+    let mut emitter = Emitter {
+        source,
+        out: String::with_capacity(source.len() + 16),
+    };
     emitter.expression(expression);
     emitter.out
 }
 
 /// As [`emit`], and the value is measured.
 pub(super) fn emit_measured(source: &str, expression: &Expr) -> String {
-    let mut emitter = Emitter { source, out: String::with_capacity(source.len() + 16) };
+    let mut emitter = Emitter {
+        source,
+        out: String::with_capacity(source.len() + 16),
+    };
     emitter.measured(expression);
     emitter.out
 }

@@ -23,19 +23,91 @@ pub(crate) const FUNCTIONS: [&str; 3] = ["dict", "merge", "range"];
 
 /// Filters that an expression may use.
 pub(crate) const FILTERS: [&str; 47] = [
-    "abs", "attr", "batch", "bool", "capitalize", "chain", "count", "d", "default", "dictsort",
-    "first", "float", "format", "from_json", "groupby", "indent", "int", "items", "join", "last",
-    "length", "lines", "list", "lower", "map", "max", "merge", "min", "reject", "rejectattr",
-    "replace", "reverse", "round", "select", "selectattr", "slice", "sort", "split", "string",
-    "sum", "title", "to_json", "tojson", "trim", "unique", "upper", "zip",
+    "abs",
+    "attr",
+    "batch",
+    "bool",
+    "capitalize",
+    "chain",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "format",
+    "from_json",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "merge",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "to_json",
+    "tojson",
+    "trim",
+    "unique",
+    "upper",
+    "zip",
 ];
 
 /// Tests that an expression may use.
 pub(crate) const TESTS: [&str; 34] = [
-    "boolean", "defined", "divisibleby", "endingwith", "eq", "equalto", "even", "false", "float",
-    "ge", "greaterthan", "gt", "in", "int", "integer", "iterable", "le", "lessthan", "lower", "lt",
-    "mapping", "ne", "none", "number", "odd", "sameas", "sequence", "startingwith", "string",
-    "test", "true", "undefined", "upper", "filter",
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "eq",
+    "equalto",
+    "even",
+    "false",
+    "float",
+    "ge",
+    "greaterthan",
+    "gt",
+    "in",
+    "int",
+    "integer",
+    "iterable",
+    "le",
+    "lessthan",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "number",
+    "odd",
+    "sameas",
+    "sequence",
+    "startingwith",
+    "string",
+    "test",
+    "true",
+    "undefined",
+    "upper",
+    "filter",
 ];
 
 fn environment() -> Environment<'static> {
@@ -50,7 +122,8 @@ fn environment() -> Environment<'static> {
         let mut text = String::new();
         output::write_text(&mut text, value, guard::OUTPUT_LIMIT)?;
         guard::charge(text.len())?;
-        out.write_str(&text).map_err(|_| guard::limit("the template gives too much output"))
+        out.write_str(&text)
+            .map_err(|_| guard::limit("the template gives too much output"))
     });
     for global in ["debug", "namespace"] {
         environment.remove_global(global);
@@ -77,23 +150,28 @@ fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("join", join);
     environment.add_filter("replace", replace);
     environment.add_filter("indent", indent);
-    environment.add_filter("batch", |value: &Value, size: usize, fill: Option<Value>| {
-        batch(value, size, fill)
-    });
-    environment.add_filter("slice", |value: &Value, count: usize, fill: Option<Value>| {
-        slice(value, count, fill.as_ref())
-    });
-    environment.add_filter("format", |state: &mut State, format: &Value, args: Rest<Value>| {
-        check_format(format)?;
-        let text = minijinja::formatting::format(
-            minijinja::formatting::FormatStyle::Printf,
-            format.as_str().unwrap_or_default(),
-            &args.0,
-        )?;
-        let _ = state;
-        guard::make(text.len())?;
-        Ok::<_, Error>(text)
-    });
+    environment.add_filter(
+        "batch",
+        |value: &Value, size: usize, fill: Option<Value>| batch(value, size, fill),
+    );
+    environment.add_filter(
+        "slice",
+        |value: &Value, count: usize, fill: Option<Value>| slice(value, count, fill.as_ref()),
+    );
+    environment.add_filter(
+        "format",
+        |state: &mut State, format: &Value, args: Rest<Value>| {
+            check_format(format)?;
+            let text = minijinja::formatting::format(
+                minijinja::formatting::FormatStyle::Printf,
+                format.as_str().unwrap_or_default(),
+                &args.0,
+            )?;
+            let _ = state;
+            guard::make(text.len())?;
+            Ok::<_, Error>(text)
+        },
+    );
 }
 
 /// Methods as Python has them, the ones that can grow a text bounded.
@@ -123,7 +201,11 @@ fn text(value: &Value) -> Result<Value, Error> {
 fn range(lower: isize, upper: Option<isize>, step: Option<isize>) -> Result<Value, Error> {
     let (start, stop) = upper.map_or((0, lower), |upper| (lower, upper));
     let step = step.unwrap_or(1);
-    let distance = if step > 0 { stop.saturating_sub(start) } else { start.saturating_sub(stop) };
+    let distance = if step > 0 {
+        stop.saturating_sub(start)
+    } else {
+        start.saturating_sub(stop)
+    };
     if step != 0 && distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs()) > RANGE_LIMIT {
         return Err(guard::limit("the range has more than 100000 elements"));
     }
@@ -131,12 +213,18 @@ fn range(lower: isize, upper: Option<isize>, step: Option<isize>) -> Result<Valu
 }
 
 /// `merge(a, b, …)`: one object; of equal names the last wins, and it does not go deep.
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine hands arguments over"
+)]
 fn merge(objects: Rest<Value>) -> Result<Value, Error> {
     let mut pairs = Vec::new();
     for object in objects.iter() {
         if object.kind() != ValueKind::Map {
-            return Err(guard::invalid(format!("merge() wants objects, not {}", object.kind())));
+            return Err(guard::invalid(format!(
+                "merge() wants objects, not {}",
+                object.kind()
+            )));
         }
         for key in object.try_iter()? {
             let value = object.get_item(&key)?;
@@ -148,7 +236,10 @@ fn merge(objects: Rest<Value>) -> Result<Value, Error> {
 
 fn from_json(value: &Value) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
-        return Err(guard::invalid(format!("from_json wants a text, not {}", value.kind())));
+        return Err(guard::invalid(format!(
+            "from_json wants a text, not {}",
+            value.kind()
+        )));
     };
     let json = Json::parse(text.to_owned())
         .map_err(|error| guard::invalid(format!("the text is not JSON: {error}")))?;
@@ -162,7 +253,10 @@ fn to_json(value: &Value) -> Result<Value, Error> {
     Ok(Value::from(json))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine hands arguments over"
+)]
 fn join(
     items: &Value,
     separator: Option<Value>,
@@ -211,7 +305,11 @@ fn replace(value: &Value, from: &Value, to: &Value) -> Result<Value, Error> {
 
 fn check_replace(value: &Value, from: &Value, to: &Value) -> Result<(), Error> {
     let (value, from, to) = (str_of(value), str_of(from), str_of(to));
-    let matches = if to.len() > from.len() { value.matches(from.as_ref()).count() } else { 0 };
+    let matches = if to.len() > from.len() {
+        value.matches(from.as_ref()).count()
+    } else {
+        0
+    };
     guard::make(value.len().saturating_add(matches.saturating_mul(to.len())))
 }
 
@@ -284,10 +382,14 @@ fn check_format(format: &Value) -> Result<(), Error> {
         }
     }
     let has_star = format.split('%').skip(1).any(|part| {
-        part.trim_start_matches(['-', '+', ' ', '0', '#', '.']).starts_with('*')
+        part.trim_start_matches(['-', '+', ' ', '0', '#', '.'])
+            .starts_with('*')
             || part.contains(".*")
     });
-    let has_nested = format.split('{').skip(1).any(|part| part.contains(':') && !part.contains('}'));
+    let has_nested = format
+        .split('{')
+        .skip(1)
+        .any(|part| part.contains(':') && !part.contains('}'));
     if has_star || has_nested {
         return Err(guard::invalid("a width in a format is a number"));
     }

@@ -103,7 +103,11 @@ pub(super) fn add(values: Rest<Value>) -> Result<Value, Error> {
         }
         (ValueKind::Seq | ValueKind::Iterable, ValueKind::Seq | ValueKind::Iterable) => {
             make(measure(left)? + measure(right)?)?;
-            Ok(Value::from(left.try_iter()?.chain(right.try_iter()?).collect::<Vec<_>>()))
+            Ok(Value::from(
+                left.try_iter()?
+                    .chain(right.try_iter()?)
+                    .collect::<Vec<_>>(),
+            ))
         }
         _ => Err(unsupported("+", left, right)),
     })
@@ -126,7 +130,10 @@ pub(super) fn mul(values: Rest<Value>) -> Result<Value, Error> {
 }
 
 /// `a ~ b ~ …`: the texts of the values, one after the other.
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine hands arguments over"
+)]
 pub(super) fn cat(values: Rest<Value>) -> Result<Value, Error> {
     let mut text = String::new();
     for value in values.iter() {
@@ -183,14 +190,22 @@ fn repeat(value: &Value, times: &Value) -> Result<Value, Error> {
         return Ok(Value::from(text.repeat(times)));
     }
     let items: Vec<Value> = value.try_iter()?.collect();
-    Ok(Value::from(std::iter::repeat_n(items, times).flatten().collect::<Vec<_>>()))
+    Ok(Value::from(
+        std::iter::repeat_n(items, times)
+            .flatten()
+            .collect::<Vec<_>>(),
+    ))
 }
 
 fn unsupported(operator: &str, left: &Value, right: &Value) -> Error {
     if left.is_undefined() || right.is_undefined() {
         return Error::from(ErrorKind::UndefinedError);
     }
-    invalid(format!("{} {operator} {} is not defined", left.kind(), right.kind()))
+    invalid(format!(
+        "{} {operator} {} is not defined",
+        left.kind(),
+        right.kind()
+    ))
 }
 
 /// The error of an operation that makes no sense.

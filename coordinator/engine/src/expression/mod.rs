@@ -12,6 +12,7 @@ mod emit;
 mod environment;
 mod guard;
 mod names;
+mod operand;
 mod output;
 mod syntax;
 mod template;
@@ -115,9 +116,11 @@ impl ValueTemplate {
         match &self.0 {
             Node::Literal(json) => Ok(json.value().clone()),
             Node::Text(compiled) => compiled.evaluate(scope),
-            Node::List(items) => {
-                items.iter().map(|item| item.evaluate(scope)).collect::<Result<Vec<_>, _>>().map(Value::from)
-            }
+            Node::List(items) => items
+                .iter()
+                .map(|item| item.evaluate(scope))
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::from),
             Node::Map(entries) => entries
                 .iter()
                 .map(|(key, value)| Ok((Value::from(key), value.evaluate(scope)?)))
@@ -174,7 +177,11 @@ impl ValueTemplate {
                 out.push('}');
             }
         }
-        if out.len() > limit { Err(too_large()) } else { Ok(()) }
+        if out.len() > limit {
+            Err(too_large())
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Which names an expression reads, and where: what checks of a definition ask, and what an
 //! evaluation has to lay out.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "picks a few shapes out of a grammar")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "picks a few shapes out of a grammar"
+)]
 
 use std::ops::Range;
 
@@ -38,7 +41,9 @@ pub(crate) struct Read {
 impl Names {
     /// Whether the end of a task is read: `result()` and its kin.
     pub(crate) fn read_end(&self) -> bool {
-        self.functions.iter().any(|(name, _)| END_FUNCTIONS.contains(&name.as_str()))
+        self.functions
+            .iter()
+            .any(|(name, _)| END_FUNCTIONS.contains(&name.as_str()))
     }
 }
 
@@ -49,13 +54,21 @@ pub(crate) fn is_end_function(name: &str) -> bool {
 
 /// Collects the names of all expressions of a text.
 pub(super) fn names(source: &str, template: &Template) -> Names {
-    let mut collector = Collector { source, template, names: Names::default() };
+    let mut collector = Collector {
+        source,
+        template,
+        names: Names::default(),
+    };
     for expression in &template.expressions {
         collector.visit(expression, false);
     }
     let mut names = collector.names;
-    let tested: Vec<_> =
-        names.reads.iter().filter(|read| read.optional).map(|read| read.path.clone()).collect();
+    let tested: Vec<_> = names
+        .reads
+        .iter()
+        .filter(|read| read.optional)
+        .map(|read| read.path.clone())
+        .collect();
     for read in &mut names.reads {
         // `vars.x if vars.x is defined`: who asks once may read elsewhere in the same text.
         read.optional |= tested.iter().any(|path| read.path.starts_with(path));
@@ -76,11 +89,16 @@ impl Collector<'_> {
             Node::Name(_) | Node::Attribute(..) | Node::Item(..) => self.path(expression, optional),
             Node::Slice(value, parts) => {
                 self.visit(value, false);
-                parts.iter().flatten().for_each(|part| self.visit(part, false));
+                parts
+                    .iter()
+                    .flatten()
+                    .for_each(|part| self.visit(part, false));
             }
             Node::Call(callee, arguments) => self.call(callee, arguments),
             Node::Filter(value, named) => {
-                self.names.filters.push((named.name.clone(), named.span.clone()));
+                self.names
+                    .filters
+                    .push((named.name.clone(), named.span.clone()));
                 self.visit(value, ["default", "d"].contains(&named.name.as_str()));
                 self.arguments(&named.arguments);
             }
@@ -92,7 +110,9 @@ impl Collector<'_> {
             }
             Node::Compare(first, others) => {
                 self.visit(first, false);
-                others.iter().for_each(|(_, other)| self.visit(other, false));
+                others
+                    .iter()
+                    .for_each(|(_, other)| self.visit(other, false));
             }
             Node::If(test, value, otherwise) => {
                 self.visit(value, false);
@@ -112,19 +132,28 @@ impl Collector<'_> {
     }
 
     fn test(&mut self, value: &Expr, named: &Named) {
-        self.names.tests.push((named.name.clone(), named.span.clone()));
-        self.visit(value, ["defined", "undefined"].contains(&named.name.as_str()));
+        self.names
+            .tests
+            .push((named.name.clone(), named.span.clone()));
+        self.visit(
+            value,
+            ["defined", "undefined"].contains(&named.name.as_str()),
+        );
         self.arguments(&named.arguments);
     }
 
     fn arguments(&mut self, arguments: &[Argument]) {
-        arguments.iter().for_each(|argument| self.visit(&argument.value, false));
+        arguments
+            .iter()
+            .for_each(|argument| self.visit(&argument.value, false));
     }
 
     fn call(&mut self, callee: &Expr, arguments: &[Argument]) {
         match &callee.node {
             Node::Name(name) if !self.template.locals.contains(name) => {
-                self.names.functions.push((name.clone(), callee.span.clone()));
+                self.names
+                    .functions
+                    .push((name.clone(), callee.span.clone()));
             }
             Node::Attribute(value, _) => self.visit(value, false),
             _ => self.visit(callee, false),
@@ -159,14 +188,21 @@ impl Collector<'_> {
                 _ => break None,
             }
         };
-        let Some(root) = root else { return self.visit(at, false) };
+        let Some(root) = root else {
+            return self.visit(at, false);
+        };
         if self.template.locals.contains(&root) {
             return;
         }
         steps.push(root);
         steps.reverse();
         let dynamic = dynamic && steps.len() == 1;
-        self.names.reads.push(Read { path: steps, span: expression.span.clone(), optional, dynamic });
+        self.names.reads.push(Read {
+            path: steps,
+            span: expression.span.clone(),
+            optional,
+            dynamic,
+        });
     }
 
     fn literal(&self, item: &Expr) -> Option<String> {

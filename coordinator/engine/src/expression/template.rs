@@ -41,7 +41,9 @@ pub(super) enum Part {
 
 /// Whether a text is a template at all.
 pub(crate) fn has_markers(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|marker| text.contains(marker))
+    ["{{", "{%", "{#"]
+        .iter()
+        .any(|marker| text.contains(marker))
 }
 
 /// Reads a text of a definition.
@@ -55,7 +57,11 @@ pub(super) fn read(source: &str) -> Result<Template, SyntaxError> {
     };
     reader.read()?;
     let form = reader.form();
-    Ok(Template { form, expressions: reader.expressions, locals: reader.locals })
+    Ok(Template {
+        form,
+        expressions: reader.expressions,
+        locals: reader.locals,
+    })
 }
 
 #[derive(Debug)]
@@ -79,8 +85,20 @@ struct Reader<'a> {
 
 /// Statements that Jinja has and this language does not.
 const REFUSED: [&str; 14] = [
-    "include", "import", "from", "extends", "block", "endblock", "macro", "endmacro", "call",
-    "endcall", "filter", "endfilter", "with", "autoescape",
+    "include",
+    "import",
+    "from",
+    "extends",
+    "block",
+    "endblock",
+    "macro",
+    "endmacro",
+    "call",
+    "endcall",
+    "filter",
+    "endfilter",
+    "with",
+    "autoescape",
 ];
 
 impl Reader<'_> {
@@ -99,9 +117,10 @@ impl Reader<'_> {
             };
         }
         match self.open.pop() {
-            Some((word, span)) => {
-                Err(SyntaxError::new(format!("`{{% {word} %}}` is not closed"), span))
-            }
+            Some((word, span)) => Err(SyntaxError::new(
+                format!("`{{% {word} %}}` is not closed"),
+                span,
+            )),
             None => Ok(()),
         }
     }
@@ -111,7 +130,8 @@ impl Reader<'_> {
         let (tokens, end) = tokenize(self.source, start, Some("}}"))?;
         let close = close_end(self.source, end);
         let expression = Parser::new(self.source, &tokens).whole()?;
-        self.pieces.push(Piece::Output(self.expressions.len(), begin..close));
+        self.pieces
+            .push(Piece::Output(self.expressions.len(), begin..close));
         self.expressions.push(expression);
         Ok(close)
     }
@@ -143,7 +163,8 @@ impl Reader<'_> {
         let body = self.body(&mut parser, begin..close)?;
         parser.end()?;
         let (left, right) = (&self.source[begin..start], &self.source[end..close]);
-        self.pieces.push(Piece::Statement(format!("{left} {body} {right}")));
+        self.pieces
+            .push(Piece::Statement(format!("{left} {body} {right}")));
         Ok(close)
     }
 
@@ -158,7 +179,9 @@ impl Reader<'_> {
             if let Some(rest) = rest.strip_prefix("endraw") {
                 let rest = rest.trim_start();
                 let rest = rest.strip_prefix('-').unwrap_or(rest);
-                let Some(rest) = rest.strip_prefix("%}") else { return Err(missing()) };
+                let Some(rest) = rest.strip_prefix("%}") else {
+                    return Err(missing());
+                };
                 self.pieces.push(Piece::Text(start..found));
                 return Ok(self.source.len() - rest.len());
             }
@@ -183,7 +206,10 @@ impl Reader<'_> {
             }
             "endfor" if self.is_open("for") => self.close("endfor"),
             "set" => self.set(parser),
-            _ => Err(SyntaxError::new(format!("unexpected statement `{word}`"), span)),
+            _ => Err(SyntaxError::new(
+                format!("unexpected statement `{word}`"),
+                span,
+            )),
         }
     }
 
@@ -205,7 +231,11 @@ impl Reader<'_> {
             return Err(parser.unexpected("`in`"));
         }
         let items = parser.or()?;
-        let mut body = format!("for {} in {}", names.join(","), emit_measured(self.source, &items));
+        let mut body = format!(
+            "for {} in {}",
+            names.join(","),
+            emit_measured(self.source, &items)
+        );
         self.expressions.push(items);
         if parser.take_word("if") {
             let condition = parser.expression()?;
@@ -237,8 +267,17 @@ impl Reader<'_> {
 
     fn form(&self) -> Form {
         let source = self.source;
-        if self.pieces.iter().any(|piece| matches!(piece, Piece::Statement(_))) {
-            return Form::Statements(self.pieces.iter().map(|piece| self.rewritten(piece)).collect());
+        if self
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Statement(_)))
+        {
+            return Form::Statements(
+                self.pieces
+                    .iter()
+                    .map(|piece| self.rewritten(piece))
+                    .collect(),
+            );
         }
         match self.pieces.as_slice() {
             [Piece::Output(index, _)] => Form::Whole(emit(source, &self.expressions[*index])),
@@ -290,7 +329,10 @@ impl Reader<'_> {
                 let left = &text[..inner_start(text, 0)];
                 let trim = text.as_bytes().get(text.len() - 3) == Some(&b'-');
                 let right = if trim { "-}}" } else { "}}" };
-                format!("{left} {} {right}", emit(self.source, &self.expressions[*index]))
+                format!(
+                    "{left} {} {right}",
+                    emit(self.source, &self.expressions[*index])
+                )
             }
             Piece::Statement(text) => text.clone(),
         }

@@ -13,7 +13,10 @@ pub(crate) struct SyntaxError {
 
 impl SyntaxError {
     pub(super) fn new(message: impl Into<String>, span: Range<usize>) -> Self {
-        Self { message: message.into(), span }
+        Self {
+            message: message.into(),
+            span,
+        }
     }
 }
 
@@ -59,11 +62,16 @@ pub(super) fn tokenize(
         at += source[at..].len() - source[at..].trim_start_matches(char::is_whitespace).len();
         let rest = &source[at..];
         if close.is_some_and(|close| open == 0 && closes(rest, close)) || rest.is_empty() {
-            if rest.is_empty() && let Some(close) = close {
+            if rest.is_empty()
+                && let Some(close) = close
+            {
                 let begin = start.saturating_sub(2);
                 return Err(SyntaxError::new(format!("`{close}` is missing"), begin..at));
             }
-            tokens.push(Token { kind: Kind::End, span: at..at });
+            tokens.push(Token {
+                kind: Kind::End,
+                span: at..at,
+            });
             return Ok((tokens, at));
         }
         let (kind, length) = token(source, at)?;
@@ -72,7 +80,10 @@ pub(super) fn tokenize(
             Kind::Symbol(")" | "]" | "}") => open = open.saturating_sub(1),
             Kind::Symbol(_) | Kind::Name | Kind::Text | Kind::Number | Kind::End => {}
         }
-        tokens.push(Token { kind, span: at..at + length });
+        tokens.push(Token {
+            kind,
+            span: at..at + length,
+        });
         at += length;
     }
 }
@@ -80,7 +91,9 @@ pub(super) fn tokenize(
 /// Whether `rest` begins with the closing mark, perhaps with a sign that trims white space.
 fn closes(rest: &str, close: &str) -> bool {
     rest.starts_with(close)
-        || rest.strip_prefix(['-', '+']).is_some_and(|rest| rest.starts_with(close))
+        || rest
+            .strip_prefix(['-', '+'])
+            .is_some_and(|rest| rest.starts_with(close))
 }
 
 fn token(source: &str, at: usize) -> Result<(Kind, usize), SyntaxError> {
@@ -108,7 +121,8 @@ fn token(source: &str, at: usize) -> Result<(Kind, usize), SyntaxError> {
 }
 
 fn name_length(rest: &str) -> usize {
-    rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len())
+    rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric())
+        .unwrap_or(rest.len())
 }
 
 /// Length of the text in quotes that `rest` begins with.
@@ -129,10 +143,16 @@ fn text_length(rest: &str, quote: char) -> Option<usize> {
 fn number_length(rest: &str, after_dot: bool) -> usize {
     let bytes = rest.as_bytes();
     let digits = |from: usize| {
-        bytes[from..].iter().take_while(|b| b.is_ascii_digit() || **b == b'_').count()
+        bytes[from..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit() || **b == b'_')
+            .count()
     };
     if let [b'0', b'x' | b'X' | b'o' | b'O' | b'b' | b'B', ..] = bytes {
-        return 2 + bytes[2..].iter().take_while(|b| b.is_ascii_hexdigit() || **b == b'_').count();
+        return 2 + bytes[2..]
+            .iter()
+            .take_while(|b| b.is_ascii_hexdigit() || **b == b'_')
+            .count();
     }
     let mut length = digits(0);
     if after_dot {
@@ -157,17 +177,25 @@ mod tests {
 
     fn words(source: &str) -> Vec<&str> {
         let (tokens, _) = tokenize(source, 0, None).expect("tokens");
-        tokens.iter().map(|token| &source[token.span.clone()]).filter(|w| !w.is_empty()).collect()
+        tokens
+            .iter()
+            .map(|token| &source[token.span.clone()])
+            .filter(|w| !w.is_empty())
+            .collect()
     }
 
     #[test]
     fn cuts_at_the_right_places() {
-        assert_eq!(words("a.b|c(1.5, 'x\\'y')**2"), [
-            "a", ".", "b", "|", "c", "(", "1.5", ",", "'x\\'y'", ")", "**", "2"
-        ]);
-        assert_eq!(words("a.1.0 1_000 0xff 2e3 3e"), [
-            "a", ".", "1", ".", "0", "1_000", "0xff", "2e3", "3", "e"
-        ]);
+        assert_eq!(
+            words("a.b|c(1.5, 'x\\'y')**2"),
+            [
+                "a", ".", "b", "|", "c", "(", "1.5", ",", "'x\\'y'", ")", "**", "2"
+            ]
+        );
+        assert_eq!(
+            words("a.1.0 1_000 0xff 2e3 3e"),
+            ["a", ".", "1", ".", "0", "1_000", "0xff", "2e3", "3", "e"]
+        );
     }
 
     #[test]
