@@ -1,0 +1,123 @@
+//! Retries and time limits.
+
+use serde_json::json;
+
+use crate::harness::{begin, none};
+
+#[test]
+fn a_failed_attempt_is_retried_after_its_delay() {
+    let yaml = "
+ref: t.retry
+tasks:
+  - name: a
+    action: core.noop
+    retry: {count: 3, delay: 2, backoff: exponential, factor: 3, max_delay: 10}
+    input: {attempt: \"{{ system.attempt }}\"}
+";
+    let mut scene = begin(yaml, &none());
+    for (attempt, delay) in [(1, 2.0), (2, 6.0), (3, 10.0)] {
+        assert_eq!(scene.input("a"), json!({"attempt": attempt}));
+        scene.fail("a", "broken");
+        assert!(scene.jobs.is_empty());
+        assert!((scene.wait() - delay).abs() < 1e-6);
+    }
+    scene.fail("a", "broken");
+    assert_eq!(scene.status(), "failed");
+    assert_eq!(scene.execution.counts.attempts, 4);
+    assert_eq!(scene.execution.counts.failed, 1);
+}
+
+#[test]
+fn without_a_delay_the_next_attempt_follows_at_once() {
+    let yaml = "ref: t.at_once\ntasks:\n  - {name: a, action: core.noop, retry: {count: 1}}\n";
+    let mut scene = begin(yaml, &none());
+    scene.fail("a", "broken");
+    assert_eq!(scene.waiting(), ["a"]);
+    assert_eq!(scene.jobs[0].attempt, 2);
+    scene.succeed("a", &json!(null));
+    assert_eq!(scene.status(), "succeeded");
+    assert_eq!(
+        scene.log[1..],
+        [
+            "task_dispatched ->dispatched",
+            "task_retry_scheduled dispatched>retrying",
+            "task_dispatched retrying>dispatched",
+            "task_ended dispatched>succeeded",
+            "execution_status_changed running>succeeded",
+        ]
+    );
+}
+
+#[test]
+fn an_error_that_is_not_retryable_is_not_retried() {
+    let yaml = "ref: t.final\ntasks:\n  - {name: a, action: core.noop, retry: {count: 5}}\n";
+    let mut scene = begin(yaml, &none());
+    scene.fail_for_good("a");
+    assert_eq!(scene.status(), "failed");
+    assert_eq!(scene.execution.counts.attempts, 1);
+}
+
+#[test]
+fn a_retry_condition_is_looked_at_after_success_too() {
+    let yaml = "
+ref: t.poll
+tasks:
+  - name: poll
+    action: core.noop
+    retry: {count: 2, when: \"{{ result().state != 'ready' }}\"}
+    on_success: use
+  - {name: use, action: core.noop}
+";
+    let mut scene = begin(yaml, &none());
+    for _ in 0..3 {
+        scene.succeed("poll", &json!({"state": "pending"}));
+    }
+    assert_eq!(scene.waiting(), ["use"], "the last attempt's status stands");
+    assert_eq!(scene.execution.counts.attempts, 4);
+}
+
+#[test]
+fn a_timeout_takes_its_own_route_or_else_that_of_a_failure() {
+    let own = "
+ref: t.timeout
+tasks:
+  - {name: a, action: core.noop, on_failure: failed, on_timeout: late}
+  - {name: failed, action: core.noop}
+  - {name: late, action: core.noop}
+";
+    let mut scene = begin(own, &none());
+    scene.time_out("a");
+    assert_eq!(scene.waiting(), ["late"]);
+
+    let other = "
+ref: t.timeout2
+tasks:
+  - {name: a, action: core.noop, on_failure: failed}
+  - {name: failed, action: core.noop, input: {kind: \"{{ task.a.status }}\"}}
+";
+    let mut scene = begin(other, &none());
+    scene.time_out("a");
+    assert_eq!(scene.input("failed"), json!({"kind": "timed_out"}));
+    assert_eq!(scene.execution.counts.timed_out, 1);
+}
+
+#[test]
+fn an_attempt_that_is_seen_running_has_a_deadline() {
+    let yaml = "ref: t.deadline\ntasks:\n  - {name: a, action: core.noop, timeout: 30, retry: {count: 1}}\n";
+    let mut scene = begin(yaml, &none());
+    assert!(
+        scene.timers.is_empty(),
+        "no timer before somebody has said that it runs"
+    );
+    scene.started("a");
+    assert_eq!(scene.timers.len(), 1);
+    scene.jobs.clear();
+    assert!(
+        (scene.wait() - 35.0).abs() < 1e-6,
+        "the limit, and time for the worker to report it"
+    );
+    assert_eq!(scene.waiting(), ["a"], "retried like a failure");
+    scene.succeed("a", &json!(null));
+    assert_eq!(scene.status(), "succeeded");
+    assert!(scene.timers.is_empty());
+}
