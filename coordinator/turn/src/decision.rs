@@ -19,10 +19,7 @@ use crate::encode::{self, Before};
 use crate::gather::{Item, Turn};
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
-use crate::rows::{
-    Commit, FoundStart, IgnoredRow, PartitionNo, PartitionTurn,
-    ReplyMessage,
-};
+use crate::rows::{Commit, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage};
 
 /// What a turn has come to.
 pub(crate) struct Decision {

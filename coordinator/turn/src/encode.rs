@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
 use flotilla_engine::execution::{Branch, Changes, Execution, Run, TimerChange};
+use flotilla_engine::scope::{EndStatus, Ended};
 use flotilla_protocol::RunNo;
 use serde::{Deserialize, Serialize};
 
@@ -221,13 +222,18 @@ fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRow {
             .collect(),
         worker: run.worker.as_deref().map(str::to_owned),
         result: end
-            .filter(|end| has_action && !end.result.is_null())
+            .filter(|end| has_action && has_result(end))
             .map(|end| end.result.clone()),
         error: end.map(|end| end.error.clone()),
         dispatched_at: run.dispatched_at,
         started_at: run.started_at,
         finished_at: run.finished_at,
     }
+}
+
+/// A success has a result even if it is null; a failure without one has none.
+fn has_result(end: &Ended) -> bool {
+    end.status == EndStatus::Succeeded || !end.result.is_null()
 }
 
 /// The partition of every row of a commit is in its fence; checked in debug builds.

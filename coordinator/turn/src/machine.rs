@@ -15,10 +15,7 @@ use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::partitions::Partition;
 use crate::publications::Publications;
-use crate::rows::{
-    Commit, Epoch, FoundStart, PartitionNo,
-    TurnNo,
-};
+use crate::rows::{Commit, Epoch, FoundStart, PartitionNo, TurnNo};
 use crate::timers::Timers;
 
 /// Seconds of timers that are kept in memory; more are loaded when half of them have passed.

@@ -171,7 +171,10 @@ impl Turns {
         for (delivery, forward) in forwards {
             if let Some(held) = self.channels.delivery(delivery) {
                 held.stage = Stage::Forwarding;
-                out.push(Effect::Forward { delivery, forward: Box::new(forward) });
+                out.push(Effect::Forward {
+                    delivery,
+                    forward: Box::new(forward),
+                });
             }
         }
         for channel in channels {

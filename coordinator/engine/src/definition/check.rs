@@ -29,6 +29,9 @@ pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Vec<Ta
     let uses = std::mem::take(&mut reader.uses);
     let mut watched = Vec::new();
     for used in &uses {
+        if reader.is_full() {
+            break;
+        }
         let mut checker = Checker {
             reader,
             draft,

@@ -104,6 +104,9 @@ fn names(reader: &mut Reader, draft: &Draft) -> BTreeMap<String, TaskIndex> {
 }
 
 fn unknown_target(reader: &mut Reader, target: &Target, by_name: &BTreeMap<String, TaskIndex>) {
+    if reader.is_full() {
+        return;
+    }
     let message = format!("there is no task `{}`", target.name);
     let names = by_name.keys().map(String::as_str).chain(["fail", "noop"]);
     let hint = did_you_mean(&target.name, names);

@@ -29,6 +29,7 @@ use document::Draft;
 use draft::{DraftRoutes, DraftTask};
 use graph::Graph;
 use reader::Reader;
+use tree::Place;
 
 /// A definition that was accepted.
 #[derive(Debug)]
@@ -53,6 +54,19 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
         let watched = check::check(&mut reader, &draft, &graph);
         (draft, graph, watched)
     });
+    if reader.is_full() {
+        let end = Place {
+            line: source.lines().count(),
+            column: 1,
+            span: source.len()..source.len(),
+        };
+        reader.error(
+            "too_many_errors",
+            &end,
+            "",
+            "there may be more errors than are listed here",
+        );
+    }
     let mut found = reader.diagnostics;
     found.sort_by_key(|found| (found.span.start, found.line, found.column));
     match checked {

@@ -6,6 +6,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::expression::{Compiled, Condition, Names, SyntaxError, ValueTemplate, has_markers};
 use crate::json::Json;
 
+/// After so many errors no more are looked for: finding out what was meant costs time.
+const ERROR_LIMIT: usize = 200;
+
 /// Collects what is found while a definition is read.
 pub(super) struct Reader<'a> {
     pub source: &'a str,
@@ -71,6 +74,17 @@ impl<'a> Reader<'a> {
             diagnostics: Vec::new(),
             uses: Vec::new(),
         }
+    }
+
+    /// Whether so much is wrong that looking for more is of no use.
+    pub(super) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= ERROR_LIMIT
+            && self
+                .diagnostics
+                .iter()
+                .filter(|f| f.severity == Severity::Error)
+                .count()
+                >= ERROR_LIMIT
     }
 
     pub(super) fn error(
@@ -149,6 +163,9 @@ impl<'a> Reader<'a> {
             if later.contains(&name) {
                 self.not_supported(&key.place, &path, &format!("`{name}`"));
                 continue;
+            }
+            if self.is_full() {
+                break;
             }
             let hint = did_you_mean(name, known.iter().chain(later).copied());
             let message = format!("unknown key `{name}`");
@@ -268,6 +285,7 @@ impl<'a> Reader<'a> {
                 });
                 Some((compiled, asks))
             }
+            Err(_) if self.is_full() => None,
             Err(SyntaxError { message, span }) => {
                 let place = locate(self.source, &node.place, text, &span);
                 self.error("template_syntax", &place, path, message);

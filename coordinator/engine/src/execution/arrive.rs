@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flotilla_protocol::RunNo;
 
+use super::MAX_VISITS;
 use super::branch::Branch;
 use super::changes::TransitionKind;
 use super::failure::{ExecutionError, FieldError, kind};
@@ -11,7 +12,6 @@ use super::log::RunEntry;
 use super::run::{Run, RunStatus};
 use super::sight::Sight;
 use super::step::{Arrival, Due, Step};
-use super::{ExecutionStatus, MAX_VISITS};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::workflow::{Join, TaskIndex};
@@ -31,7 +31,7 @@ impl Step<'_> {
         let Some(no) = arrived else {
             return;
         };
-        if self.execution.status != ExecutionStatus::Running && !exempt {
+        if self.closed && !exempt {
             self.hold(no);
         } else {
             self.enter(no, exempt);

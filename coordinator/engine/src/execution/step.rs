@@ -25,6 +25,10 @@ pub(super) struct Step<'a> {
     pub(super) changes: &'a mut Changes,
     pub(super) now: DateTime<Utc>,
     pub(super) arrivals: VecDeque<Arrival>,
+    /// Whether branches that arrive are held back: the execution had failed before this step, or a
+    /// route of it led to `fail`. A failure to render does not close the step, so that all such
+    /// failures of a step are found.
+    pub(super) closed: bool,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
     pub(super) due: Vec<Due>,
 }
@@ -51,7 +55,9 @@ impl<'a> Step<'a> {
         changes: &'a mut Changes,
     ) -> Self {
         let workflow = Arc::clone(&execution.workflow);
+        let closed = execution.status != ExecutionStatus::Running;
         Self {
+            closed,
             execution,
             workflow,
             changes,
@@ -222,6 +228,7 @@ impl<'a> Step<'a> {
         if ended.is_failure() && !handled {
             self.fail(ended.execution_error(&name, task_id));
         } else if exempt {
+            self.closed = true;
             let message = format!("task {name} led to `fail`");
             self.fail(ExecutionError {
                 task: Some(name),
