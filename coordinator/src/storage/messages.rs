@@ -1,0 +1,127 @@
+//! Messages that could not be used, and messages under suspicion. Whatever such a message says, its
+//! row can be written: what Postgres cannot hold is replaced.
+
+use std::borrow::Cow;
+
+use flotilla_protocol::{ExecutionId, TaskId};
+use serde_json::Value;
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+
+use super::StorageError;
+
+/// A message that could not be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetterRow {
+    /// The same for every delivery of the message.
+    pub key: String,
+    /// The queue in which it was found unusable.
+    pub queue: String,
+    /// Why.
+    pub reason: String,
+    /// Its id.
+    pub message_id: Option<String>,
+    /// The execution that it names.
+    pub execution_id: Option<ExecutionId>,
+    /// The run that it names.
+    pub task_id: Option<TaskId>,
+    /// All properties and headers.
+    pub properties: Value,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Records a dead letter; whether it is new.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn insert_dead_letter(
+    database: impl PgExecutor<'_>,
+    letter: &DeadLetterRow,
+) -> Result<bool, StorageError> {
+    let lossy = String::from_utf8_lossy(&letter.body);
+    let body = storable(&lossy);
+    let bytes = (body.as_bytes() != letter.body).then_some(letter.body.as_slice());
+    let mut properties = letter.properties.clone();
+    make_storable(&mut properties);
+    let done = sqlx::query(
+        "INSERT INTO workflow_dead_letter ( \
+             message_key, queue, reason, message_id, execution_id, task_id, properties, body, \
+             body_bytes \
+         ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (message_key) DO NOTHING",
+    )
+    .bind(storable(&letter.key))
+    .bind(storable(&letter.queue))
+    .bind(storable(&letter.reason))
+    .bind(letter.message_id.as_deref().map(storable))
+    .bind(letter.execution_id.map(|id| id.0))
+    .bind(letter.task_id.map(|id| id.0))
+    .bind(Json(&properties))
+    .bind(body.as_ref())
+    .bind(bytes)
+    .execute(database)
+    .await
+    .map_err(StorageError::step("record a dead letter"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The text without U+0000, which Postgres cannot hold.
+fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Takes U+0000 out of all texts of a JSON value.
+fn make_storable(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(changed) = storable(text) {
+                *text = changed;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_storable),
+        Value::Object(members) => {
+            for (name, mut member) in std::mem::take(members) {
+                make_storable(&mut member);
+                members.insert(storable(&name).into_owned(), member);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Marks a message as suspect before it is taken alone; whether it was marked already, by an
+/// attempt that did not come to its end.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn mark_suspect(database: impl PgExecutor<'_>, key: &str) -> Result<bool, StorageError> {
+    let done = sqlx::query(
+        "INSERT INTO workflow_suspect_message (key) VALUES ($1) ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(storable(key))
+    .execute(database)
+    .await
+    .map_err(StorageError::step("mark a message as suspect"))?;
+    Ok(done.rows_affected() == 0)
+}
+
+/// Clears a message of suspicion.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn clear_suspect(database: impl PgExecutor<'_>, key: &str) -> Result<(), StorageError> {
+    sqlx::query("DELETE FROM workflow_suspect_message WHERE key = $1")
+        .bind(storable(key))
+        .execute(database)
+        .await
+        .map_err(StorageError::step("clear a message of suspicion"))?;
+    Ok(())
+}

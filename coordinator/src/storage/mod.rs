@@ -1,0 +1,34 @@
+//! The database: the only Rust that contains SQL. It maps rows to tables and back and decides
+//! nothing. Free functions on a connection; each is one statement, so that no transaction is open
+//! across an await (`migrate` alone holds a lock, and `take_partitions` commits before it reads).
+//!
+//! ```text
+//! turn ──Commit──► commit ──► commit_turn_v1 ──► CommitAnswer
+//!      ◄─LoadedExecution── load ◄── rows
+//! ```
+
+mod column;
+mod commit;
+mod commit_call;
+mod connect;
+mod coordinators;
+mod definitions;
+mod error;
+mod load;
+mod load_rows;
+mod messages;
+mod migrate;
+mod outbox;
+mod partitions;
+mod view;
+
+pub use commit::commit;
+pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one};
+pub use coordinators::{live_coordinators, register_coordinator, say_alive};
+pub use definitions::{load_definitions, load_starts, register_definition};
+pub use error::{StorageError, chain};
+pub use load::load_executions;
+pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
+pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
+pub use partitions::{load_timers, release_partitions, take_partitions};
+pub use view::{ListFilter, Shown, execution_status, list, show};
