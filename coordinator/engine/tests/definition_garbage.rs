@@ -130,3 +130,24 @@ fn the_source_of_the_mutants_is_sound() {
         panic!("{found:#?}");
     }
 }
+
+#[test]
+fn ends_a_flood_of_errors() {
+    let tasks: String = (0..1000)
+        .map(|n| format!("- {{name: t{n:060}, on_success: [u{n:060}, v{n:060}], input: ['{{{{ x{n} }}}}', '{{{{ ( }}}}']}}\n"))
+        .collect();
+    let begin = std::time::Instant::now();
+    let source = format!("ref: a.b\ntasks:\n{tasks}");
+    let Err(found) = compile(&source) else {
+        panic!("accepted")
+    };
+    assert!((200..2_000).contains(&found.len()), "{}", found.len());
+    assert!(
+        found
+            .last()
+            .is_some_and(|last| last.code == "too_many_errors"),
+        "{:?}",
+        found.last()
+    );
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
