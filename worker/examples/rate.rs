@@ -2,6 +2,7 @@
 //!
 //! `AMQP_URL=amqp://… cargo run --release -p flotilla-worker --example rate [JOBS] [CONCURRENCY] [INBOXES]`
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use flotilla_protocol::amqp::{
@@ -9,7 +10,7 @@ use flotilla_protocol::amqp::{
     delete_queue, queue_depth,
 };
 use flotilla_protocol::message::TaskJob;
-use flotilla_protocol::{ExecutionId, TaskId, names};
+use flotilla_protocol::{ExecutionId, InboxMessage, TaskId, decode_inbox, names};
 use flotilla_worker::{Worker, WorkerConfig};
 use futures::stream::{FuturesUnordered, StreamExt};
 use uuid::Uuid;
@@ -31,7 +32,8 @@ async fn main() -> Result<(), Failure> {
     let queue = names::jobs_queue(&pool);
     flotilla_protocol::amqp::declare(&connection, 0).await?;
     declare_pool(&connection, &pool).await?;
-    let first = 1_000_000 + i32::try_from(std::process::id())?;
+    // Far from the partitions of a fleet, and from those of a run before.
+    let first = 0x4000_0000 | (i32::from_be_bytes(last_bytes(Uuid::now_v7())) & 0x3fff_ff00);
     for inbox in first..first + inboxes {
         declare_inbox(&connection, inbox).await?;
     }
@@ -56,8 +58,9 @@ async fn main() -> Result<(), Failure> {
     // What was fetched and not begun when the queue was empty has gone back.
     let left = queue_depth(&connection, &queue).await?.unwrap_or(0);
     let jobs = f64::from(jobs) - f64::from(left);
+    let (messages, completions) = read(&connection, first..first + inboxes).await?;
     println!(
-        "{:.0} jobs/s, {:.1} µs of processor per job",
+        "{:.0} jobs/s, {:.1} µs of processor per job, {completions} answers to {jobs} jobs in {messages} messages",
         jobs / elapsed,
         processor / jobs * 1e6
     );
@@ -93,6 +96,34 @@ async fn publish(url: &str, pool: &str, jobs: u16, first: i32, inboxes: i32) {
     }
     while confirms.next().await.is_some() {}
     publisher.close().await;
+}
+
+fn last_bytes(id: Uuid) -> [u8; 4] {
+    let [.., a, b, c, d] = *id.as_bytes();
+    [a, b, c, d]
+}
+
+/// Counts the messages of some inboxes, and the completions in them.
+async fn read(connection: &Connection, inboxes: Range<i32>) -> Result<(usize, usize), Failure> {
+    let (mut messages, mut completions) = (0, 0);
+    for inbox in inboxes {
+        let queue = names::inbox_queue(inbox);
+        let waiting = queue_depth(connection, &queue).await?.unwrap_or(0);
+        let mut consumer = connection.consume(&queue, 0).await?;
+        for _ in 0..waiting {
+            let delivery = consumer.next().await.ok_or("the inbox ended")?;
+            // Without acknowledgements a quorum queue stops after 2,000 messages.
+            consumer.acker().ack(delivery.tag, false).await?;
+            messages += 1;
+            let message = decode_inbox(&delivery.envelope, &delivery.body)?;
+            let InboxMessage::Completed(all) = message else {
+                return Err(format!("not a completion: {message:?}").into());
+            };
+            completions += all.len();
+        }
+        consumer.close().await;
+    }
+    Ok((messages, completions))
 }
 
 /// The processor time of this process so far. Linux counts it in hundredths of a second.
