@@ -1,1 +1,71 @@
-//! Placeholder while the crate is laid out.
+//! The coordinator: drives the turn logic, stores what it decides, and talks to the broker. It does
+//! not decide anything itself.
+//!
+//! ```text
+//! RabbitMQ ──inbound──► ┌────────┐ ──outbound──► RabbitMQ
+//!                       │ driver │
+//! Postgres ◄─database── └────────┘ ──forward──► dead letters, answers
+//! ```
+
+mod clock;
+mod database;
+mod driver;
+mod failpoints;
+mod forward;
+mod inbound;
+mod orders;
+mod outbound;
+mod reception;
+pub mod storage;
+
+use std::future::Future;
+
+use flotilla_protocol::amqp::AmqpError;
+use thiserror::Error;
+
+/// How a coordinator runs.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// Where Postgres is.
+    pub database_url: String,
+    /// Where RabbitMQ is.
+    pub amqp_url: String,
+    /// What people call this process; shown in the table `coordinator`.
+    pub name: String,
+    /// Seconds for which a partition is leased, 0.5 to 3,600.
+    pub lease_s: f64,
+}
+
+/// Why a coordinator could not start, or had to stop.
+#[derive(Debug, Error)]
+pub enum CoordinatorError {
+    /// The lease cannot be used.
+    #[error("a lease of {0} s cannot be used; choose 0.5 to 3600")]
+    Lease(f64),
+    /// Postgres cannot be used.
+    #[error("could not use the database")]
+    Storage(#[from] storage::StorageError),
+    /// RabbitMQ cannot be used.
+    #[error("could not use the broker")]
+    Broker(#[from] AmqpError),
+}
+
+/// Runs a coordinator until `shutdown` completes; then finishes the turn under way, acknowledges,
+/// publishes and releases its partitions. `ready` is called once it consumes.
+///
+/// # Errors
+/// Only at the start: servers that cannot be reached, a database that is not migrated. Later
+/// failures of either server are waited out.
+pub async fn run(
+    config: CoordinatorConfig,
+    shutdown: impl Future<Output = ()> + Send,
+    ready: impl FnOnce() + Send,
+) -> Result<(), CoordinatorError> {
+    if !(0.5..=3600.0).contains(&config.lease_s) {
+        return Err(CoordinatorError::Lease(config.lease_s));
+    }
+    failpoints::set_up();
+    let driver = driver::Driver::start(config).await?;
+    driver.run(shutdown, ready).await;
+    Ok(())
+}

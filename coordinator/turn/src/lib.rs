@@ -30,5 +30,5 @@ mod timers;
 pub use cache::Held;
 pub use effect::{Destination, Effect, Input, LoadRequest, Loaded, Publication};
 pub use gather::{MAX_TURN_BYTES, MAX_TURN_MESSAGES};
-pub use machine::{Config, Turns};
+pub use machine::{Config, TIMER_HORIZON_S, Turns};
 pub use restore::{RestoreError, restore};

@@ -1,0 +1,207 @@
+//! The tasks that talk to Postgres for the driver: one commits, one loads, each on a connection of
+//! its own that is dropped whenever the outcome of a statement is not known.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flotilla_engine::{DefinitionHash, Workflow};
+use flotilla_turn::rows::{Commit, CommitAnswer};
+use flotilla_turn::{Input, LoadRequest, Loaded};
+use sqlx::{Connection, PgConnection};
+use tokio::sync::mpsc;
+
+use crate::failpoints;
+use crate::storage::{self, StorageError, chain};
+
+/// How long a commit may take before its outcome counts as unknown. The server's own
+/// `statement_timeout` ends it before.
+const COMMIT_LIMIT: Duration = Duration::from_secs(20);
+/// Wait before the first sending of a commit again; doubled each time.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// Longest such wait.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Compiled definitions that are kept.
+const KEPT_WORKFLOWS: usize = 1000;
+
+/// A connection that is opened when it is needed.
+struct Session {
+    url: String,
+    connection: Option<PgConnection>,
+}
+
+impl Session {
+    async fn connection(&mut self) -> Result<&mut PgConnection, StorageError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => storage::connect_one(&self.url).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+/// A commit to send.
+pub(crate) type CommitOrder = (Arc<Commit>, u32);
+
+/// Sends commits, one at a time, and answers each.
+pub(crate) async fn commit_all(
+    url: String,
+    mut orders: mpsc::UnboundedReceiver<CommitOrder>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    let mut session = Session {
+        url,
+        connection: None,
+    };
+    while let Some((commit, attempts)) = orders.recv().await {
+        if attempts > 0 {
+            tokio::time::sleep(backoff(attempts)).await;
+        }
+        let answer = commit_once(&mut session, &commit).await;
+        if matches!(answer, CommitAnswer::TryAgain { .. }) {
+            session.connection = None;
+        }
+        if inputs.send(Input::CommitAnswered(answer)).is_err() {
+            break;
+        }
+    }
+    if let Some(connection) = session.connection {
+        // The process is about to end; the server notices either way.
+        let _ = connection.close().await;
+    }
+}
+
+async fn commit_once(session: &mut Session, commit: &Commit) -> CommitAnswer {
+    let connection = match session.connection().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            return CommitAnswer::TryAgain {
+                error: chain(&error),
+            };
+        }
+    };
+    match tokio::time::timeout(COMMIT_LIMIT, storage::commit(connection, commit)).await {
+        Ok(CommitAnswer::Committed { .. }) if failpoints::loses_commit_answer() => {
+            CommitAnswer::TryAgain {
+                error: "the answer was lost (fault test)".to_owned(),
+            }
+        }
+        Ok(answer) => answer,
+        Err(_) => CommitAnswer::TryAgain {
+            error: "the database did not answer in time".to_owned(),
+        },
+    }
+}
+
+fn backoff(attempts: u32) -> Duration {
+    FIRST_BACKOFF
+        .saturating_mul(1 << attempts.min(6).saturating_sub(1))
+        .min(LONGEST_BACKOFF)
+}
+
+/// Compiled definitions, shared by all loads.
+#[derive(Debug, Default)]
+pub(crate) struct Workflows(Mutex<BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>>);
+
+impl Workflows {
+    fn known(&self, hash: DefinitionHash) -> Option<Result<Arc<Workflow>, String>> {
+        self.0
+            .lock()
+            .expect("nobody panics with it")
+            .get(&hash)
+            .cloned()
+    }
+
+    fn add(&self, hash: DefinitionHash, source: &str) -> Result<Arc<Workflow>, String> {
+        let compiled = flotilla_engine::compile(source)
+            .map(|compiled| compiled.workflow)
+            .map_err(|errors| {
+                let first = errors.first().map_or("", |error| error.message.as_str());
+                format!("this version cannot read the definition {hash}: {first}")
+            });
+        let mut known = self.0.lock().expect("nobody panics with it");
+        if known.len() >= KEPT_WORKFLOWS {
+            known.clear();
+        }
+        known.insert(hash, compiled.clone());
+        compiled
+    }
+}
+
+/// Loads what turns need, one request at a time.
+pub(crate) async fn load_all(
+    url: String,
+    workflows: Arc<Workflows>,
+    mut requests: mpsc::UnboundedReceiver<LoadRequest>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    let mut session = Session {
+        url,
+        connection: None,
+    };
+    while let Some(request) = requests.recv().await {
+        let input = match load(&mut session, &workflows, &request).await {
+            Ok(loaded) => Input::Loaded(loaded),
+            Err(error) => {
+                session.connection = None;
+                tracing::warn!(error = chain(&error), "a turn could not be loaded");
+                Input::LoadFailed
+            }
+        };
+        if inputs.send(input).is_err() {
+            return;
+        }
+    }
+}
+
+async fn load(
+    session: &mut Session,
+    workflows: &Workflows,
+    request: &LoadRequest,
+) -> Result<Loaded, StorageError> {
+    let connection = session.connection().await?;
+    let mut loaded = Loaded::default();
+    if !request.starts.is_empty() {
+        loaded.starts = storage::load_starts(&mut *connection, &request.starts).await?;
+    }
+    if !request.executions.is_empty() {
+        loaded.executions = storage::load_executions(&mut *connection, &request.executions).await?;
+    }
+    loaded.workflows = load_workflows(connection, workflows, &loaded).await?;
+    Ok(loaded)
+}
+
+async fn load_workflows(
+    connection: &mut PgConnection,
+    workflows: &Workflows,
+    loaded: &Loaded,
+) -> Result<Vec<Result<Arc<Workflow>, (DefinitionHash, String)>>, StorageError> {
+    use flotilla_turn::rows::FoundDefinition;
+    let of_starts = loaded
+        .starts
+        .iter()
+        .filter_map(|start| match start.definition {
+            FoundDefinition::Registered(hash) => Some(hash),
+            FoundDefinition::UnknownWorkflow | FoundDefinition::UnknownVersion => None,
+        });
+    let of_executions = loaded
+        .executions
+        .iter()
+        .map(|execution| execution.row.definition_hash);
+    let wanted: std::collections::BTreeSet<DefinitionHash> =
+        of_starts.chain(of_executions).collect();
+    let mut found = Vec::with_capacity(wanted.len());
+    let mut missing = Vec::new();
+    for hash in wanted {
+        match workflows.known(hash) {
+            Some(known) => found.push(known.map_err(|error| (hash, error))),
+            None => missing.push(hash),
+        }
+    }
+    if !missing.is_empty() {
+        for (hash, source) in storage::load_definitions(&mut *connection, &missing).await? {
+            found.push(workflows.add(hash, &source).map_err(|error| (hash, error)));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,211 @@
+//! Consuming: one task per channel, on one connection that is opened again when it is lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Consumer, declare_inbox};
+use flotilla_protocol::names;
+use flotilla_turn::Input;
+use flotilla_turn::message::{ChannelId, DeliveryId};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::reception::receive;
+use crate::storage::chain;
+
+/// Unacknowledged deliveries per channel.
+const PREFETCH: u16 = 500;
+/// Wait before a channel that could not be opened is tried again.
+const REOPEN_AFTER: Duration = Duration::from_millis(300);
+
+/// An order to acknowledge everything up to a delivery.
+struct Acknowledge {
+    tag: u64,
+    done: oneshot::Sender<()>,
+}
+
+/// The channels that are consumed.
+pub(crate) struct Inbound {
+    inputs: mpsc::UnboundedSender<Input>,
+    connection: Arc<SharedConnection>,
+    channels: BTreeMap<(ChannelId, u64), mpsc::UnboundedSender<Acknowledge>>,
+}
+
+impl Inbound {
+    pub fn new(options: ConnectOptions, inputs: mpsc::UnboundedSender<Input>) -> Self {
+        let connection = SharedConnection {
+            options,
+            current: Mutex::new(None),
+        };
+        Self {
+            inputs,
+            connection: Arc::new(connection),
+            channels: BTreeMap::new(),
+        }
+    }
+
+    /// Opens a channel in a task of its own.
+    pub fn open(&mut self, channel: ChannelId, generation: u64) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        self.channels.insert((channel, generation), sender);
+        let consuming = Consuming {
+            channel,
+            generation,
+            queue: queue_of(channel),
+            connection: Arc::clone(&self.connection),
+            inputs: self.inputs.clone(),
+        };
+        tokio::spawn(consuming.run(orders));
+    }
+
+    /// Closes a channel; what is not acknowledged goes back.
+    pub fn close(&mut self, channel: ChannelId, generation: u64) {
+        self.channels.remove(&(channel, generation));
+    }
+
+    /// Acknowledges everything up to a delivery. What is returned completes when that is written.
+    pub fn acknowledge(&mut self, delivery: DeliveryId) -> oneshot::Receiver<()> {
+        let (done, written) = oneshot::channel();
+        if let Some(orders) = self.channels.get(&(delivery.channel, delivery.generation)) {
+            // A channel that has ended delivers again what was not acknowledged.
+            let _ = orders.send(Acknowledge {
+                tag: delivery.tag,
+                done,
+            });
+        }
+        written
+    }
+
+    /// Closes the connection.
+    pub async fn shut_down(self) {
+        drop(self.channels);
+        if let Some(connection) = self.connection.current.lock().await.take() {
+            connection.close().await;
+        }
+    }
+}
+
+fn queue_of(channel: ChannelId) -> String {
+    match channel {
+        ChannelId::Inbox(partition) => names::inbox_queue(partition),
+        ChannelId::Start => names::START_QUEUE.to_owned(),
+        ChannelId::Control => names::CONTROL_QUEUE.to_owned(),
+        ChannelId::Dead => names::DEAD.to_owned(),
+    }
+}
+
+/// The connection that all channels share.
+struct SharedConnection {
+    options: ConnectOptions,
+    current: Mutex<Option<Arc<Connection>>>,
+}
+
+impl SharedConnection {
+    /// The connection that works; opens one if there is none.
+    async fn current(&self) -> Result<Arc<Connection>, AmqpError> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = current.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(Arc::clone(connection));
+        }
+        let opened = Arc::new(Connection::open_with(&self.options).await?);
+        *current = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+/// One channel: opened, consumed until it ends.
+struct Consuming {
+    channel: ChannelId,
+    generation: u64,
+    queue: String,
+    connection: Arc<SharedConnection>,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+impl Consuming {
+    async fn run(self, mut orders: mpsc::UnboundedReceiver<Acknowledge>) {
+        let (channel, generation) = (self.channel, self.generation);
+        let Some(consumer) = self.open(&mut orders).await else {
+            return;
+        };
+        if self
+            .inputs
+            .send(Input::ChannelOpened {
+                channel,
+                generation,
+            })
+            .is_ok()
+        {
+            self.consume(consumer, orders).await;
+        }
+        let _ = self.inputs.send(Input::ChannelClosed {
+            channel,
+            generation,
+        });
+    }
+
+    /// Tries until it succeeds or nobody wants the channel any more.
+    async fn open(&self, orders: &mut mpsc::UnboundedReceiver<Acknowledge>) -> Option<Consumer> {
+        loop {
+            match self.try_open().await {
+                Ok(consumer) => return Some(consumer),
+                Err(error) => {
+                    tracing::warn!(
+                        queue = self.queue,
+                        error = chain(&error),
+                        "a queue cannot be consumed"
+                    );
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(REOPEN_AFTER) => {}
+                order = orders.recv() => order.map(drop)?,
+            }
+        }
+    }
+
+    async fn try_open(&self) -> Result<Consumer, AmqpError> {
+        let connection = self.connection.current().await?;
+        if let ChannelId::Inbox(partition) = self.channel {
+            declare_inbox(&connection, partition).await?;
+        }
+        connection.consume(&self.queue, PREFETCH).await
+    }
+
+    async fn consume(
+        &self,
+        mut consumer: Consumer,
+        mut orders: mpsc::UnboundedReceiver<Acknowledge>,
+    ) {
+        let acker = consumer.acker();
+        loop {
+            tokio::select! {
+                order = orders.recv() => {
+                    let Some(Acknowledge { tag, done }) = order else {
+                        consumer.close().await;
+                        return;
+                    };
+                    match acker.ack(tag, true).await {
+                        Ok(true) => {}
+                        Ok(false) => tracing::debug!(queue = self.queue, "acknowledged too late"),
+                        Err(error) => {
+                            tracing::warn!(queue = self.queue, error = chain(&error), "could not acknowledge");
+                        }
+                    }
+                    // Only the fault tests wait for it.
+                    let _ = done.send(());
+                }
+                delivery = consumer.next() => {
+                    let Some(delivery) = delivery else {
+                        tracing::warn!(queue = self.queue, "a consumer has ended");
+                        return;
+                    };
+                    let delivered = receive(self.channel, self.generation, &self.queue, delivery);
+                    if self.inputs.send(Input::Delivered(delivered)).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
