@@ -149,90 +149,93 @@ fn refuses_a_wrong_head() {
     );
 }
 
+/// Tasks and what is said of them.
+const WRONG_TASKS: &[(&str, &str)] = &[
+    (
+        "{action: c.d}",
+        "2:10 missing_key tasks[0]: a task needs a `name`",
+    ),
+    (
+        "{name: fail}",
+        "2:16 reserved_name tasks[0].name: `fail` is what routes say, so no task may be named so",
+    ),
+    (
+        "{name: a b}",
+        "2:16 invalid_name tasks[0].name: the name `a b` may hold letters, digits, `_` and `-` only",
+    ),
+    (
+        "{name: a, action: run}",
+        "2:27 invalid_ref tasks[0].action: the action `run` does not have the form `pack.name`",
+    ),
+    (
+        "{name: a, with_items: [1]}",
+        "2:19 not_supported tasks[0].with_items: `with_items` is not supported yet",
+    ),
+    (
+        "{name: a, needs: [b]}",
+        "2:19 not_supported tasks[0].needs: `needs` is not supported yet",
+    ),
+    (
+        "{name: a, type: workflow}",
+        "2:25 not_supported tasks[0].type: `type: workflow` is not supported yet",
+    ),
+    (
+        "{name: a, type: acton}",
+        "2:25 invalid_value tasks[0].type: unknown type `acton` (did you mean action?)",
+    ),
+    (
+        "{name: a, timeout: 0}",
+        "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found 0",
+    ),
+    (
+        "{name: a, timeout: -1.5}",
+        "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found -1.5",
+    ),
+    (
+        "{name: a, input: [1]}",
+        "2:26 wrong_type tasks[0].input: expected an object, found a list",
+    ),
+    (
+        "{name: a, max_redeliveries: -1}",
+        "2:37 wrong_type tasks[0].max_redeliveries: expected a whole number of 0 or more, found the number -1",
+    ),
+    (
+        "{name: a, pool: 'a b'}",
+        "2:25 invalid_name tasks[0].pool: the pool `a b` may hold letters, digits, `_` and `-` only",
+    ),
+    (
+        "{name: a, join: all}",
+        "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
+    ),
+    (
+        "{name: a, join: 2}",
+        "2:25 not_supported tasks[0].join: `join: 2` is not supported yet",
+    ),
+    (
+        "{name: a, join: active}",
+        "2:25 not_supported tasks[0].join: `join: active` is not supported yet",
+    ),
+    (
+        "{name: a, join: al}",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\"",
+    ),
+    (
+        "{name: a, when: yes}",
+        "2:25 wrong_type tasks[0].when: expected a condition, `{{ … }}`, or a boolean, found the text \"yes\" (write \"{{ yes }}\")",
+    ),
+    (
+        "{name: a, when: 'x {{ true }}'}",
+        "2:25 wrong_type tasks[0].when: a condition is exactly one `{{ … }}`; any other text would always hold",
+    ),
+    (
+        "just_a_name",
+        "2:9 wrong_type tasks[0]: expected an object, found the text \"just_a_name\"",
+    ),
+];
+
 #[test]
 fn refuses_wrong_tasks() {
-    for (task, expected) in [
-        (
-            "{action: c.d}",
-            "2:10 missing_key tasks[0]: a task needs a `name`",
-        ),
-        (
-            "{name: fail}",
-            "2:16 reserved_name tasks[0].name: `fail` is what routes say, so no task may be named so",
-        ),
-        (
-            "{name: a b}",
-            "2:16 invalid_name tasks[0].name: the name `a b` may hold letters, digits, `_` and `-` only",
-        ),
-        (
-            "{name: a, action: run}",
-            "2:27 invalid_ref tasks[0].action: the action `run` does not have the form `pack.name`",
-        ),
-        (
-            "{name: a, with_items: [1]}",
-            "2:19 not_supported tasks[0].with_items: `with_items` is not supported yet",
-        ),
-        (
-            "{name: a, needs: [b]}",
-            "2:19 not_supported tasks[0].needs: `needs` is not supported yet",
-        ),
-        (
-            "{name: a, type: workflow}",
-            "2:25 not_supported tasks[0].type: `type: workflow` is not supported yet",
-        ),
-        (
-            "{name: a, type: acton}",
-            "2:25 invalid_value tasks[0].type: unknown type `acton` (did you mean action?)",
-        ),
-        (
-            "{name: a, timeout: 0}",
-            "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found 0",
-        ),
-        (
-            "{name: a, timeout: -1.5}",
-            "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found -1.5",
-        ),
-        (
-            "{name: a, input: [1]}",
-            "2:26 wrong_type tasks[0].input: expected an object, found a list",
-        ),
-        (
-            "{name: a, max_redeliveries: -1}",
-            "2:37 wrong_type tasks[0].max_redeliveries: expected a whole number of 0 or more, found the number -1",
-        ),
-        (
-            "{name: a, pool: 'a b'}",
-            "2:25 invalid_name tasks[0].pool: the pool `a b` may hold letters, digits, `_` and `-` only",
-        ),
-        (
-            "{name: a, join: all}",
-            "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
-        ),
-        (
-            "{name: a, join: 2}",
-            "2:25 not_supported tasks[0].join: `join: 2` is not supported yet",
-        ),
-        (
-            "{name: a, join: active}",
-            "2:25 not_supported tasks[0].join: `join: active` is not supported yet",
-        ),
-        (
-            "{name: a, join: al}",
-            "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\"",
-        ),
-        (
-            "{name: a, when: yes}",
-            "2:25 wrong_type tasks[0].when: expected a condition, `{{ … }}`, or a boolean, found the text \"yes\" (write \"{{ yes }}\")",
-        ),
-        (
-            "{name: a, when: 'x {{ true }}'}",
-            "2:25 wrong_type tasks[0].when: a condition is exactly one `{{ … }}`; any other text would always hold",
-        ),
-        (
-            "just_a_name",
-            "2:9 wrong_type tasks[0]: expected an object, found the text \"just_a_name\"",
-        ),
-    ] {
+    for (task, expected) in WRONG_TASKS {
         refused(&format!("tasks: [{task}]"), expected);
     }
 }
