@@ -1,0 +1,103 @@
+//! The command line as it is typed: one enum of commands, flags with the names of their variables.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::coordinator::CoordinatorArguments;
+use crate::command::list::ListArguments;
+use crate::command::migrate::MigrateArguments;
+use crate::command::register::RegisterArguments;
+use crate::command::show::ShowArguments;
+use crate::command::start::StartArguments;
+use crate::command::validate::ValidateArguments;
+use crate::command::worker::WorkerArguments;
+use crate::output::Output;
+
+/// A workflow engine on RabbitMQ and Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Servers: a flag wins over its variable; where neither is given, .flotilla/env of the current folder \
+is read, which `make up` and `flotilla dev` write.
+
+Exit codes: 0 done; 1 the execution ended other than succeeded; 2 usage, an invalid file, a rejected \
+start or an unknown id; 3 a server cannot be reached; 4 --wait-timeout ran out.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Postgres [default: DATABASE_URL in .flotilla/env]
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database_url: Option<String>,
+    /// RabbitMQ [default: AMQP_URL in .flotilla/env]
+    #[arg(
+        long,
+        global = true,
+        env = "AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub amqp_url: Option<String>,
+    /// What stdout shows; logs go to stderr
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM"
+    )]
+    pub output: Output,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring database and broker to what this version needs
+    Migrate(MigrateArguments),
+    /// Check workflow files, and show all that is wrong with them
+    Validate(ValidateArguments),
+    /// Store workflow files, so that they can be started
+    Register(RegisterArguments),
+    /// Start an execution of a workflow
+    Start(StartArguments),
+    /// Show an execution with its tasks
+    Show(ShowArguments),
+    /// List executions, the newest first
+    List(ListArguments),
+    /// Run a coordinator; prints `ready` once it consumes
+    Coordinator(CoordinatorArguments),
+    /// Run a worker with the built-in actions; prints `ready` once it consumes
+    Worker(WorkerArguments),
+    /// Run servers, a coordinator and a worker in the foreground; prints `ready`
+    Dev,
+}
+
+impl Command {
+    /// Whether the command runs until it is told to stop.
+    pub fn is_service(&self) -> bool {
+        match self {
+            Self::Coordinator(_) | Self::Worker(_) | Self::Dev => true,
+            Self::Migrate(_)
+            | Self::Validate(_)
+            | Self::Register(_)
+            | Self::Start(_)
+            | Self::Show(_)
+            | Self::List(_) => false,
+        }
+    }
+}

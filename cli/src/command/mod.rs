@@ -1,0 +1,34 @@
+//! One module per command: its arguments, what it calls, what it shows.
+
+pub mod coordinator;
+pub mod dev;
+pub mod list;
+pub mod migrate;
+pub mod register;
+pub mod show;
+pub mod start;
+pub mod validate;
+pub mod worker;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let Arguments { global, command } = arguments;
+    if global.output == Output::Github && !matches!(command, Command::Validate(_)) {
+        return Err(Failure::refused("`-o github` is for `validate` only"));
+    }
+    match command {
+        Command::Migrate(arguments) => Box::pin(migrate::run(&global, &arguments)).await,
+        Command::Validate(arguments) => Ok(validate::run(&global, &arguments)),
+        Command::Register(arguments) => Box::pin(register::run(&global, &arguments)).await,
+        Command::Start(arguments) => Box::pin(start::run(&global, &arguments)).await,
+        Command::Show(arguments) => Box::pin(show::run(&global, &arguments)).await,
+        Command::List(arguments) => Box::pin(list::run(&global, &arguments)).await,
+        Command::Coordinator(arguments) => Box::pin(coordinator::run(&global, arguments)).await,
+        Command::Worker(arguments) => Box::pin(worker::run(&global, arguments)).await,
+        Command::Dev => Box::pin(dev::run(&global)).await,
+    }
+}

@@ -1,0 +1,201 @@
+//! `start`: publishes `workflow.start`, waits for the answer and, if asked, for the end.
+
+mod replies;
+mod request;
+mod wait;
+
+use std::time::Duration;
+
+use clap::Args;
+use flotilla_protocol::ExecutionId;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::arguments::Global;
+use crate::database::Database;
+use crate::failure::{Exit, Failure};
+use crate::output::{explain, print, print_json};
+pub use request::seconds;
+
+use replies::Replies;
+use request::Request;
+use wait::Ended;
+
+/// How long a coordinator has to answer before the start counts as queued.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What `start` takes.
+#[derive(Debug, Args)]
+pub struct StartArguments {
+    /// The workflow, pack.name
+    #[arg(value_name = "REF")]
+    workflow: String,
+    /// A parameter; the value is JSON if it parses as JSON, else text (-p 'id="7"' is a text)
+    #[arg(short = 'p', long = "param", value_name = "key=value", value_parser = request::pair)]
+    parameters: Vec<(String, String)>,
+    /// Parameters as one JSON object; -p wins over what it sets
+    #[arg(long, value_name = "J", value_parser = request::object)]
+    params_json: Option<serde_json::Map<String, Value>>,
+    /// Version of the workflow [default: the newest that is registered]
+    #[arg(long, value_name = "V")]
+    version: Option<String>,
+    /// Id of the execution; the same id twice is one execution [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    id: Option<ExecutionId>,
+    /// Idempotency key; the same key twice is one execution
+    #[arg(long, value_name = "K")]
+    key: Option<String>,
+    /// A label, shown and searched in SQL
+    #[arg(long = "tag", value_name = "k=v", value_parser = request::pair)]
+    tags: Vec<(String, String)>,
+    /// Wait for the end: exit 0 if the execution succeeded, else 1
+    #[arg(long)]
+    wait: bool,
+    /// Wait so many seconds at most; then exit 4, and the execution goes on
+    #[arg(long, value_name = "S", requires = "wait", value_parser = request::seconds)]
+    wait_timeout: Option<Duration>,
+}
+
+/// What is known of the start.
+#[derive(Debug, Default)]
+struct Started {
+    /// Unknown only while a start by key is not answered.
+    id: Option<ExecutionId>,
+    /// Unknown while no coordinator has answered.
+    created: Option<bool>,
+}
+
+/// Starts the execution, and shows what became of it.
+pub async fn run(global: &Global, arguments: &StartArguments) -> Result<Exit, Failure> {
+    let request = Request::new(arguments)?;
+    let deadline = arguments.wait_timeout.map(|limit| Instant::now() + limit);
+    // The database only tells more, so a start does without it.
+    let database = match global.known_database_url() {
+        Some(url) => Database::connect(&url).await.ok(),
+        None => None,
+    };
+    let mut replies = request.publish(&global.amqp_url()?).await?;
+    let mut started = Started {
+        id: request.id(),
+        created: None,
+    };
+    answer(&mut replies, &mut started, deadline).await?;
+    if !arguments.wait {
+        return Ok(show_started(global, &started, database.as_ref()).await);
+    }
+    if started.created.is_none() {
+        explain(&format!("{NOT_ANSWERED}; still waiting"));
+    }
+    let ended = wait::end(&mut replies, &mut started, database.as_ref(), deadline).await?;
+    replies.close().await;
+    match ended {
+        Some(ended) => Ok(show_ended(global, &started, &ended)),
+        None => Ok(show_timeout(global, &started, database.as_ref()).await),
+    }
+}
+
+const NOT_ANSWERED: &str =
+    "the start message is stored in the queue flotilla.start, but no coordinator has answered";
+
+/// Waits for `workflow.started`, for a while.
+async fn answer(
+    replies: &mut Replies,
+    started: &mut Started,
+    deadline: Option<Instant>,
+) -> Result<(), Failure> {
+    let limit = Instant::now() + ANSWER_LIMIT;
+    let limit = deadline.map_or(limit, |deadline| limit.min(deadline));
+    while started.created.is_none() {
+        match tokio::time::timeout_at(limit, replies.next()).await {
+            Ok(Some(reply)) => {
+                let finished = reply.note(started)?;
+                replies.keep(finished);
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// Shows a start that nobody waits for.
+async fn show_started(global: &Global, started: &Started, database: Option<&Database>) -> Exit {
+    let stored = wait::status(started.id, database).await;
+    let status = match (stored, started.created) {
+        (Some(status), _) => status,
+        (None, Some(_)) => "running".to_owned(),
+        (None, None) => "queued".to_owned(),
+    };
+    if status == "queued" {
+        explain(&format!(
+            "{NOT_ANSWERED} within {} s\n  hint: `flotilla coordinator` runs one; the start is not lost",
+            ANSWER_LIMIT.as_secs()
+        ));
+    }
+    if global.output.is_json() {
+        print_json(&document(started, &status));
+        return Exit::Done;
+    }
+    let known = if started.created == Some(false) {
+        " (it was started before)"
+    } else {
+        ""
+    };
+    print(&format!("execution {} {status}{known}", name(started)));
+    Exit::Done
+}
+
+/// Shows an execution that has ended.
+fn show_ended(global: &Global, started: &Started, ended: &Ended) -> Exit {
+    if global.output.is_json() {
+        let mut document = document(started, &ended.status);
+        document["output"] = ended.output.clone();
+        document["errors"] = ended.errors.clone();
+        print_json(&document);
+    } else {
+        if !ended.output.is_null() {
+            print_json(&ended.output);
+        }
+        for error in ended.errors.as_array().into_iter().flatten() {
+            print(&format!("error: {}", super::show::error_text(error)));
+        }
+        print(&format!("execution {} {}", name(started), ended.status));
+    }
+    if ended.status == "succeeded" {
+        Exit::Done
+    } else {
+        Exit::NotSucceeded
+    }
+}
+
+/// Shows an execution that has not ended in time.
+async fn show_timeout(global: &Global, started: &Started, database: Option<&Database>) -> Exit {
+    let stored = wait::status(started.id, database).await;
+    let status = stored.unwrap_or_else(|| {
+        let word = match started.created {
+            Some(_) => "running",
+            None => "queued",
+        };
+        word.to_owned()
+    });
+    explain("--wait-timeout ran out; the execution goes on");
+    if global.output.is_json() {
+        let mut document = document(started, &status);
+        document["output"] = Value::Null;
+        document["errors"] = json!([]);
+        print_json(&document);
+    } else {
+        print(&format!("execution {} {status}", name(started)));
+    }
+    Exit::TimedOut
+}
+
+fn document(started: &Started, status: &str) -> Value {
+    json!({"execution_id": started.id, "created": started.created, "status": status})
+}
+
+fn name(started: &Started) -> String {
+    match started.id {
+        Some(id) => id.to_string(),
+        None => "(its id is not known yet)".to_owned(),
+    }
+}

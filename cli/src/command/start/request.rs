@@ -1,0 +1,176 @@
+//! The start message, made from the arguments and published.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flotilla_protocol::amqp::{
+    ConnectOptions, Outgoing, PublishOutcome, Publisher, PublisherOptions,
+};
+use flotilla_protocol::message::WorkflowStart;
+use flotilla_protocol::{ExecutionId, RawJson};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::StartArguments;
+use super::replies::Replies;
+use crate::broker;
+use crate::failure::Failure;
+
+/// A start message that is ready to be sent.
+pub struct Request {
+    start: WorkflowStart,
+    correlation_id: String,
+}
+
+impl Request {
+    /// Puts the message together.
+    pub fn new(arguments: &StartArguments) -> Result<Self, Failure> {
+        // A key names the start by itself; an id of ours beside it would make each start a new one.
+        let made = || {
+            let id = ExecutionId(Uuid::now_v7());
+            arguments.key.is_none().then_some(id)
+        };
+        let start = WorkflowStart {
+            workflow: arguments.workflow.clone(),
+            version: arguments.version.clone(),
+            parameters: parameters(arguments)?,
+            execution_id: arguments.id.or_else(made),
+            idempotency_key: arguments.key.clone(),
+            tags: tags(&arguments.tags)?,
+            timeout: None,
+        };
+        Ok(Self {
+            start,
+            correlation_id: Uuid::now_v7().to_string(),
+        })
+    }
+
+    /// The id of the execution, if the message gives one.
+    pub fn id(&self) -> Option<ExecutionId> {
+        self.start.execution_id
+    }
+
+    /// Publishes the message, confirmed, with a queue of its own for the replies.
+    pub async fn publish(&self, amqp_url: &str) -> Result<Replies, Failure> {
+        let replies = Replies::open(amqp_url, self.correlation_id.clone()).await?;
+        let options = ConnectOptions::new(amqp_url, format!("{} start", broker::CONNECTION_NAME));
+        let publisher = Publisher::start(PublisherOptions::new(options));
+        let message = Outgoing {
+            reply_to: Some(replies.queue().to_owned()),
+            correlation_id: Some(self.correlation_id.clone()),
+            ..Outgoing::start(&self.start)
+        };
+        let outcome = publisher.publish(message).await;
+        publisher.close().await;
+        judge(outcome).map(|()| replies)
+    }
+}
+
+fn judge(outcome: PublishOutcome) -> Result<(), Failure> {
+    match outcome {
+        PublishOutcome::Confirmed => Ok(()),
+        PublishOutcome::Returned => Err(Failure::refused(
+            "the broker has no queue for start messages, so nothing was started",
+        )
+        .hint("`flotilla migrate` declares the queues")
+        .of_kind("not_migrated")),
+        PublishOutcome::Nacked => Err(Failure::refused(
+            "the broker refused the start message: its queue is full, or a name is too long",
+        )),
+        PublishOutcome::Unknown => Err(Failure::unreachable(
+            "the broker did not confirm the start message; it may or may not be stored",
+        )
+        .hint("start again with the same --id or --key: that makes one execution")),
+    }
+}
+
+fn parameters(arguments: &StartArguments) -> Result<Option<RawJson>, Failure> {
+    if arguments.params_json.is_none() && arguments.parameters.is_empty() {
+        return Ok(None);
+    }
+    let mut all = arguments.params_json.clone().unwrap_or_default();
+    let mut seen = BTreeMap::new();
+    for (key, text) in &arguments.parameters {
+        once(&mut seen, "-p", key, text)?;
+        all.insert(key.clone(), value(text));
+    }
+    let raw = serde_json::value::to_raw_value(&all)
+        .map_err(|error| Failure::refused("the parameters are no JSON").because(error))?;
+    Ok(Some(raw))
+}
+
+fn tags(given: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut tags = BTreeMap::new();
+    for (key, text) in given {
+        once(&mut tags, "--tag", key, text)?;
+    }
+    Ok(tags)
+}
+
+fn once(
+    seen: &mut BTreeMap<String, String>,
+    flag: &str,
+    key: &str,
+    text: &str,
+) -> Result<(), Failure> {
+    match seen.insert(key.to_owned(), text.to_owned()) {
+        None => Ok(()),
+        Some(_) => Err(Failure::refused(format!("{flag} {key}= is given twice"))),
+    }
+}
+
+/// JSON if it parses as JSON, else text.
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// Reads `key=value`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write key=value".to_owned()),
+    }
+}
+
+/// Reads a JSON object.
+pub fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// Reads a number of seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "not a number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_where_it_parses_and_text_elsewhere() {
+        assert_eq!(value("7"), json!(7));
+        assert_eq!(value("true"), json!(true));
+        assert_eq!(value("\"7\""), json!("7"));
+        assert_eq!(value("[1, 2]"), json!([1, 2]));
+        assert_eq!(value("a=b"), json!("a=b"));
+        assert_eq!(value(""), json!(""));
+    }
+
+    #[test]
+    fn a_pair_is_split_at_its_first_equals_sign() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(pair("a").is_err());
+        assert!(pair("=b").is_err());
+    }
+
+    #[test]
+    fn seconds_are_positive_numbers() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["-1", "inf", "NaN", "soon"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The database, as commands need it: the coordinator's storage, with errors that say what to do.
+
+use std::time::Duration;
+
+use flotilla_coordinator::storage::{self, ListFilter, Migrated, Shown, StorageError};
+use flotilla_engine::Workflow;
+use flotilla_protocol::ExecutionId;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::failure::Failure;
+use crate::servers::without_password;
+
+/// How long the first connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// What Postgres says where a table, a type or a function is missing.
+const MISSING: [&str; 3] = ["42P01", "42704", "42883"];
+/// The statuses in which an execution has ended.
+const FINAL: [&str; 4] = ["succeeded", "failed", "cancelled", "timed_out"];
+
+/// The database, with its URL for messages.
+#[derive(Debug)]
+pub struct Database {
+    pool: PgPool,
+    url: String,
+}
+
+/// Rows of `workflow_execution_summary`, and where the next page begins.
+pub type Page = (Vec<Value>, Option<String>);
+
+impl Database {
+    /// Connects. The first attempt is made alone, since a pool would try again and again, and then
+    /// say no more than that it took too long.
+    pub async fn connect(url: &str) -> Result<Self, Failure> {
+        let url = url.to_owned();
+        match tokio::time::timeout(CONNECT_LIMIT, storage::connect_one(&url)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(failed(&url, error)),
+            Err(late) => return Err(unreachable(&url).because(late)),
+        }
+        match Box::pin(storage::connect(&url)).await {
+            Ok(pool) => Ok(Self { pool, url }),
+            Err(error) => Err(failed(&url, error)),
+        }
+    }
+
+    /// Brings the schema to this version.
+    pub async fn migrate(&self, partitions: Option<i32>) -> Result<Migrated, Failure> {
+        Box::pin(storage::migrate(&self.pool, partitions))
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Stores a definition; false if these bytes were registered before.
+    pub async fn register(&self, workflow: &Workflow, source: &str) -> Result<bool, Failure> {
+        let (name, version) = (&*workflow.reference, &*workflow.version);
+        storage::register_definition(&self.pool, workflow.hash, name, version, source)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A page of executions.
+    pub async fn list(&self, filter: &ListFilter) -> Result<Page, Failure> {
+        storage::list(&self.pool, filter)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// An execution with its tasks and transitions.
+    pub async fn show(&self, id: ExecutionId) -> Result<Option<Shown>, Failure> {
+        storage::show(&self.pool, id)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Where an execution stands.
+    pub async fn status(&self, id: ExecutionId) -> Result<Option<String>, Failure> {
+        storage::execution_status(&self.pool, id)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// The summary of an execution that has ended.
+    pub async fn ended(&self, id: ExecutionId) -> Result<Option<Value>, Failure> {
+        let status = self.status(id).await?;
+        if !status.is_some_and(|status| FINAL.contains(&status.as_str())) {
+            return Ok(None);
+        }
+        Ok(self.show(id).await?.map(|shown| shown.execution))
+    }
+
+    fn failed(&self, error: StorageError) -> Failure {
+        failed(&self.url, error)
+    }
+}
+
+/// What storage could not do, with what to do about it.
+pub fn failed(url: &str, error: StorageError) -> Failure {
+    let place = without_password(url);
+    if error.is_unreachable() {
+        return unreachable(url).because(error);
+    }
+    if is_missing(&error) {
+        return Failure::refused(format!("the database at {place} is not set up"))
+            .because(error)
+            .hint("`flotilla migrate` brings it to what this version needs")
+            .of_kind("not_migrated");
+    }
+    Failure::refused(format!("the database at {place} refused")).because(error)
+}
+
+fn unreachable(url: &str) -> Failure {
+    let place = without_password(url);
+    Failure::unreachable(format!("could not reach Postgres at {place}"))
+        .hint("`make up` or `flotilla dev` starts private servers")
+}
+
+fn is_missing(error: &StorageError) -> bool {
+    if let StorageError::Step { source, .. } = error
+        && let Some(database) = source.as_database_error()
+        && let Some(code) = database.code()
+    {
+        return MISSING.contains(&&*code);
+    }
+    false
+}
