@@ -66,7 +66,7 @@ build() {
         flotilla=$FLOTILLA_BIN
         return
     fi
-    command -v cargo >/dev/null || die "cargo is not installed: see https://rustup.rs"
+    command -v cargo >/dev/null || die "cargo is not installed"
     (cd "$root" && cargo build --release --bin flotilla --bin flotilla-loadtest </dev/null)
     local target=${CARGO_TARGET_DIR:-target}
     [[ $target = /* ]] || target=$root/$target

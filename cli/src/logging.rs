@@ -9,10 +9,12 @@ const FILTER: &str = "FLOTILLA_LOG";
 
 /// Starts to log: services tell what they do, other commands only what goes wrong.
 pub fn start(is_service: bool) {
+    // What lapin calls errors (a returned message, the end of a connection) is handled, and said, by
+    // our own code.
     let default = if is_service {
-        "info,lapin=warn,sqlx=warn"
+        "info,lapin=off,sqlx=warn"
     } else {
-        "warn,lapin=error,sqlx=error"
+        "warn,lapin=off,sqlx=error"
     };
     let given = std::env::var(FILTER).or_else(|_| std::env::var("RUST_LOG"));
     let filter = match given {

@@ -125,13 +125,13 @@ impl Driver {
                     stop_at = Some(tokio::time::Instant::now() + STOP_LIMIT);
                     self.handle(Input::Stop);
                 }
+                _ = tick.tick() => self.handle(Input::Tick),
+                _ = seen.tick() => drop(tokio::spawn(self.orders.clone().say_alive())),
                 input = self.inputs.recv() => {
                     if let Some(input) = input {
                         self.take_inputs(input);
                     }
                 }
-                _ = tick.tick() => self.handle(Input::Tick),
-                _ = seen.tick() => drop(tokio::spawn(self.orders.clone().say_alive())),
                 () = tokio::time::sleep(wake) => {}
             }
             self.advance().await;
