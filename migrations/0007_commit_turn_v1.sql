@@ -313,8 +313,9 @@ BEGIN
             caused_by = u.caused_by::integer[],
             arrived = u.arrived::integer[],
             worker = u.worker,
-            result = CASE WHEN u.error IS NULL THEN coalesce(u.result, t.result) ELSE u.result END,
-            error = CASE WHEN u.result IS NULL THEN coalesce(nullif(u.error, 'null'), t.error)
+            result = CASE WHEN u.result IS NULL AND u.error IS NULL THEN t.result
+                ELSE u.result END,
+            error = CASE WHEN u.result IS NULL AND u.error IS NULL THEN t.error
                 ELSE nullif(u.error, 'null') END,
             dispatched_at = u.dispatched_at,
             started_at = u.started_at,
