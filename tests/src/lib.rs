@@ -1,1 +1,26 @@
-//! Placeholder while the crate is laid out.
+//! The harness of the tests that run a whole fleet: real servers, real processes, and the test as
+//! the user.
+//!
+//! ```text
+//! test ── Client ──AMQP──► fleet ◄── Service: `flotilla coordinator`, `flotilla worker`
+//!   └──── Database ──SQL──► views, invariants
+//! ```
+//!
+//! Each test has a database and a vhost of its own, which go away with its [`Fleet`], and so do its
+//! processes, however the test ends.
+
+pub mod binary;
+pub mod client;
+pub mod database;
+pub mod fleet;
+pub mod invariants;
+pub mod load;
+pub mod servers;
+pub mod service;
+pub mod wait;
+
+pub use client::{Client, Reply, Start};
+pub use database::Database;
+pub use fleet::{Fleet, Options};
+pub use service::Service;
+pub use wait::{LIMIT, wait_until, within};

@@ -1,0 +1,65 @@
+//! The `flotilla` binary that the tests run, with crash points compiled in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The binary, built once per test program; `FLOTILLA_BIN` names another one to be taken as it is.
+///
+/// Built in the debug profile, next to everything else, so that the crash points never reach a
+/// release binary. What runs is a link of its own to it: other builds of the same binary, without
+/// crash points, replace the file of that name.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn flotilla() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("FLOTILLA_BIN") {
+        Some(given) => PathBuf::from(given),
+        None => link(&build()),
+    })
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        // The whole workspace, so that what it depends on is built with the same features as here.
+        .args(["build", "--workspace", "--features", "flotilla/failpoints"])
+        .args(["--bin", "flotilla", "--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .output()
+        .expect("cargo can be run");
+    assert!(
+        output.status.success(),
+        "cannot build flotilla:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .expect("cargo names the executable")
+}
+
+fn link(built: &Path) -> PathBuf {
+    let own = built.with_file_name("flotilla-with-failpoints");
+    let new = built.with_file_name(format!("flotilla-with-failpoints.{}", std::process::id()));
+    let _ = std::fs::remove_file(&new);
+    // A link where the file system has them, else a copy; the rename makes either appear at once.
+    std::fs::hard_link(built, &new)
+        .or_else(|_| std::fs::copy(built, &new).map(drop))
+        .and_then(|()| std::fs::rename(&new, &own))
+        .expect("the binary can be linked");
+    // Renaming one link over another of the same file leaves both.
+    let _ = std::fs::remove_file(&new);
+    own
+}

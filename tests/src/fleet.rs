@@ -1,0 +1,156 @@
+//! A fleet of its own for one test: a database, a vhost, a folder for logs, and the processes that
+//! the test starts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::binary::{flotilla, root};
+use crate::client::Client;
+use crate::database::Database;
+use crate::servers::{Servers, Turn};
+use crate::service::Service;
+
+/// How a fleet is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of partitions; few are faster to make.
+    pub partitions: u32,
+    /// Whether no other fleet may run meanwhile, since servers are stopped.
+    pub alone: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { partitions: 4, alone: false }
+    }
+}
+
+/// A fleet without processes yet; removed when dropped. Services that are declared after it end
+/// before it.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The servers that it uses.
+    pub servers: Servers,
+    /// Its database.
+    pub database: Database,
+    /// Its vhost.
+    pub amqp_url: String,
+    /// What its processes wrote.
+    pub folder: PathBuf,
+    name: String,
+    services: AtomicU32,
+    _turn: Turn,
+}
+
+impl Fleet {
+    /// A fleet with the usual options and all workflows registered.
+    pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// A migrated fleet with the examples and the workflows of the tests registered.
+    pub async fn with(options: Options) -> Self {
+        let servers = Servers::from_environment();
+        let turn = servers.turn(options.alone).await;
+        let name = format!("flotilla_test_{:012x}", Uuid::now_v7().as_u128() & 0xffff_ffff_ffff);
+        let folder = std::env::temp_dir().join(&name);
+        std::fs::create_dir_all(&folder).expect("there is room for logs");
+        let amqp_url = servers.make_vhost(&name).await;
+        let database = Database::create(&servers.database_url, &name).await;
+        let services = AtomicU32::new(0);
+        let fleet = Self { servers, database, amqp_url, folder, name, services, _turn: turn };
+        fleet.command_ok(&["migrate", "--partitions", &options.partitions.to_string()]);
+        fleet.command_ok(&[
+            "register",
+            &path_text(&root().join("examples/workflows")),
+            &path_text(&root().join("tests/workflows")),
+        ]);
+        fleet
+    }
+
+    /// Connects to the broker as a user.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.amqp_url).await
+    }
+
+    /// Starts a coordinator and waits until it consumes.
+    pub async fn coordinator(&self) -> Service {
+        self.spawn(&["coordinator", "--lease", "1"], &[]).ready().await
+    }
+
+    /// Starts a coordinator that crashes as `failpoints` says; it may be dead before it is ready.
+    #[must_use]
+    pub fn crashing_coordinator(&self, failpoints: &str) -> Service {
+        self.spawn(&["coordinator", "--lease", "1"], &[("FAILPOINTS", failpoints)])
+    }
+
+    /// Starts a worker and waits until it consumes.
+    pub async fn worker(&self) -> Service {
+        self.spawn(&["worker"], &[]).ready().await
+    }
+
+    /// Starts any service of the binary, without waiting for it.
+    #[must_use]
+    pub fn spawn(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Service {
+        let number = self.services.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", arguments[0]);
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        Service::spawn(&name, &self.folder, command)
+    }
+
+    /// Runs a command of the binary that has to succeed, and reads its JSON.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn command_ok(&self, arguments: &[&str]) -> Value {
+        let output = self.output(arguments);
+        assert!(
+            output.status.success(),
+            "flotilla {arguments:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).expect("one JSON document on stdout")
+    }
+
+    /// Runs a command of the binary with `-o json`.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.args(["-o", "json"]).output().expect("the binary can be run")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(flotilla());
+        command
+            .args(arguments)
+            .env("DATABASE_URL", &self.database.url)
+            .env("AMQP_URL", &self.amqp_url)
+            .env_remove("FAILPOINTS");
+        command
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.database.remove();
+        self.servers.remove_vhost(&self.name);
+        if std::thread::panicking() {
+            eprintln!("the logs are in {}", self.folder.display());
+        } else if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("{} was not removed: {error}", self.folder.display());
+        }
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
