@@ -92,7 +92,8 @@ pub async fn show(
     id: ExecutionId,
 ) -> Result<Option<Shown>, StorageError> {
     // One statement, so that the three parts are of one moment. Ids of tasks ascend with their runs.
-    let row: Option<(Json<Value>, Json<Vec<Value>>, Json<Vec<Value>>)> = sqlx::query_as(
+    type Parts = (Json<Value>, Json<Vec<Value>>, Json<Vec<Value>>);
+    let row: Option<Parts> = sqlx::query_as(
         "SELECT row_to_json(s), \
              (SELECT coalesce(json_agg(t ORDER BY t.task_id, t.item_index NULLS FIRST), '[]') \
               FROM workflow_task_detail AS t WHERE t.execution_id = $1), \

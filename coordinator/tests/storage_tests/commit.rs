@@ -16,7 +16,7 @@ async fn task_columns(conn: &mut PgConnection) -> TaskColumns {
     sqlx::query_as("SELECT input::text, result::text, error::text, branch::text FROM workflow_task")
         .fetch_one(conn)
         .await
-        .unwrap()
+        .expect("the task is there")
 }
 
 fn text(text: &str) -> Option<String> {
@@ -125,10 +125,11 @@ async fn a_start_that_exists_stops_the_turn(pool: PgPool) {
 }
 
 async fn refused(conn: &mut PgConnection, commit: &flotilla_turn::rows::Commit, part: &str) {
-    match storage::commit(conn, commit).await {
-        CommitAnswer::Refused { error } => assert!(error.contains(part), "{error}"),
-        other => panic!("not refused: {other:?}"),
-    }
+    let answer = storage::commit(conn, commit).await;
+    let CommitAnswer::Refused { error } = &answer else {
+        panic!("not refused: {answer:?}");
+    };
+    assert!(error.contains(part), "{error}");
 }
 
 #[sqlx::test(migrations = false)]

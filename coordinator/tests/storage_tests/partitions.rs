@@ -15,7 +15,7 @@ async fn expire_all(pool: &PgPool) {
     sqlx::query("UPDATE coordinator_partition SET lease_expires_at = clock_timestamp()")
         .execute(pool)
         .await
-        .unwrap();
+        .expect("leases expire");
 }
 
 #[sqlx::test(migrations = false)]

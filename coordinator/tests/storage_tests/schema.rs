@@ -1,10 +1,9 @@
 //! The schema's promises: comments, columns, partitions, and the cost of updates.
 
 use flotilla_coordinator::storage::{self, Migrated, StorageError};
-use flotilla_turn::rows::TaskRow;
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 
-use crate::support::{committed, id, ready, start_turn, state, task, turn};
+use crate::support::{committed, id, ready, start_turn, state, succeeded, task, turn};
 
 #[sqlx::test(migrations = false)]
 async fn two_migrations_at_once_are_one(pool: PgPool) {
@@ -78,7 +77,7 @@ async fn columns(pool: &PgPool, relation: &str) -> String {
     .bind(relation)
     .fetch_all(pool)
     .await
-    .unwrap();
+    .expect("the relation is there");
     names.join(", ")
 }
 
@@ -173,53 +172,39 @@ async fn words_are_as_promised(pool: PgPool) {
     }
 }
 
+/// Each row is written and updated once, which is what most rows see in their life.
 #[sqlx::test(migrations = false)]
 async fn updates_stay_on_their_page(pool: PgPool) {
     let mut conn = ready(&pool).await;
     let runs: Vec<u32> = (1..=100).collect();
-    let mut first = start_turn(1, id(1));
-    first.new_executions[0].state = state(id(1), &runs);
-    first.new_tasks = runs.iter().map(|run| task(id(1), *run)).collect();
-    committed(&mut conn, &first).await;
-    for number in 2..=101 {
-        let mut commit = turn(number, &[0]);
-        commit.executions.push(state(id(1), &runs));
-        commit.tasks = runs
-            .iter()
-            .map(|run| TaskRow {
-                input: None,
-                branch: None,
-                starts: u32::try_from(number).unwrap(),
-                ..task(id(1), *run)
-            })
-            .collect();
-        committed(&mut conn, &commit).await;
+    for number in 0..100_u32 {
+        let execution = id(u128::from(number));
+        let mut first = start_turn(i64::from(2 * number + 1), execution);
+        first.new_executions[0].state = state(execution, &runs);
+        first.new_tasks = runs.iter().map(|run| task(execution, *run)).collect();
+        committed(&mut conn, &first).await;
+        let mut second = turn(i64::from(2 * number + 2), &[0]);
+        second.executions.push(state(execution, &runs));
+        second.tasks = runs.iter().map(|run| succeeded(execution, *run)).collect();
+        committed(&mut conn, &second).await;
     }
-    sqlx::query("SELECT pg_stat_force_next_flush()")
-        .execute(&mut conn)
-        .await
-        .ok();
-    drop(conn);
-    for table in [
-        "workflow_task",
-        "workflow_execution",
-        "coordinator_partition",
-    ] {
-        let (updates, hot): (i64, i64) = loop {
-            let counts: (i64, i64) = sqlx::query_as(
+    // The session reports its numbers when it ends.
+    conn.close().await.unwrap();
+    for (table, rows) in [("workflow_task", 10_000), ("workflow_execution", 100)] {
+        let hot = loop {
+            let (updates, hot): (i64, i64) = sqlx::query_as(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = $1",
             )
             .bind(table)
             .fetch_one(&pool)
             .await
             .unwrap();
-            // The session reports when it ends.
-            if counts.0 >= 100 {
-                break counts;
+            if updates >= rows {
+                break hot;
             }
             tokio::task::yield_now().await;
         };
-        assert!(hot * 100 >= updates * 95, "{table}: {hot} of {updates}");
+        assert!(hot * 100 >= rows * 90, "{table}: {hot} of {rows}");
     }
 }
 

@@ -26,10 +26,11 @@ pub async fn ready(pool: &PgPool) -> PgConnection {
 
 /// The commit must be written.
 pub async fn committed(conn: &mut PgConnection, commit: &Commit) {
-    match storage::commit(conn, commit).await {
-        CommitAnswer::Committed { .. } => {}
-        other => panic!("not committed: {other:?}"),
-    }
+    let answer = storage::commit(conn, commit).await;
+    assert!(
+        matches!(answer, CommitAnswer::Committed { .. }),
+        "{answer:?}"
+    );
 }
 
 pub fn at(seconds: i64) -> DateTime<Utc> {
