@@ -57,7 +57,18 @@ pub(crate) async fn commit_all(
         if attempts > 0 {
             tokio::time::sleep(backoff(attempts)).await;
         }
+        let begun = std::time::Instant::now();
         let answer = commit_once(&mut session, &commit).await;
+        tracing::debug!(
+            duration_ms = begun.elapsed().as_secs_f64() * 1e3,
+            partitions = commit.partitions.len(),
+            new_executions = commit.new_executions.len(),
+            executions = commit.executions.len(),
+            new_tasks = commit.new_tasks.len(),
+            tasks = commit.tasks.len(),
+            transitions = commit.transitions.len(),
+            "a turn was committed"
+        );
         if matches!(answer, CommitAnswer::TryAgain { .. }) {
             session.connection = None;
         }
@@ -140,7 +151,15 @@ pub(crate) async fn load_all(
         connection: None,
     };
     while let Some(request) = requests.recv().await {
-        let input = match load(&mut session, &workflows, &request).await {
+        let begun = std::time::Instant::now();
+        let loaded = load(&mut session, &workflows, &request).await;
+        tracing::debug!(
+            duration_ms = begun.elapsed().as_secs_f64() * 1e3,
+            starts = request.starts.len(),
+            executions = request.executions.len(),
+            "a turn was loaded"
+        );
+        let input = match loaded {
             Ok(loaded) => Input::Loaded(loaded),
             Err(error) => {
                 session.connection = None;
