@@ -21,6 +21,15 @@ impl Global {
         given(self.database_url.as_deref()).or_else(|| from_file("DATABASE_URL"))
     }
 
+    /// The file that names the database, as a shell reads it, if no flag and no variable does.
+    pub fn env_file(&self) -> Option<String> {
+        if given(self.database_url.as_deref()).is_some() {
+            return None;
+        }
+        let file = home().join("env").display().to_string();
+        Some(format!("'{}'", file.replace('\'', r"'\''")))
+    }
+
     /// The URL of the broker.
     pub fn amqp_url(&self) -> Result<String, Failure> {
         given(self.amqp_url.as_deref())

@@ -52,17 +52,21 @@ pub async fn run(global: &Global, arguments: &ShowArguments) -> Result<Exit, Fai
         if arguments.transitions {
             print(&format!("\n{}", transitions(&shown)));
         }
-        print(&format!("\n{}", psql_line(arguments.id)));
+        print(&format!("\n{}", psql_line(global, arguments.id)));
     }
     Ok(Exit::Done)
 }
 
 /// The psql command that shows the same.
-fn psql_line(id: ExecutionId) -> String {
-    format!(
+fn psql_line(global: &Global, id: ExecutionId) -> String {
+    let psql = format!(
         "psql \"$DATABASE_URL\" -xc \"SELECT * FROM workflow_execution_summary WHERE execution_id = '{id}'\" \
          -c \"SELECT * FROM workflow_task_detail WHERE execution_id = '{id}'\""
-    )
+    );
+    match global.env_file() {
+        Some(file) => format!("(. {file}; {psql})"),
+        None => psql,
+    }
 }
 
 fn sheet(shown: &Shown) -> String {

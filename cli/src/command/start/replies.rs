@@ -1,6 +1,6 @@
 //! The replies to one start message, from a queue of its own.
 
-use flotilla_protocol::amqp::{Connection, Consumer, Delivery, reply_queue};
+use flotilla_protocol::amqp::{Connection, Consumer, Delivery, queue_depth, reply_queue};
 use flotilla_protocol::message::{WorkflowFinished, WorkflowRejected, WorkflowStarted};
 use flotilla_protocol::names;
 
@@ -56,6 +56,13 @@ fn rejection(reply: &WorkflowRejected) -> Failure {
     }
 }
 
+/// The broker was never set up for Flotilla.
+pub fn not_migrated() -> Failure {
+    Failure::refused("the broker has no queue for start messages, so nothing was started")
+        .hint("`flotilla migrate` declares the queues")
+        .of_kind("not_migrated")
+}
+
 /// The queue of replies.
 pub struct Replies {
     queue: String,
@@ -71,6 +78,13 @@ impl Replies {
     pub async fn open(amqp_url: &str, correlation_id: String) -> Result<Self, Failure> {
         let connection = broker::connect(amqp_url).await?;
         let could_not = |error| broker::failed("could not open a queue for replies", error);
+        if queue_depth(&connection, names::START_QUEUE)
+            .await
+            .map_err(could_not)?
+            .is_none()
+        {
+            return Err(not_migrated());
+        }
         let queue = reply_queue(&connection).await.map_err(could_not)?;
         let consumer = connection.consume(&queue, PREFETCH).await;
         Ok(Self {

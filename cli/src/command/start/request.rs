@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::StartArguments;
-use super::replies::Replies;
+use super::replies::{Replies, not_migrated};
 use crate::broker;
 use crate::failure::Failure;
 
@@ -69,11 +69,7 @@ impl Request {
 fn judge(outcome: PublishOutcome) -> Result<(), Failure> {
     match outcome {
         PublishOutcome::Confirmed => Ok(()),
-        PublishOutcome::Returned => Err(Failure::refused(
-            "the broker has no queue for start messages, so nothing was started",
-        )
-        .hint("`flotilla migrate` declares the queues")
-        .of_kind("not_migrated")),
+        PublishOutcome::Returned => Err(not_migrated()),
         PublishOutcome::Nacked => Err(Failure::refused(
             "the broker refused the start message: its queue is full, or a name is too long",
         )),
