@@ -1,7 +1,7 @@
 //! What a commit costs: transitions per second for turns of 1, 10, 100 and 500 tasks, each of which
 //! is inserted in one turn and updated in the next, and a tenth of an execution with it.
 //!
-//! `DATABASE_URL=… cargo run --release --example commit_cost -p flotilla-coordinator [seconds]`
+//! `DATABASE_URL=… cargo run --release --example commit_cost -p flotilla-coordinator [seconds [tasks…]]`
 //! in a database that is empty and may be filled.
 
 use std::time::{Duration, Instant};
@@ -22,16 +22,29 @@ use uuid::Uuid;
 const TASKS: u32 = 10;
 /// Partitions of a turn.
 const PARTITIONS: i32 = 16;
+/// Seconds that a run holds them after its last turn, should it fail.
+const LEASE_S: f64 = 10.0;
 
 type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let url = std::env::var("DATABASE_URL")?;
-    let seconds = std::env::args().nth(1).map_or(Ok(5), |text| text.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let seconds = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let mut sizes = arguments
+        .map(|text| text.parse())
+        .collect::<Result<Vec<u32>, _>>()?;
+    if sizes.is_empty() {
+        sizes = vec![1, 10, 100, 500];
+    }
     let pool = storage::connect(&url).await?;
     storage::migrate(&pool, Some(PARTITIONS)).await?;
-    let taken = storage::take_partitions(&pool, Uuid::now_v7(), 3600.0, None).await?;
+    let owner = Uuid::now_v7();
+    let taken = storage::take_partitions(&pool, owner, LEASE_S, None).await?;
+    if taken.len() != usize::try_from(PARTITIONS)? {
+        return Err("somebody else holds partitions of this database".into());
+    }
     let mut fence: Vec<PartitionTurn> = taken
         .iter()
         .map(|taken| PartitionTurn {
@@ -43,7 +56,7 @@ async fn main() -> Result<(), Failure> {
         .collect();
     let mut conn = storage::connect_one(&url).await?;
     println!("tasks/turn     turns/s  ms/turn  transitions/s  us/task");
-    for size in [1, 10, 100, 500] {
+    for size in sizes {
         let limit = Duration::from_secs(seconds);
         let (turns, elapsed) = run(&mut conn, &mut fence, size, limit).await?;
         let per_turn = elapsed.as_secs_f64() / f64::from(turns);
@@ -55,7 +68,11 @@ async fn main() -> Result<(), Failure> {
             per_turn * 1e6 / f64::from(size),
         );
     }
-    storage::release_partitions(&pool, Uuid::nil(), &[]).await?;
+    let held: Vec<_> = fence
+        .iter()
+        .map(|held| (held.partition, held.epoch))
+        .collect();
+    storage::release_partitions(&pool, owner, &held).await?;
     Ok(())
 }
 
@@ -238,7 +255,7 @@ fn next_turn(fence: &mut [PartitionTurn], lanes: &mut [Lane]) -> Commit {
     }
     let mut commit = Commit {
         turn_id: Uuid::now_v7(),
-        lease_s: 3600.0,
+        lease_s: LEASE_S,
         partitions: fence[..touched].to_vec(),
         starts: Vec::new(),
         new_executions: Vec::new(),
