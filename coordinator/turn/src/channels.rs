@@ -10,6 +10,8 @@ use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 pub(crate) enum Stage {
     /// It waits for a turn.
     Pending,
+    /// It is suspect and waits until it is marked; only one is at a time.
+    Suspect,
     /// It waits until its mark as a suspect is written.
     Marking,
     /// It is marked, and may be taken in a turn of its own.
@@ -20,6 +22,16 @@ pub(crate) enum Stage {
     Forwarding,
     /// Its effect is safe.
     Done,
+}
+
+impl Stage {
+    /// Whether it is a suspect that has not been taken.
+    pub fn is_set_aside(self) -> bool {
+        match self {
+            Self::Suspect | Self::Marking | Self::Marked => true,
+            Self::Pending | Self::Taken | Self::Forwarding | Self::Done => false,
+        }
+    }
 }
 
 /// A delivery that is not acknowledged yet.

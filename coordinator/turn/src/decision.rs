@@ -143,7 +143,8 @@ impl Deciding<'_> {
                     kind: timer.kind,
                 };
                 let outcome = self.apply(timer.partition, timer.execution_id, &event);
-                if outcome != Some(Outcome::Applied) {
+                // `None`: the execution cannot be read; its timer waits for an owner that can.
+                if matches!(outcome, Some(Outcome::Nothing | Outcome::Ignored(_))) {
                     self.decision
                         .commit
                         .timers_cleared
@@ -152,14 +153,15 @@ impl Deciding<'_> {
             }
             Item::Recovery(recovery) => self.recover(recovery),
             Item::Poisoned(poisoned) => {
-                let event = Event::CompletionPoisoned {
-                    attempt: AttemptId {
-                        task_id: poisoned.task_id,
-                        attempt: poisoned.attempt,
-                    },
-                    reason: poisoned.reason.clone(),
-                };
-                self.apply(poisoned.partition, poisoned.execution_id, &event);
+                for (execution_id, attempt) in &poisoned.attempts {
+                    let event = Event::CompletionPoisoned {
+                        attempt: *attempt,
+                        reason: poisoned.reason.clone(),
+                    };
+                    self.apply(poisoned.partition, *execution_id, &event);
+                }
+                let refused = Forward::Refused(poisoned.refused.clone());
+                self.decision.forwards.push((poisoned.delivery, refused));
             }
         }
     }

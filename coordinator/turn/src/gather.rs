@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use flotilla_engine::execution::TimerKind;
+use flotilla_engine::execution::{AttemptId, TimerKind};
+use flotilla_protocol::ExecutionId;
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::{ExecutionId, TaskId};
 
 use crate::Turns;
 use crate::channels::Stage;
 use crate::effect::{Effect, LoadRequest};
-use crate::message::{ChannelId, DeliveryId, Message, StartRequest};
+use crate::message::{ChannelId, DeliveryId, Message, RefusedMessage, StartRequest};
 use crate::rows::{
     Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, StartLookup, TimerRow, TurnNo,
 };
@@ -38,7 +38,7 @@ pub(crate) enum Item {
     /// What a former owner's turn owed.
     Recovery(Recovery),
     /// A completion that nobody could take: its task fails.
-    Poisoned(Poisoned),
+    Poisoned(Box<Poisoned>),
 }
 
 /// What a turn of a former owner owed and may not have published.
@@ -55,9 +55,10 @@ pub(crate) struct Recovery {
 #[derive(Debug, Clone)]
 pub(crate) struct Poisoned {
     pub partition: PartitionNo,
-    pub execution_id: ExecutionId,
-    pub task_id: TaskId,
-    pub attempt: u32,
+    /// It is passed on to the dead letters once its tasks have failed.
+    pub delivery: DeliveryId,
+    pub refused: RefusedMessage,
+    pub attempts: Vec<(ExecutionId, AttemptId)>,
     pub reason: String,
 }
 
@@ -115,40 +116,13 @@ impl Turns {
         !self.partitions.is_empty() && self.publications.len() < self.config.max_unconfirmed
     }
 
-    /// A marked suspect is taken alone, so that it harms no other message.
-    fn take_suspect(&mut self) -> Option<Item> {
-        for channel in self.channels.ids() {
-            let Some(held) = self.channels.get_mut(channel) else {
-                continue;
-            };
-            let generation = held.generation;
-            let marked = held
-                .deliveries
-                .iter_mut()
-                .find(|delivery| delivery.stage == Stage::Marked);
-            if let Some(delivery) = marked {
-                delivery.stage = Stage::Taken;
-                return Some(Item::Delivery {
-                    id: DeliveryId {
-                        channel,
-                        generation,
-                        tag: delivery.tag,
-                    },
-                    suspect_key: delivery.suspect_key.clone(),
-                    message: Arc::clone(&delivery.message),
-                });
-            }
-        }
-        None
-    }
-
     fn take_recoveries(&mut self, turn: &mut Turn, budget: &mut Budget) {
         while !budget.is_spent() {
             let Some(poisoned) = self.poisoned.pop_front() else {
                 break;
             };
             budget.spend(1, 0);
-            turn.items.push(Item::Poisoned(poisoned));
+            turn.items.push(Item::Poisoned(Box::new(poisoned)));
         }
         while !budget.is_spent() {
             let Some(recovery) = self.recoveries.pop_front() else {
@@ -182,11 +156,18 @@ impl Turns {
         };
         let generation = held.generation;
         let mut probes = Vec::new();
+        let mut passed_suspect = false;
         for delivery in &mut held.deliveries {
             if budget.is_spent() {
                 break;
             }
             if delivery.stage != Stage::Pending {
+                passed_suspect |= delivery.stage.is_set_aside();
+                continue;
+            }
+            let is_probe = matches!(&*delivery.message, Message::Inbox(InboxMessage::Probe(_)));
+            if is_probe && passed_suspect {
+                // A completion before it waits to be taken alone.
                 continue;
             }
             delivery.stage = Stage::Taken;
@@ -205,32 +186,19 @@ impl Turns {
             });
         }
         for probe in probes {
-            self.take_deadlines(probe.partition, probe.epoch, turn);
+            self.allow_deadlines(probe.partition, probe.epoch);
         }
     }
 
     /// A probe has come back: whatever a worker sent before it has been taken, so the deadlines that
     /// were due when it was sent may act.
-    fn take_deadlines(&mut self, partition: PartitionNo, epoch: Epoch, turn: &mut Turn) {
-        let Some(held) = self
+    fn allow_deadlines(&mut self, partition: PartitionNo, epoch: Epoch) {
+        if let Some(held) = self
             .partitions
             .get_mut(&partition)
             .filter(|held| held.epoch == epoch)
-        else {
-            return;
-        };
-        let Some(sent_at) = held.probe_sent_at.take() else {
-            return;
-        };
-        let due: Vec<TimerRow> = self
-            .timers
-            .due(sent_at)
-            .filter(|timer| timer.partition == partition && timer.kind == TimerKind::Deadline)
-            .copied()
-            .collect();
-        for timer in due {
-            self.timers.clear(timer.execution_id, timer.run);
-            turn.items.push(Item::Timer(timer));
+        {
+            held.deadlines_until = held.probe_sent_at.take().max(held.deadlines_until);
         }
     }
 
@@ -238,15 +206,20 @@ impl Turns {
         let mut due = Vec::new();
         let mut to_probe = BTreeSet::new();
         for timer in self.timers.due(self.now) {
-            match timer.kind {
-                TimerKind::Deadline => {
-                    to_probe.insert(timer.partition);
-                }
-                TimerKind::Retry | TimerKind::Dispatch if budget.is_spent() => break,
-                TimerKind::Retry | TimerKind::Dispatch => {
-                    budget.spend(1, 0);
-                    due.push(*timer);
-                }
+            let may_act = match timer.kind {
+                TimerKind::Deadline => self
+                    .partitions
+                    .get(&timer.partition)
+                    .is_some_and(|held| Some(timer.due_at) <= held.deadlines_until),
+                TimerKind::Retry | TimerKind::Dispatch => true,
+            };
+            if !may_act {
+                to_probe.insert(timer.partition);
+            } else if budget.is_spent() {
+                break;
+            } else {
+                budget.spend(1, 0);
+                due.push(*timer);
             }
         }
         for timer in due {
@@ -301,7 +274,7 @@ impl Turns {
                     }));
                 }
                 Item::Poisoned(poisoned) => {
-                    executions.insert(poisoned.execution_id);
+                    executions.extend(poisoned.attempts.iter().map(|(id, _)| *id));
                 }
             }
         }

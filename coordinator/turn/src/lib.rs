@@ -21,10 +21,12 @@ pub mod message;
 mod ownership;
 mod partitions;
 mod publications;
+mod refused;
 mod restore;
 pub mod rows;
 mod settle;
 mod starts;
+mod suspects;
 mod timers;
 
 pub use cache::Held;

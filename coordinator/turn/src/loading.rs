@@ -14,10 +14,18 @@ use crate::rows::FoundStart;
 
 impl Turns {
     pub(crate) fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
-        let Phase::Loading { turn, mut found } = std::mem::replace(&mut self.phase, Phase::Idle)
+        let Phase::Loading {
+            turn,
+            mut found,
+            is_void,
+        } = std::mem::replace(&mut self.phase, Phase::Idle)
         else {
             return;
         };
+        if is_void {
+            self.put_back(turn);
+            return;
+        }
         for workflow in loaded.workflows {
             match workflow {
                 Ok(workflow) => found.workflows.insert(workflow.hash, Ok(workflow)),
@@ -27,6 +35,8 @@ impl Turns {
         for rows in &loaded.executions {
             if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
                 match restore(rows, Arc::clone(workflow)) {
+                    // What belongs to somebody else would be stale once it becomes ours.
+                    Ok(held) if !self.partitions.contains_key(&held.partition) => {}
                     Ok(held) => self.cache.insert(held),
                     Err(error) => {
                         let id = rows.row.execution_id;
@@ -39,7 +49,11 @@ impl Turns {
             let repeated = self.repeated(&loaded.starts);
             found.starts = Some(loaded.starts);
             if !repeated.is_empty() {
-                self.phase = Phase::Loading { turn, found };
+                self.phase = Phase::Loading {
+                    turn,
+                    found,
+                    is_void,
+                };
                 let request = LoadRequest {
                     starts: Vec::new(),
                     executions: repeated,

@@ -16,6 +16,7 @@ use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::partitions::Partition;
 use crate::publications::Publications;
 use crate::rows::{Commit, Epoch, FoundStart, PartitionNo, TurnNo};
+use crate::suspects::Suspects;
 use crate::timers::Timers;
 
 /// Seconds of timers that are kept in memory; more are loaded when half of them have passed.
@@ -49,6 +50,7 @@ pub struct Turns {
     pub(crate) publications: Publications,
     pub(crate) recoveries: VecDeque<Recovery>,
     pub(crate) poisoned: VecDeque<Poisoned>,
+    pub(crate) suspects: Suspects,
     pub(crate) phase: Phase,
     /// Messages that the next turn may take; less than the maximum after a refused commit.
     pub(crate) turn_limit: usize,
@@ -67,6 +69,8 @@ pub(crate) enum Phase {
     Loading {
         turn: Turn,
         found: Found,
+        /// A partition has begun anew meanwhile: what comes may be older than that.
+        is_void: bool,
     },
     Committing {
         turn: Turn,
@@ -108,6 +112,7 @@ impl Turns {
             publications: Publications::default(),
             recoveries: VecDeque::new(),
             poisoned: VecDeque::new(),
+            suspects: Suspects::default(),
             phase: Phase::Idle,
             turn_limit: MAX_TURN_MESSAGES,
             not_before: None,
@@ -200,6 +205,7 @@ impl Turns {
             return;
         }
         self.not_before = None;
+        self.mark_next_suspect(out);
         let mut turn = match self.stopping {
             Stopping::No => self.gather(out),
             Stopping::Finishing if self.publications.len() == 0 => {
@@ -227,6 +233,7 @@ impl Turns {
             self.phase = Phase::Loading {
                 turn,
                 found: Found::default(),
+                is_void: false,
             };
             out.push(Effect::Load(request));
         }
@@ -261,7 +268,7 @@ impl Turns {
         let stage = match (&delivered.message, &suspect_key) {
             (Message::Forward(_), _) => Stage::Forwarding,
             (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, Some(_)) => {
-                Stage::Marking
+                Stage::Suspect
             }
             (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, None) => {
                 Stage::Pending
@@ -276,18 +283,7 @@ impl Turns {
                 forward: forward.clone(),
             });
         } else if let Some(key) = suspect_key {
-            out.push(Effect::MarkSuspect { delivery: id, key });
-        }
-    }
-
-    fn suspect_marked(&mut self, id: DeliveryId, already: bool, out: &mut Vec<Effect>) {
-        let Some(delivery) = self.channels.delivery(id) else {
-            return;
-        };
-        delivery.stage = Stage::Marked;
-        if already {
-            let message = Arc::clone(&delivery.message);
-            self.poison(id, &message, "its taker died of it, more than once", out);
+            self.suspects.wait(id, key);
         }
     }
 

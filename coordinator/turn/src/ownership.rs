@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::Turns;
 use crate::effect::Effect;
-use crate::gather::Recovery;
-use crate::machine::{Stopping, TIMER_HORIZON_S};
+use crate::gather::{Item, Recovery};
+use crate::machine::{Phase, Stopping, TIMER_HORIZON_S};
 use crate::message::ChannelId;
 use crate::partitions::Partition;
 use crate::rows::{Epoch, OutboxJob, OutboxReply, PartitionNo, TakenPartition, TimerRow, TurnNo};
@@ -17,6 +17,7 @@ impl Turns {
         let no = taken.partition;
         if self.partitions.contains_key(&no) {
             self.lose_partition(no, out);
+            self.forget_in_turn(no);
         }
         self.now = self.now.max(taken.now);
         let mut partition = Partition::new(&taken);
@@ -46,6 +47,25 @@ impl Turns {
         }
     }
 
+    /// The partition begins anew while a turn is under way: what that turn took of it has come again
+    /// with the partition, or will.
+    fn forget_in_turn(&mut self, no: PartitionNo) {
+        let turn = match &mut self.phase {
+            Phase::Idle => return,
+            Phase::Loading { turn, is_void, .. } => {
+                *is_void = true;
+                turn
+            }
+            Phase::Committing { turn, .. } => turn,
+        };
+        turn.items.retain(|item| match item {
+            Item::Delivery { id, .. } => id.channel != ChannelId::Inbox(no),
+            Item::Timer(timer) => timer.partition != no,
+            Item::Recovery(recovery) => recovery.partition != no,
+            Item::Poisoned(poisoned) => poisoned.partition != no,
+        });
+    }
+
     pub(crate) fn close_channel(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
         if let Some(generation) = self.channels.close(channel) {
             out.push(Effect::CloseChannel {
@@ -63,6 +83,15 @@ impl Turns {
     ) {
         if self.channels.current(channel, generation).is_some() {
             self.channels.close(channel);
+            self.poisoned
+                .retain(|poisoned| poisoned.delivery.generation != generation);
+            if let ChannelId::Inbox(partition) = channel
+                && let Some(held) = self.partitions.get_mut(&partition)
+            {
+                // Completions that came before the probe may come again.
+                held.probe_sent_at = None;
+                held.deadlines_until = None;
+            }
             if self.stopping == Stopping::No {
                 self.ensure_open(channel, out);
             }
@@ -111,10 +140,13 @@ impl Turns {
             return;
         };
         held.timers_asked = None;
+        let changed = std::mem::take(&mut held.timers_changed);
         if let Some(timers) = timers {
             held.timers_until = until;
             for timer in timers {
-                self.timers.set(timer);
+                if !changed.contains(&(timer.execution_id, timer.run)) {
+                    self.timers.set(timer);
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The partitions that this process owns, and how far each is dispatched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use flotilla_protocol::{ExecutionId, RunNo};
 
 use crate::rows::{Epoch, PartitionNo, PartitionTurn, TakenPartition, TurnNo};
 
@@ -19,6 +20,10 @@ pub(crate) struct Partition {
     pub timers_asked: Option<DateTime<Utc>>,
     /// When the probe that is under way was sent.
     pub probe_sent_at: Option<DateTime<Utc>>,
+    /// Deadlines due until then may act: a probe that was sent at that time has come back.
+    pub deadlines_until: Option<DateTime<Utc>>,
+    /// Timers that have changed since more were asked for: what comes may be older.
+    pub timers_changed: BTreeSet<(ExecutionId, RunNo)>,
 }
 
 impl Partition {
@@ -30,6 +35,8 @@ impl Partition {
             timers_until: taken.timers_until,
             timers_asked: None,
             probe_sent_at: None,
+            deadlines_until: None,
+            timers_changed: BTreeSet::new(),
         }
     }
 

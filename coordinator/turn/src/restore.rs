@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved,
+    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved, kind,
 };
 use flotilla_engine::scope::{EndStatus, Ended, TaskView};
 use flotilla_engine::variables::Write;
@@ -227,17 +227,31 @@ impl<'a> Known<'a> {
     }
 }
 
-/// How the last attempt of a live run ended, if one has.
+#[derive(serde::Deserialize)]
+struct ErrorKind {
+    kind: String,
+}
+
+/// How the last attempt of a live run ended, if one has. After a success that `retry.when` did not
+/// accept there is a result and no error.
 fn last_end(row: &LoadedTask) -> Option<Ended> {
-    let error = row.error.clone()?;
-    let timed_out = error.text().contains("\"task_timeout\"");
+    let result = row.result.clone().unwrap_or_else(Json::null);
+    let Some(error) = row.error.clone() else {
+        let has_ended = row.result.is_some() || row.status == RunStatus::Retrying.word();
+        return has_ended.then(|| Ended {
+            status: EndStatus::Succeeded,
+            result,
+            error: Json::null(),
+            timeout_is_failure: true,
+        });
+    };
+    let status = match serde_json::from_str::<ErrorKind>(error.text()) {
+        Ok(error) if error.kind == kind::TASK_TIMEOUT => EndStatus::TimedOut,
+        Ok(_) | Err(_) => EndStatus::Failed,
+    };
     Some(Ended {
-        status: if timed_out {
-            EndStatus::TimedOut
-        } else {
-            EndStatus::Failed
-        },
-        result: row.result.clone().unwrap_or_else(Json::null),
+        status,
+        result,
         error,
         timeout_is_failure: true,
     })

@@ -1,23 +1,18 @@
-//! What becomes of a turn: it is committed, taken again, or taken apart.
+//! What becomes of a turn: it is committed or taken again. What is refused is in `refused.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
-use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::TaskCompleted;
-use flotilla_protocol::{ExecutionId, names};
+use flotilla_protocol::{ExecutionId, RunNo};
 
 use crate::Turns;
 use crate::channels::Stage;
 use crate::decision::Decision;
 use crate::effect::{Effect, Publication};
-use crate::gather::{Item, MAX_TURN_MESSAGES, Poisoned, Turn};
+use crate::gather::{Item, MAX_TURN_MESSAGES, Turn};
 use crate::machine::Phase;
-use crate::message::{ChannelId, DeliveryId, Forward, Message, RefusedMessage};
-use crate::rows::{Commit, CommitAnswer, PartitionNo};
-
-/// Seconds after which a timer that poisons its turn is tried again.
-const POISONED_TIMER_S: i64 = 60;
+use crate::message::{DeliveryId, Forward};
+use crate::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
 
 impl Turns {
     /// Sends the commit of a decided turn.
@@ -90,7 +85,9 @@ impl Turns {
             self.last_renewal = self.now;
         }
         for fence in &commit.partitions {
-            if let Some(held) = self.partitions.get_mut(&fence.partition) {
+            if let Some(held) = self.partitions.get_mut(&fence.partition)
+                && held.epoch == fence.epoch
+            {
                 held.last_turn = fence.turn;
             }
         }
@@ -106,20 +103,50 @@ impl Turns {
         }
     }
 
+    /// Whether a partition is held in the epoch in which something was decided for it. It may have
+    /// begun anew since: then its new beginning says all that the commit says, and more.
+    fn is_held(&self, partition: PartitionNo, epoch: Epoch) -> bool {
+        self.partitions
+            .get(&partition)
+            .is_some_and(|held| held.epoch == epoch)
+    }
+
     /// Timers that are due soon follow the rows.
     fn move_timers(&mut self, commit: &Commit) {
-        for (execution_id, run) in &commit.timers_cleared {
-            self.timers.clear(*execution_id, *run);
+        let set = commit.timers_set.iter();
+        let set_keys = set.map(|timer| (timer.execution_id, timer.run));
+        let changed: Vec<(ExecutionId, RunNo)> = commit
+            .timers_cleared
+            .iter()
+            .copied()
+            .chain(set_keys)
+            .collect();
+        let mut current = BTreeSet::new();
+        for fence in &commit.partitions {
+            if let Some(held) = self.partitions.get_mut(&fence.partition)
+                && held.epoch == fence.epoch
+            {
+                current.insert(fence.partition);
+                if held.timers_asked.is_some() {
+                    held.timers_changed.extend(changed.iter().copied());
+                }
+            }
+        }
+        for (execution_id, run) in changed {
+            if self
+                .timers
+                .partition_of(execution_id, run)
+                .is_some_and(|partition| current.contains(&partition))
+            {
+                self.timers.clear(execution_id, run);
+            }
         }
         for timer in &commit.timers_set {
-            let horizon = self
-                .partitions
-                .get(&timer.partition)
-                .map(crate::partitions::Partition::timer_horizon);
-            if horizon.is_some_and(|horizon| timer.due_at < horizon) {
+            let held = self.partitions.get(&timer.partition);
+            if current.contains(&timer.partition)
+                && held.is_some_and(|held| timer.due_at < held.timer_horizon())
+            {
                 self.timers.set(*timer);
-            } else {
-                self.timers.clear(timer.execution_id, timer.run);
             }
         }
     }
@@ -130,11 +157,11 @@ impl Turns {
         commit: &Commit,
         out: &mut Vec<Effect>,
     ) {
-        if publications.is_empty() {
-            return;
-        }
         let mut batch = Vec::with_capacity(publications.len());
         for (debt, publication) in publications {
+            if !self.is_held(debt.partition, debt.epoch) {
+                continue;
+            }
             // The debts of a recovery were counted when the partition was taken.
             let is_new = commit
                 .partitions
@@ -146,7 +173,9 @@ impl Turns {
             self.publications.add(debt, &publication);
             batch.push(publication);
         }
-        out.push(Effect::Publish(batch));
+        if !batch.is_empty() {
+            out.push(Effect::Publish(batch));
+        }
     }
 
     fn acknowledge(
@@ -155,7 +184,7 @@ impl Turns {
         forwards: Vec<(DeliveryId, Forward)>,
         out: &mut Vec<Effect>,
     ) {
-        let mut channels = std::collections::BTreeSet::new();
+        let mut channels = BTreeSet::new();
         for item in turn.items {
             if let Item::Delivery {
                 id, suspect_key, ..
@@ -165,7 +194,10 @@ impl Turns {
                 if let Some(delivery) = self.channels.delivery(id) {
                     delivery.stage = Stage::Done;
                 }
-                out.extend(suspect_key.map(|key| Effect::ClearSuspect { key }));
+                if let Some(key) = suspect_key {
+                    self.suspects.done(&key);
+                    out.push(Effect::ClearSuspect { key });
+                }
             }
         }
         for (delivery, forward) in forwards {
@@ -202,13 +234,15 @@ impl Turns {
         let lost: Vec<PartitionNo> = if lost.is_empty() { all() } else { lost };
         self.discard(touched);
         self.put_back(turn);
-        for partition in lost {
-            self.lose_partition(partition, out);
+        for fence in &commit.partitions {
+            if lost.contains(&fence.partition) && self.is_held(fence.partition, fence.epoch) {
+                self.lose_partition(fence.partition, out);
+            }
         }
     }
 
     /// Forgets executions whose state in memory was not committed.
-    fn discard(&mut self, touched: &[ExecutionId]) {
+    pub(crate) fn discard(&mut self, touched: &[ExecutionId]) {
         for id in touched {
             self.cache.remove(*id);
         }
@@ -231,103 +265,9 @@ impl Turns {
                 }
                 Item::Timer(timer) => self.timers.set(timer),
                 Item::Recovery(recovery) => self.recoveries.push_front(recovery),
-                Item::Poisoned(poisoned) => self.poisoned.push_front(poisoned),
+                Item::Poisoned(poisoned) => self.poisoned.push_front(*poisoned),
             }
         }
-    }
-
-    /// The database will never take the turn, or deciding it panicked: it is halved, down to single
-    /// messages; one that fails alone is poison. `touched` is `None` where nobody can tell what the
-    /// panic left behind.
-    pub(crate) fn turn_refused(
-        &mut self,
-        turn: Turn,
-        touched: Option<&[ExecutionId]>,
-        error: &str,
-        out: &mut Vec<Effect>,
-    ) {
-        tracing::error!(messages = turn.items.len(), error, "a turn was refused");
-        match touched {
-            Some(touched) => self.discard(touched),
-            None => self.cache.clear(),
-        }
-        let mut items = turn.items;
-        if items.len() > 1 {
-            self.turn_limit = (items.len() / 2).clamp(1, MAX_TURN_MESSAGES);
-            self.put_back(Turn {
-                items,
-                renews: false,
-            });
-            return;
-        }
-        match items.pop() {
-            Some(Item::Delivery { id, message, .. }) => self.poison(id, &message, error, out),
-            Some(Item::Timer(mut timer)) => {
-                timer.due_at = self.now + TimeDelta::seconds(POISONED_TIMER_S);
-                self.timers.set(timer);
-            }
-            Some(Item::Recovery(_) | Item::Poisoned(_)) | None => {}
-        }
-    }
-
-    /// A message that nobody can take becomes a dead letter, and the tasks that it completes fail.
-    pub(crate) fn poison(
-        &mut self,
-        id: DeliveryId,
-        message: &Message,
-        error: &str,
-        out: &mut Vec<Effect>,
-    ) {
-        let refused = match message {
-            Message::Start(request) => RefusedMessage {
-                reason: "poison",
-                ..request.original.clone()
-            },
-            Message::Inbox(inbox) => self.poisoned_inbox(id.channel, inbox, error),
-            Message::Salvaged { refused, .. } => (**refused).clone(),
-            Message::Forward(_) => return,
-        };
-        if let Some(delivery) = self.channels.delivery(id) {
-            delivery.stage = Stage::Forwarding;
-            out.push(Effect::Forward {
-                delivery: id,
-                forward: Box::new(Forward::Refused(refused)),
-            });
-        }
-    }
-
-    fn poisoned_inbox(
-        &mut self,
-        channel: ChannelId,
-        message: &InboxMessage,
-        error: &str,
-    ) -> RefusedMessage {
-        let mut refused = RefusedMessage {
-            reason: "poison",
-            detail: error.to_owned(),
-            ..RefusedMessage::default()
-        };
-        if let ChannelId::Inbox(partition) = channel {
-            refused.queue = names::inbox_queue(partition);
-            if let InboxMessage::Completed(list) = message {
-                refused.body = crate::publications::to_json(list);
-                self.poisoned.extend(
-                    list.iter()
-                        .map(|completed| poisoned(partition, completed, error)),
-                );
-            }
-        }
-        refused
-    }
-}
-
-fn poisoned(partition: PartitionNo, completed: &TaskCompleted, error: &str) -> Poisoned {
-    Poisoned {
-        partition,
-        execution_id: completed.execution_id,
-        task_id: completed.task_id,
-        attempt: completed.attempt,
-        reason: format!("the completion could not be taken: {error}"),
     }
 }
 

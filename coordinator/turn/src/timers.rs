@@ -28,6 +28,13 @@ impl Timers {
         }
     }
 
+    /// The partition of the timer of a run, if there is one.
+    pub fn partition_of(&self, execution_id: ExecutionId, run: RunNo) -> Option<PartitionNo> {
+        self.by_run
+            .get(&(execution_id, run))
+            .map(|timer| timer.partition)
+    }
+
     pub fn remove_partition(&mut self, partition: PartitionNo) {
         let gone: Vec<TimerRow> = self
             .by_run

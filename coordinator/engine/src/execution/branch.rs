@@ -131,7 +131,7 @@ mod tests {
     fn an_arrival_that_has_not_written_does_not_undo_a_write() {
         let mut links = WriteLinks::new();
         let initial = write(1, "x", None, &mut links);
-        let two = write(2, "x", Some(1), &mut links);
+        write(2, "x", Some(1), &mut links);
         let three = write(3, "x", Some(2), &mut links);
         let mut held = branch(&[&three]);
         held.merge(&branch(&[&initial]), &links);

@@ -1,0 +1,9 @@
+//! The turn logic against a database and a broker in memory: given this state, when that happens,
+//! then exactly these effects follow; and random schedules with every fault.
+
+mod broker;
+mod database;
+mod flow;
+mod messages;
+mod random;
+mod world;
