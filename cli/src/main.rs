@@ -7,6 +7,7 @@
 //!
 //! No logic of its own: what a workflow means is the engine's business, what is stored the coordinator's.
 
+mod advice;
 mod arguments;
 mod broker;
 mod command;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flotilla_engine::Workflow;
 use flotilla_engine::diagnostic::{Diagnostic, Severity};
 
+use crate::advice::advice;
 use crate::failure::Failure;
 
 /// A file with what the engine makes of it.
@@ -97,10 +98,15 @@ fn read(path: &Path) -> Source {
         }
         Err(error) => (String::new(), Err(vec![unreadable(&error)])),
     };
-    let (workflow, findings) = match outcome {
+    let (workflow, mut findings) = match outcome {
         Ok(compiled) => (Some(compiled.workflow), compiled.warnings),
         Err(findings) => (None, findings),
     };
+    for finding in &mut findings {
+        if finding.hint.is_none() {
+            finding.hint = advice(finding.code).map(str::to_owned);
+        }
+    }
     Source {
         file,
         text,
