@@ -1,64 +1,41 @@
-//! The load harness: starts executions as fast as they end, and says what that costs.
+//! The load harness: executions of a shape, so many at a time, through a whole fleet.
 //!
 //! ```text
-//! drive ──workflow.start──► fleet (its own processes, or those that run) ──workflow.finished──► drive
-//! usage: CPU and memory of every process      check: what Postgres says was lost or doubled
+//! load ──workflow.start──► fleet ──workflow.finished──► load     closed loop
+//!   measure: /proc of every process before and after; audit: SQL at the end
 //! ```
 
-mod check;
-mod drive;
-mod fleet;
-mod options;
+mod arguments;
+mod audit;
+mod failure;
+mod load;
+mod measure;
+mod processes;
 mod report;
+mod run;
+mod servers;
 mod shape;
-mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Command, Format, Options, RunOptions};
-use crate::report::Report;
+use arguments::{Arguments, Command};
 
-/// Why a run could not be made.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-#[tokio::main]
+// One thread is enough for the load, and leaves the other cores to what is measured.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Command::Run(options) = Options::parse().command;
-    match run(&options).await {
+    let Command::Run(arguments) = Arguments::parse().command;
+    tracing_subscriber::fmt()
+        .with_env_filter("warn,lapin=error")
+        .with_writer(std::io::stderr)
+        .init();
+    match Box::pin(run::run(&arguments)).await {
         Ok(report) if report.is_clean() => ExitCode::SUCCESS,
-        Ok(report) => {
-            eprintln!("error: {} lost, {} doubled", report.lost, report.doubled);
-            ExitCode::FAILURE
-        }
+        Ok(_) => ExitCode::from(1),
         Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(3)
+            eprintln!("flotilla-loadtest: {}", failure.chain());
+            ExitCode::from(failure.exit_code())
         }
     }
-}
-
-async fn run(options: &RunOptions) -> Result<Report, Failure> {
-    let binary = fleet::binary(options)?;
-    let mut database = check::connect(&options.database_url).await?;
-    fleet::prepare(&binary, options).await?;
-    let fleet = fleet::Fleet::start(&binary, options).await?;
-    let servers = usage::servers(&options.database_url, &options.amqp_url);
-    let mut driver = drive::Driver::connect(options).await?;
-    driver.warm_up().await?;
-    let before = usage::Sample::take(&fleet, &servers);
-    let outcome = driver.drive().await?;
-    let used = usage::Sample::take(&fleet, &servers).since(&before);
-    let findings = check::check(&mut database, &driver.tag).await?;
-    fleet.stop().await;
-    let report = Report::new(options, &outcome, used, findings);
-    match options.output {
-        Format::Json => println!("{}", report.json()),
-        Format::Table => println!("{}", report.table()),
-    }
-    if let Some(path) = &options.json {
-        std::fs::write(path, format!("{}\n", report.json()))?;
-    }
-    Ok(report)
 }

@@ -1,127 +1,82 @@
-//! The result of a run, for people and as JSON.
+//! What a run has measured, as JSON and as a table.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::check::Findings;
-use crate::drive::Outcome;
-use crate::options::{RunOptions, Shape};
-use crate::shape;
-use crate::usage::Sample;
-
-/// The result of a run.
+/// The result of a run; the names are a promise to scripts.
+#[derive(Debug, Serialize)]
 pub struct Report {
-    /// Executions that did not succeed, by the replies or by Postgres, whichever says more.
+    /// What an execution looks like.
+    pub shape: &'static str,
+    /// Executions that ended while it was measured.
+    pub executions: u64,
+    /// Tasks of these.
+    pub tasks: u64,
+    /// How long it was measured.
+    pub seconds: f64,
+    /// Executions a second.
+    pub executions_per_s: f64,
+    /// Tasks a second.
+    pub tasks_per_s: f64,
+    /// From publishing the start to the reply that tells the end.
+    pub latency_ms: Latency,
+    /// CPU time of all processes together; null if one of them cannot be seen.
+    pub cpu_ms_per_task: Option<f64>,
+    /// The same for each kind of process.
+    pub cpu_by_process: BTreeMap<&'static str, Option<f64>>,
+    /// Memory of their own at the end, in MB.
+    pub rss_mb_by_process: BTreeMap<&'static str, Option<f64>>,
+    /// Executions that were started and never ended.
     pub lost: i64,
-    /// Attempts that have ended more than once.
+    /// Executions, runs and ends that there should be one of.
     pub doubled: i64,
-    shape: Shape,
-    executions: usize,
-    tasks: usize,
-    seconds: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    used: Sample,
+    /// Executions that ended other than succeeded.
+    pub not_succeeded: u64,
+}
+
+/// How long an execution takes.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    /// Half of them are faster.
+    pub p50: f64,
+    /// One in a hundred is slower.
+    pub p99: f64,
 }
 
 impl Report {
-    /// Puts together what was seen.
-    pub fn new(options: &RunOptions, outcome: &Outcome, used: Sample, findings: Findings) -> Self {
-        let quantile_ms = |quantile: f64| {
-            let micros =
-                u32::try_from(outcome.latency_us.value_at_quantile(quantile)).unwrap_or(u32::MAX);
-            f64::from(micros) / 1000.0
-        };
-        let unheard = i64::try_from(outcome.missing + outcome.failed).unwrap_or(i64::MAX);
-        let per_execution = shape::tasks(options.shape, options.length) as usize;
-        Self {
-            lost: findings.lost.max(unheard),
-            doubled: findings.doubled,
-            shape: options.shape,
-            executions: outcome.executions,
-            tasks: outcome.executions * per_execution,
-            seconds: outcome.elapsed.as_secs_f64(),
-            p50_ms: quantile_ms(0.5),
-            p99_ms: quantile_ms(0.99),
-            used,
-        }
-    }
-
-    /// Whether nothing was lost and nothing doubled.
+    /// Whether each execution ended once and well.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0
+        self.lost == 0 && self.doubled == 0 && self.not_succeeded == 0
     }
 
-    fn name(&self) -> &'static str {
-        match self.shape {
-            Shape::Single => "single",
-            Shape::Chain => "chain",
-        }
-    }
-
-    fn per_second(&self, count: usize) -> f64 {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        f64::from(count) / self.seconds.max(1e-9)
-    }
-
-    fn cpu_ms_per_task(&self) -> f64 {
-        let tasks = u32::try_from(self.tasks).unwrap_or(u32::MAX).max(1);
-        self.used.cpu_ms.values().sum::<f64>() / f64::from(tasks)
-    }
-
-    /// The document for scripts.
-    pub fn json(&self) -> Value {
-        json!({
-            "shape": self.name(),
-            "executions": self.executions,
-            "tasks": self.tasks,
-            "seconds": rounded(self.seconds),
-            "executions_per_s": rounded(self.per_second(self.executions)),
-            "tasks_per_s": rounded(self.per_second(self.tasks)),
-            "latency_ms": {"p50": rounded(self.p50_ms), "p99": rounded(self.p99_ms)},
-            "cpu_ms_per_task": rounded(self.cpu_ms_per_task()),
-            "cpu_by_process": self.used.cpu_ms,
-            "rss_mb_by_process": self.used.rss_mb,
-            "lost": self.lost,
-            "doubled": self.doubled,
-        })
-    }
-
-    /// The table for people.
+    /// For people.
     pub fn table(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            writeln!(text, "{name:<18}{value}").expect("a text takes all");
-        };
-        line("shape", self.name().to_owned());
-        line(
-            "executions",
-            format!("{} in {:.1} s", self.executions, self.seconds),
+        let mut text = format!(
+            "{:<18}{}\n{:<18}{}\n{:<18}{}\n{:<18}{:.1}\n{:<18}{:.0}\n{:<18}{:.0}\n{:<18}p50 {:.1}, p99 {:.1}\n",
+            "shape", self.shape,
+            "executions", self.executions,
+            "tasks", self.tasks,
+            "seconds", self.seconds,
+            "executions/s", self.executions_per_s,
+            "tasks/s", self.tasks_per_s,
+            "latency ms", self.latency_ms.p50, self.latency_ms.p99,
         );
-        line(
-            "executions/s",
-            format!("{:.0}", self.per_second(self.executions)),
-        );
-        line("tasks/s", format!("{:.0}", self.per_second(self.tasks)));
-        line(
-            "latency",
-            format!("p50 {:.1} ms, p99 {:.1} ms", self.p50_ms, self.p99_ms),
-        );
-        line("CPU per task", format!("{:.3} ms", self.cpu_ms_per_task()));
-        for (role, cpu_ms) in &self.used.cpu_ms {
-            let rss_mb = self.used.rss_mb.get(role).copied().unwrap_or_default();
-            line(
-                &format!("  {role}"),
-                format!("{cpu_ms:.0} ms, {rss_mb:.0} MB"),
-            );
+        // Writing into a text cannot fail.
+        let _ = writeln!(text, "{:<18}{}", "CPU ms/task", shown(self.cpu_ms_per_task, 3));
+        for (name, cpu) in &self.cpu_by_process {
+            let rss = self.rss_mb_by_process.get(name).copied().flatten();
+            let _ = writeln!(text, "  {name:<16}{:<10} {} MB", shown(*cpu, 3), shown(rss, 0));
         }
-        line("lost, doubled", format!("{}, {}", self.lost, self.doubled));
-        text.truncate(text.trim_end().len());
+        let _ = write!(text, "{:<18}{}\n{:<18}{}", "lost", self.lost, "doubled", self.doubled);
+        if self.not_succeeded > 0 {
+            let _ = write!(text, "\n{:<18}{}", "not succeeded", self.not_succeeded);
+        }
         text
     }
 }
 
-fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.digits$}"))
 }

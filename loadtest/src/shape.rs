@@ -1,48 +1,68 @@
-//! The workflows that a run starts: the real language, with a parameter, a templated input and a
-//! publish for each task.
+//! What an execution looks like: workflows in the real language, with a parameter, templated input
+//! and a publish for each task.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 
-use crate::options::Shape;
+use clap::ValueEnum;
 
-/// Reference of the workflow of a shape.
-pub fn reference(shape: Shape, length: u32) -> String {
-    match shape {
-        Shape::Single => "loadtest.single".to_owned(),
-        Shape::Chain => format!("loadtest.chain_{length}"),
-    }
+/// A shape of executions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// One task.
+    Single,
+    /// Tasks one after another, each taking what the one before has published.
+    Chain,
 }
 
-/// Tasks of one execution.
-pub fn tasks(shape: Shape, length: u32) -> u32 {
-    match shape {
-        Shape::Single => 1,
-        Shape::Chain => length,
-    }
+/// A workflow of a shape.
+#[derive(Debug, Clone)]
+pub struct Workflow {
+    /// Its reference.
+    pub reference: String,
+    /// Its version.
+    pub version: String,
+    /// Its text.
+    pub source: String,
+    /// How many tasks an execution runs.
+    pub tasks: u32,
 }
 
-/// The definition of a shape.
-pub fn definition(shape: Shape, length: u32) -> String {
-    let tasks = tasks(shape, length);
-    let mut yaml = format!(
-        "ref: {}\nparameters:\n  n: {{type: integer, required: true}}\n",
-        reference(shape, length)
-    );
-    yaml.push_str("vars:\n  x: \"{{ parameters.n }}\"\ntasks:\n");
-    for no in 1..=tasks {
-        let mut next = String::new();
-        if no < tasks {
-            write!(next, ", on_success: step_{}", no + 1).expect("a text takes all");
+impl Shape {
+    /// The name that the report shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Chain => "chain",
         }
-        writeln!(
-            yaml,
-            "  - {{name: step_{no}, action: core.echo, input: {{x: \"{{{{ vars.x }}}}\", n: {no}}}, \
-             publish: [{{x: \"{{{{ result().x + 1 }}}}\"}}]{next}}}"
-        )
-        .expect("a text takes all");
     }
-    yaml.push_str("output_map:\n  x: \"{{ vars.x }}\"\n");
-    yaml
+
+    /// The workflow; only a chain has a length.
+    pub fn workflow(self, length: u32) -> Workflow {
+        let tasks = match self {
+            Self::Single => 1,
+            Self::Chain => length,
+        };
+        let reference = format!("loadtest.{}", self.name());
+        let version = format!("1.0.{tasks}");
+        let mut source = format!(
+            "ref: {reference}\nlabel: Load test\nversion: \"{version}\"\n\
+             parameters:\n  start: {{type: integer, required: true}}\n\
+             vars:\n  value: \"{{{{ parameters.start }}}}\"\n\
+             tasks:\n"
+        );
+        for task in 1..=tasks {
+            let next = if task < tasks { format!("    on_success: step_{}\n", task + 1) } else { String::new() };
+            // Writing into a text cannot fail.
+            let _ = write!(
+                source,
+                "  - name: step_{task}\n    action: core.echo\n    \
+                 input: {{value: \"{{{{ vars.value + 1 }}}}\"}}\n    \
+                 publish:\n      - value: \"{{{{ result().value }}}}\"\n{next}"
+            );
+        }
+        source.push_str("output_map:\n  value: \"{{ vars.value }}\"\n");
+        Workflow { reference, version, source, tasks }
+    }
 }
 
 #[cfg(test)]
@@ -50,19 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_leads_from_each_task_to_the_next() {
-        let yaml = definition(Shape::Chain, 3);
-        assert!(yaml.contains("ref: loadtest.chain_3"));
-        assert!(
-            yaml.contains("name: step_1, action: core.echo, input: {x: \"{{ vars.x }}\", n: 1}")
-        );
-        assert!(yaml.contains("on_success: step_3}"));
-        assert!(!yaml.contains("step_4"));
+    fn a_chain_links_its_tasks() {
+        let chain = Shape::Chain.workflow(3);
+        assert_eq!(chain.source.matches("action:").count(), 3);
+        assert_eq!(chain.source.matches("on_success:").count(), 2);
+        assert!(chain.source.contains("on_success: step_3"));
+        assert!(chain.source.contains("{value: \"{{ vars.value + 1 }}\"}"));
     }
 
     #[test]
-    fn a_single_task_leads_nowhere() {
-        assert!(!definition(Shape::Single, 10).contains("on_success"));
-        assert_eq!(tasks(Shape::Single, 10), 1);
+    fn a_single_has_one_task_whatever_the_length() {
+        assert_eq!(Shape::Single.workflow(10).tasks, 1);
     }
 }

@@ -1,0 +1,74 @@
+//! Why a run could not be made.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use flotilla_protocol::amqp::AmqpError;
+
+/// Why a run could not be made, by the step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// RabbitMQ cannot be used.
+    #[error("could not use RabbitMQ")]
+    Broker(#[from] AmqpError),
+    /// Postgres cannot be used.
+    #[error("could not use Postgres")]
+    Database(#[from] sqlx::Error),
+    /// A file cannot be written, or a process not be started.
+    #[error("could not use {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A command of `flotilla` failed.
+    #[error("`flotilla {command}` failed: {detail}")]
+    Command {
+        /// Its name.
+        command: String,
+        /// What it said.
+        detail: String,
+    },
+    /// A start was rejected.
+    #[error("a start was rejected: {0}")]
+    Rejected(String),
+    /// Nothing finishes any more.
+    #[error("nothing has finished for {seconds} s; {missing} executions are under way")]
+    Stalled {
+        /// How long.
+        seconds: u64,
+        /// How many executions have not ended.
+        missing: usize,
+    },
+    /// The queue of replies is gone.
+    #[error("the connection to RabbitMQ was lost")]
+    RepliesLost,
+    /// The broker has no queue for starts.
+    #[error("a start was not taken by the broker: is the database migrated?")]
+    NotTaken,
+}
+
+impl Failure {
+    /// The error and its causes, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Broker(_) | Self::Database(_) => 3,
+            Self::Stalled { .. } => 1,
+            Self::File { .. } | Self::Command { .. } | Self::Rejected(_) | Self::RepliesLost | Self::NotTaken => 2,
+        }
+    }
+}
