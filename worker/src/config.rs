@@ -14,8 +14,12 @@ pub struct WorkerConfig {
     pub name: String,
     /// The pools whose jobs it takes.
     pub pools: Vec<String>,
-    /// How many jobs run at a time, over all pools; as many are fetched ahead from each of them.
+    /// How many jobs run at a time, over all pools.
     pub concurrency: u16,
+    /// How many jobs are fetched from each pool, running ones included. More keeps short jobs
+    /// coming while answers are being confirmed; fewer keeps jobs from waiting behind long ones
+    /// here while another worker is idle. `None`: four times [`WorkerConfig::concurrency`].
+    pub prefetch: Option<u16>,
     /// How long running jobs may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
     /// Whether `core.shell` may run programs.
@@ -35,11 +39,23 @@ impl WorkerConfig {
             name: default_name(),
             pools: vec![flotilla_protocol::names::DEFAULT_POOL.to_owned()],
             concurrency: 16,
+            prefetch: None,
             drain_timeout: Duration::from_secs(30),
             allow_shell: false,
             started_after: STARTED_AFTER,
             connect_limit: Some(Duration::from_secs(10)),
         }
+    }
+}
+
+/// Jobs fetched for each that can run at a time, unless the settings say otherwise.
+const PREFETCH_FACTOR: u16 = 4;
+
+impl WorkerConfig {
+    /// How many jobs are fetched from each pool; never fewer than can run.
+    pub(crate) fn fetched(&self) -> u16 {
+        let usual = self.concurrency.saturating_mul(PREFETCH_FACTOR);
+        self.prefetch.unwrap_or(usual).max(self.concurrency)
     }
 }
 

@@ -104,7 +104,7 @@ impl Worker {
             session: SessionOptions {
                 connect: connect("consume"),
                 pools: config.pools.clone(),
-                prefetch: config.concurrency,
+                prefetch: config.fetched(),
             },
         };
         let session = Session::open(1, &options.session, config.connect_limit)
