@@ -3,7 +3,11 @@
 
 mod broker;
 mod database;
+mod fences;
 mod flow;
 mod messages;
+mod poison;
 mod random;
+mod starts;
+mod timers;
 mod world;

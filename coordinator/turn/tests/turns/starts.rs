@@ -1,0 +1,188 @@
+//! Starts that come twice, conflict, or cannot be taken; and what a new owner does.
+
+use flotilla_turn::message::{ReplyAddress, StartRequest};
+use serde_json::json;
+
+use crate::flow::{NONE, ONE, first_job};
+use crate::messages::{execution_id, request, succeeded};
+use crate::world::{Fate, Lane, World};
+
+const NOTHING: &str = "ref: t.nothing\ntasks:\n  - {name: a}\n";
+
+fn from(client: &str, workflow: &str, id: u128) -> StartRequest {
+    StartRequest {
+        reply_to: Some(ReplyAddress {
+            reply_to: client.to_owned(),
+            correlation_id: Some("c".to_owned()),
+        }),
+        ..request(workflow, id)
+    }
+}
+
+fn with_key(client: &str, workflow: &str, id: u128, key: &str) -> StartRequest {
+    let mut request = from(client, workflow, id);
+    request.fresh_id = execution_id(id);
+    request.start.execution_id = None;
+    request.start.idempotency_key = Some(key.to_owned());
+    request
+}
+
+/// Replies as `client type detail`.
+fn replies(world: &World) -> Vec<String> {
+    let word = |reply: &crate::broker::Reply| {
+        let detail = match &reply.body {
+            body if body.get("created").is_some() => body["created"].to_string(),
+            body if body.get("error").is_some() => body["error"]["kind"].to_string(),
+            body => body["status"].to_string(),
+        };
+        format!("{} {} {detail}", reply.to, reply.message_type)
+    };
+    world.broker.replies.iter().map(word).collect()
+}
+
+#[test]
+fn the_same_id_starts_once_and_every_sender_is_answered() {
+    for in_one_turn in [true, false] {
+        let mut world = World::with_owner(2, &[ONE]);
+        world.put_request(from("one", "t.one", 1));
+        if !in_one_turn {
+            world.calm(0);
+        }
+        world.put_request(from("two", "t.one", 1));
+        world.calm(0);
+        let job = world.take_job().expect("a job");
+        world.complete(succeeded(&job, &json!(1)));
+        world.calm(0);
+        let mut replies = replies(&world);
+        replies.sort();
+        assert_eq!(
+            replies,
+            [
+                "one workflow.finished \"succeeded\"",
+                "one workflow.started true",
+                "two workflow.finished \"succeeded\"",
+                "two workflow.started false",
+            ]
+        );
+        assert_eq!(world.broker.jobs, ["a/1"]);
+    }
+}
+
+#[test]
+fn the_same_key_starts_once_and_another_workflow_is_a_conflict() {
+    for in_one_turn in [true, false] {
+        let mut world = World::with_owner(2, &[ONE, NOTHING]);
+        world.put_request(with_key("one", "t.one", 1, "k"));
+        if !in_one_turn {
+            world.calm(0);
+        }
+        world.put_request(with_key("two", "t.one", 2, "k"));
+        world.put_request(with_key("three", "t.nothing", 3, "k"));
+        world.calm(0);
+        let replies = replies(&world);
+        assert_eq!(
+            replies,
+            [
+                "one workflow.started true",
+                "two workflow.started false",
+                "three workflow.rejected \"id_conflict\"",
+            ]
+        );
+        assert_eq!(world.database.executions.len(), 1);
+    }
+}
+
+#[test]
+fn an_execution_that_has_ended_answers_a_repeated_start_at_once() {
+    for cached in [0, 10] {
+        let mut world = World::new(1, &[NOTHING]);
+        world.config.cached_executions = cached;
+        world.join();
+        world.put_request(from("one", "t.nothing", 1));
+        world.calm(0);
+        world.put_request(from("two", "t.nothing", 1));
+        world.calm(0);
+        assert_eq!(
+            replies(&world),
+            [
+                "one workflow.started true",
+                "one workflow.finished \"succeeded\"",
+                "two workflow.started false",
+                "two workflow.finished \"succeeded\"",
+            ]
+        );
+    }
+}
+
+#[test]
+fn starts_are_not_taken_without_a_partition() {
+    let mut world = World::new(1, &[ONE]);
+    world.start_coordinator();
+    world.put_start("t.one", 1);
+    world.deliver(0);
+    assert_eq!(world.run(0), NONE);
+    assert!(world.broker.consumers(0).is_empty());
+}
+
+#[test]
+fn a_new_owner_publishes_what_is_owed_and_still_current() {
+    let mut world = World::with_owner(1, &[ONE]);
+    let done = first_job(&mut world, 1);
+    for id in 2..=3 {
+        world.put_request(from("client", "t.one", id));
+    }
+    world.complete(succeeded(&done, &json!(1)));
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    world.run(0);
+    world.drain(0, Lane::Channels);
+    world.crash(0);
+    world.broker.jobs.clear();
+    world.pass(5.0);
+    let next = world.join();
+    world.calm(next);
+    assert_eq!(
+        world.broker.jobs,
+        ["a/1", "a/1"],
+        "those of 2 and 3, not of 1"
+    );
+    assert_eq!(
+        replies(&world),
+        [
+            "client workflow.started true",
+            "client workflow.started true"
+        ]
+    );
+    world.pass(1.5);
+    world.run(next);
+    world.calm(next);
+    assert!(world.database.jobs.is_empty() && world.database.replies.is_empty());
+}
+
+#[test]
+fn a_new_owner_sends_the_end_that_its_predecessor_owed() {
+    let mut world = World::with_owner(1, &[NOTHING]);
+    world.put_request(from("client", "t.nothing", 1));
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    world.run(0);
+    world.commit(0, Fate::LostAfter);
+    world.crash(0);
+    world.pass(5.0);
+    let next = world.join();
+    world.calm(next);
+    let mut replies = replies(&world);
+    replies.dedup();
+    assert_eq!(
+        replies[..2],
+        [
+            "client workflow.started true",
+            "client workflow.finished \"succeeded\"",
+        ]
+    );
+    assert_eq!(world.database.executions.len(), 1);
+}
