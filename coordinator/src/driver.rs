@@ -21,6 +21,8 @@ use crate::{CoordinatorConfig, CoordinatorError};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(100);
+/// Shortest wait for a timer: one that is due may have to wait for a probe.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 /// Inputs that are handed over before a turn may begin.
 const MAX_INPUTS: usize = 4096;
 /// Executions kept in memory.
@@ -118,7 +120,7 @@ impl Driver {
         let mut stop_at: Option<tokio::time::Instant> = None;
         while !self.stopped {
             let due = self.turns.next_due().map(|due| self.clock.until(due));
-            let wake = due.unwrap_or(TICK).clamp(Duration::from_millis(1), TICK);
+            let wake = due.unwrap_or(TICK).clamp(SHORTEST_WAIT, TICK);
             tokio::select! {
                 biased;
                 () = &mut shutdown, if stop_at.is_none() => {

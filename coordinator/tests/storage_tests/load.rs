@@ -4,7 +4,7 @@ use flotilla_coordinator::storage;
 use flotilla_engine::DefinitionHash;
 use flotilla_engine::execution::Counts;
 use flotilla_turn::rows::{
-    ExistingStart, FoundDefinition, FoundStart, LoadedExecution, LoadedRow, LoadedTask,
+    Commit, ExistingStart, FoundDefinition, FoundStart, LoadedExecution, LoadedRow, LoadedTask,
     StartLookup, TaskRow,
 };
 use sqlx::PgPool;
@@ -59,9 +59,8 @@ fn full_task() -> TaskRow {
     }
 }
 
-#[sqlx::test(migrations = false)]
-async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
-    let mut conn = ready(&pool).await;
+/// The start of an execution of which every column has a value of its own.
+fn full_start() -> Commit {
     let mut commit = start_turn(1, id(1));
     let row = &mut commit.new_executions[0];
     row.partition = 0;
@@ -97,6 +96,13 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
         variable(id(1), 2, "x", None),
         variable(id(1), 3, "x", Some(2)),
     ];
+    commit
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
+    let mut conn = ready(&pool).await;
+    let commit = full_start();
     committed(&mut conn, &commit).await;
 
     let found = storage::load_executions(&mut conn, &[id(9), id(1)])

@@ -16,7 +16,8 @@ pub struct LoadedExecution {
     pub tasks: Vec<LoadedTask>,
     /// Writes that `ends` or a live run sees, with values.
     pub variables: Vec<VariableRow>,
-    /// All writes from the oldest of those on: number and what it replaced.
+    /// Which write replaced which, from each of those back to the oldest write of the same name that
+    /// a live run sees.
     pub links: Vec<(u64, Option<u64>)>,
     /// Ended runs that `ends` or a live run names.
     pub seen: Vec<LoadedTask>,
@@ -53,7 +54,7 @@ pub struct LoadedRow {
     pub last_write: u64,
     /// Number of the newest transition.
     pub last_seq: i64,
-    /// As in [`ExecutionStateRow::ends`].
+    /// As in [`super::ExecutionStateRow::ends`].
     pub ends: Json,
     /// Failures that nothing handled.
     pub errors: Json,
@@ -86,7 +87,7 @@ pub struct LoadedTask {
     pub timeout_s: Option<f64>,
     /// Rendered input.
     pub input: Option<Json>,
-    /// As in [`TaskRow::branch`].
+    /// As in [`super::TaskRow::branch`].
     pub branch: Json,
     /// Runs that led here.
     pub caused_by: Vec<RunNo>,
