@@ -59,6 +59,8 @@ pub struct Turns {
     pub(crate) last_start_partition: PartitionNo,
     pub(crate) last_renewal: DateTime<Utc>,
     last_take: DateTime<Utc>,
+    /// Whether it has looked for partitions at least once.
+    has_looked: bool,
     pub(crate) turns_begun: u64,
     pub(crate) stopping: Stopping,
 }
@@ -120,6 +122,7 @@ impl Turns {
             last_start_partition: -1,
             last_renewal: now,
             last_take: DateTime::UNIX_EPOCH,
+            has_looked: false,
             turns_begun: 0,
             stopping: Stopping::No,
         }
@@ -132,6 +135,7 @@ impl Turns {
         match input {
             Input::Tick => self.tick(out),
             Input::PartitionsTaken(taken) => {
+                self.has_looked = true;
                 for partition in taken {
                     self.take_partition(partition, out);
                 }
@@ -186,10 +190,11 @@ impl Turns {
         self.timers.next_due()
     }
 
-    /// Whether it holds partitions and reads their inboxes and the start queue.
+    /// Whether it reads everything that it can: the queues that every coordinator reads, and the
+    /// inboxes of its partitions and the start queue if it has got any.
     #[must_use]
     pub fn consumes(&self) -> bool {
-        !self.partitions.is_empty() && self.channels.are_open()
+        self.has_looked && self.channels.are_open()
     }
 
     /// The partitions that are held.
