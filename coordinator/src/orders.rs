@@ -92,6 +92,10 @@ impl Orders {
 
     /// Creates the queue of a pool whose job came back, then has it published again.
     pub async fn declare_pool(self, pool: Arc<str>, publication: Arc<Publication>) {
+        // A queue that is made again at once is found by the broker when it tells the consumers of
+        // the old one: it moves them over in place of telling them, and RabbitMQ 3.10 then delivers
+        // nothing to them.
+        tokio::time::sleep(AGAIN_AFTER).await;
         if let Err(error) = self.try_declare_pool(&pool).await {
             tracing::warn!(%pool, error = chain(&error), "the queue of a pool cannot be declared");
             tokio::time::sleep(AGAIN_AFTER).await;
