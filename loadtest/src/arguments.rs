@@ -25,8 +25,10 @@ pub enum Command {
 /// What `run` takes.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("amount").required(true).args(["count", "seconds"])))]
-#[command(after_help = "Exit codes: 0 done; 1 something was lost, doubled or did not succeed; 2 usage, or the \
-fleet cannot be used; 3 a server cannot be reached.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 something was lost, doubled or did not succeed; 2 usage, or the \
+fleet cannot be used; 3 a server cannot be reached."
+)]
 pub struct RunArguments {
     /// What an execution looks like
     #[arg(long, value_enum)]

@@ -16,7 +16,12 @@ pub struct Audit {
 }
 
 /// Looks at the executions of a run by the range of their ids, which are made in order of time.
-pub async fn audit(url: &str, workflow: &Workflow, ids: (Uuid, Uuid), started: usize) -> Result<Audit, Failure> {
+pub async fn audit(
+    url: &str,
+    workflow: &Workflow,
+    ids: (Uuid, Uuid),
+    started: usize,
+) -> Result<Audit, Failure> {
     let mut connection = PgConnection::connect(url).await?;
     let (rows, finished, tasks): (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), count(finished_at), coalesce(sum(tasks_total), 0)::bigint
@@ -45,5 +50,8 @@ pub async fn audit(url: &str, workflow: &Workflow, ids: (Uuid, Uuid), started: u
     let _ = connection.close().await;
     let started = i64::try_from(started).unwrap_or(i64::MAX);
     let more_runs = (tasks - finished * i64::from(workflow.tasks)).max(0);
-    Ok(Audit { lost: (started - finished).max(0), doubled: (rows - started).max(0) + more_runs + ends })
+    Ok(Audit {
+        lost: (started - finished).max(0),
+        doubled: (rows - started).max(0) + more_runs + ends,
+    })
 }

@@ -68,7 +68,11 @@ impl Failure {
         match self {
             Self::Broker(_) | Self::Database(_) => 3,
             Self::Stalled { .. } => 1,
-            Self::File { .. } | Self::Command { .. } | Self::Rejected(_) | Self::RepliesLost | Self::NotTaken => 2,
+            Self::File { .. }
+            | Self::Command { .. }
+            | Self::Rejected(_)
+            | Self::RepliesLost
+            | Self::NotTaken => 2,
         }
     }
 }

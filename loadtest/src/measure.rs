@@ -36,16 +36,27 @@ impl Measured {
             ("coordinator", own(processes.coordinators())),
             ("worker", own(processes.workers())),
             ("loadtest", Some(vec![std::process::id()])),
-            ("postgres", listener(database_url, 5432).map(|pid| vec![pid])),
+            (
+                "postgres",
+                listener(database_url, 5432).map(|pid| vec![pid]),
+            ),
             ("rabbitmq", listener(amqp_url, 5672).map(|pid| vec![pid])),
         ]))
     }
 
     /// What they have used until now.
     pub fn usage(&self) -> Usage {
-        let stats: BTreeMap<u32, Stat> = pids().into_iter().filter_map(|pid| Some((pid, read(pid)?))).collect();
+        let stats: BTreeMap<u32, Stat> = pids()
+            .into_iter()
+            .filter_map(|pid| Some((pid, read(pid)?)))
+            .collect();
         let used = |roots: &Vec<u32>| tree(&stats, roots);
-        Usage(self.0.iter().map(|(name, roots)| (*name, roots.as_ref().map(used))).collect())
+        Usage(
+            self.0
+                .iter()
+                .map(|(name, roots)| (*name, roots.as_ref().map(used)))
+                .collect(),
+        )
     }
 }
 
@@ -56,7 +67,10 @@ impl Usage {
             let then = before.0.get(name).copied().flatten()?;
             Some((now.as_ref()?.cpu_ms - then.cpu_ms).max(0.0))
         };
-        self.0.iter().map(|(name, now)| (*name, since(name, now))).collect()
+        self.0
+            .iter()
+            .map(|(name, now)| (*name, since(name, now)))
+            .collect()
     }
 }
 
@@ -66,8 +80,9 @@ struct Stat {
     used: Used,
 }
 
-/// The processes and all that they have started.
+/// The processes and all that they have started; of this one, only itself.
 fn tree(stats: &BTreeMap<u32, Stat>, roots: &[u32]) -> Used {
+    let own = std::process::id();
     let mut total = Used::default();
     let mut rest = roots.to_vec();
     while let Some(pid) = rest.pop() {
@@ -75,7 +90,10 @@ fn tree(stats: &BTreeMap<u32, Stat>, roots: &[u32]) -> Used {
             total.cpu_ms += stat.used.cpu_ms;
             total.rss_mb += stat.used.rss_mb;
         }
-        rest.extend(stats.iter().filter(|(_, stat)| stat.parent == pid).map(|(child, _)| *child));
+        let children = stats
+            .iter()
+            .filter(|(_, stat)| stat.parent == pid && pid != own);
+        rest.extend(children.map(|(child, _)| *child));
     }
     total
 }
@@ -85,7 +103,10 @@ fn read(pid: u32) -> Option<Stat> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut parsed = parse(&stat)?;
     // Shared pages count once for each process that has touched them, unless they are left out.
-    let mut pages = pages.split(' ').skip(1).map(|field| field.trim().parse::<u64>().unwrap_or(0));
+    let mut pages = pages
+        .split(' ')
+        .skip(1)
+        .map(|field| field.trim().parse::<u64>().unwrap_or(0));
     let (resident, shared) = (pages.next()?, pages.next()?);
     parsed.used.rss_mb = megabytes(resident.saturating_sub(shared) * PAGE_BYTES);
     Some(parsed)
@@ -98,10 +119,19 @@ fn parse(stat: &str) -> Option<Stat> {
     let number = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok());
     let ticks = number(11)? + number(12)? + number(13)? + number(14)?;
     let parent = fields.get(1)?.parse().ok()?;
-    Some(Stat { parent, used: Used { cpu_ms: ticks * 1000.0 / TICKS_PER_SECOND, rss_mb: 0.0 } })
+    Some(Stat {
+        parent,
+        used: Used {
+            cpu_ms: ticks * 1000.0 / TICKS_PER_SECOND,
+            rss_mb: 0.0,
+        },
+    })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody reads the last byte of a size in MB")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nobody reads the last byte of a size in MB"
+)]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
@@ -121,8 +151,20 @@ mod tests {
 
     #[test]
     fn a_tree_counts_all_descendants() {
-        let stat = |parent| Stat { parent, used: Used { cpu_ms: 1.0, rss_mb: 2.0 } };
+        let stat = |parent| Stat {
+            parent,
+            used: Used {
+                cpu_ms: 1.0,
+                rss_mb: 2.0,
+            },
+        };
         let stats = BTreeMap::from([(2, stat(1)), (3, stat(2)), (4, stat(3)), (5, stat(1))]);
-        assert_eq!(tree(&stats, &[2]), Used { cpu_ms: 3.0, rss_mb: 6.0 });
+        assert_eq!(
+            tree(&stats, &[2]),
+            Used {
+                cpu_ms: 3.0,
+                rss_mb: 6.0
+            }
+        );
     }
 }

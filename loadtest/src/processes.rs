@@ -35,7 +35,9 @@ impl Processes {
             processes.coordinators.push(child);
         }
         for number in 0..arguments.workers {
-            processes.workers.push(service(arguments, folder, "worker", number).await?);
+            processes
+                .workers
+                .push(service(arguments, folder, "worker", number).await?);
         }
         Ok(processes)
     }
@@ -57,7 +59,10 @@ impl Processes {
                 // It may have ended by itself, which the wait tells.
                 let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
             }
-            if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
+            if tokio::time::timeout(STOP_LIMIT, child.wait())
+                .await
+                .is_err()
+            {
                 eprintln!("flotilla-loadtest: a process did not stop and is killed");
                 // Nothing is left to do about one that does not even die.
                 let _ = child.kill().await;
@@ -67,9 +72,16 @@ impl Processes {
 }
 
 /// Brings the database to this version and registers the workflow.
-pub async fn prepare(arguments: &RunArguments, folder: &Path, workflow: &Workflow) -> Result<(), Failure> {
+pub async fn prepare(
+    arguments: &RunArguments,
+    folder: &Path,
+    workflow: &Workflow,
+) -> Result<(), Failure> {
     let file = folder.join("workflow.yaml");
-    std::fs::write(&file, &workflow.source).map_err(|source| Failure::File { path: file.clone(), source })?;
+    std::fs::write(&file, &workflow.source).map_err(|source| Failure::File {
+        path: file.clone(),
+        source,
+    })?;
     run(arguments, &["migrate"]).await?;
     run(arguments, &["register", &file.to_string_lossy()]).await
 }
@@ -82,13 +94,24 @@ async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::Command { command: words[0].to_owned(), detail })
+    Err(Failure::Command {
+        command: words[0].to_owned(),
+        detail,
+    })
 }
 
-async fn service(arguments: &RunArguments, folder: &Path, name: &str, number: u16) -> Result<Child, Failure> {
+async fn service(
+    arguments: &RunArguments,
+    folder: &Path,
+    name: &str,
+    number: u16,
+) -> Result<Child, Failure> {
     let path = binary()?;
     let log = folder.join(format!("{name}-{number}.log"));
-    let stderr = File::create(&log).map_err(|source| Failure::File { path: log.clone(), source })?;
+    let stderr = File::create(&log).map_err(|source| Failure::File {
+        path: log.clone(),
+        source,
+    })?;
     let mut child = command(&path, arguments)
         .args([name, "--name", &format!("loadtest-{name}-{number}")])
         .stdout(Stdio::piped())
@@ -110,7 +133,10 @@ async fn service(arguments: &RunArguments, folder: &Path, name: &str, number: u1
     }
     let said = std::fs::read_to_string(&log).unwrap_or_default();
     let detail = said.lines().rev().take(5).collect::<Vec<_>>().join(" / ");
-    Err(Failure::Command { command: name.to_owned(), detail })
+    Err(Failure::Command {
+        command: name.to_owned(),
+        detail,
+    })
 }
 
 fn command(path: &Path, arguments: &RunArguments) -> Command {
@@ -126,6 +152,9 @@ fn command(path: &Path, arguments: &RunArguments) -> Command {
 /// `flotilla`, in the folder of this program.
 fn binary() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe();
-    let own = own.map_err(|source| Failure::File { path: PathBuf::from("flotilla-loadtest"), source })?;
+    let own = own.map_err(|source| Failure::File {
+        path: PathBuf::from("flotilla-loadtest"),
+        source,
+    })?;
     Ok(own.with_file_name("flotilla"))
 }

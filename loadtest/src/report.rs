@@ -55,21 +55,43 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!(
             "{:<18}{}\n{:<18}{}\n{:<18}{}\n{:<18}{:.1}\n{:<18}{:.0}\n{:<18}{:.0}\n{:<18}p50 {:.1}, p99 {:.1}\n",
-            "shape", self.shape,
-            "executions", self.executions,
-            "tasks", self.tasks,
-            "seconds", self.seconds,
-            "executions/s", self.executions_per_s,
-            "tasks/s", self.tasks_per_s,
-            "latency ms", self.latency_ms.p50, self.latency_ms.p99,
+            "shape",
+            self.shape,
+            "executions",
+            self.executions,
+            "tasks",
+            self.tasks,
+            "seconds",
+            self.seconds,
+            "executions/s",
+            self.executions_per_s,
+            "tasks/s",
+            self.tasks_per_s,
+            "latency ms",
+            self.latency_ms.p50,
+            self.latency_ms.p99,
         );
         // Writing into a text cannot fail.
-        let _ = writeln!(text, "{:<18}{}", "CPU ms/task", shown(self.cpu_ms_per_task, 3));
+        let _ = writeln!(
+            text,
+            "{:<18}{}",
+            "CPU ms/task",
+            shown(self.cpu_ms_per_task, 3)
+        );
         for (name, cpu) in &self.cpu_by_process {
             let rss = self.rss_mb_by_process.get(name).copied().flatten();
-            let _ = writeln!(text, "  {name:<16}{:<10} {} MB", shown(*cpu, 3), shown(rss, 0));
+            let _ = writeln!(
+                text,
+                "  {name:<16}{:<10} {} MB",
+                shown(*cpu, 3),
+                shown(rss, 0)
+            );
         }
-        let _ = write!(text, "{:<18}{}\n{:<18}{}", "lost", self.lost, "doubled", self.doubled);
+        let _ = write!(
+            text,
+            "{:<18}{}\n{:<18}{}",
+            "lost", self.lost, "doubled", self.doubled
+        );
         if self.not_succeeded > 0 {
             let _ = write!(text, "\n{:<18}{}", "not succeeded", self.not_succeeded);
         }

@@ -34,14 +34,21 @@ pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
     let measured = Measured::new(&processes, &arguments.database_url, &arguments.amqp_url);
     let mut load = Load::connect(&arguments.amqp_url, workflow.clone()).await?;
     let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
-    load.run(in_flight, Until::Ended(in_flight * WARM_UP_ROUNDS)).await?;
+    load.run(in_flight, Until::Ended(in_flight * WARM_UP_ROUNDS))
+        .await?;
     let window = measure(&mut load, &measured, arguments, in_flight).await?;
     // What does not end now is found by the audit.
     if let Err(failure) = load.run(in_flight, Until::Drained).await {
         eprintln!("flotilla-loadtest: {}", failure.chain());
     }
     processes.stop().await;
-    let audit = audit(&arguments.database_url, &workflow, load.id_range(), load.started()).await?;
+    let audit = audit(
+        &arguments.database_url,
+        &workflow,
+        load.id_range(),
+        load.started(),
+    )
+    .await?;
     let report = report(arguments, &workflow, &load, &window, audit);
     show(arguments, &report)?;
     Ok(report)
@@ -57,7 +64,9 @@ async fn measure(
     let before = measured.usage();
     let began = Instant::now();
     let until = match (arguments.count, arguments.seconds) {
-        (Some(count), _) => Until::Ended(ended_before + usize::try_from(count).unwrap_or(usize::MAX)),
+        (Some(count), _) => {
+            Until::Ended(ended_before + usize::try_from(count).unwrap_or(usize::MAX))
+        }
         (None, Some(seconds)) => Until::Time(began + Duration::from_secs(seconds)),
         (None, None) => Until::Drained,
     };
@@ -65,11 +74,22 @@ async fn measure(
     load.run(in_flight, until).await?;
     load.record(false);
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Window { executions: load.ended - ended_before, seconds, before, after: measured.usage() })
+    Ok(Window {
+        executions: load.ended - ended_before,
+        seconds,
+        before,
+        after: measured.usage(),
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn report(arguments: &RunArguments, workflow: &Workflow, load: &Load, window: &Window, audit: Audit) -> Report {
+fn report(
+    arguments: &RunArguments,
+    workflow: &Workflow,
+    load: &Load,
+    window: &Window,
+    audit: Audit,
+) -> Report {
     let executions = window.executions as u64;
     let tasks = executions * u64::from(workflow.tasks);
     let per_task = |ms: f64| ms / (tasks.max(1) as f64);
@@ -82,10 +102,21 @@ fn report(arguments: &RunArguments, workflow: &Workflow, load: &Load, window: &W
         seconds: window.seconds,
         executions_per_s: executions as f64 / window.seconds,
         tasks_per_s: tasks as f64 / window.seconds,
-        latency_ms: Latency { p50: milliseconds(0.5), p99: milliseconds(0.99) },
+        latency_ms: Latency {
+            p50: milliseconds(0.5),
+            p99: milliseconds(0.99),
+        },
         cpu_ms_per_task: cpu.values().copied().sum::<Option<f64>>().map(per_task),
-        cpu_by_process: cpu.into_iter().map(|(name, ms)| (name, ms.map(per_task))).collect(),
-        rss_mb_by_process: window.after.0.iter().map(|(name, used)| (*name, used.map(|used| used.rss_mb))).collect(),
+        cpu_by_process: cpu
+            .into_iter()
+            .map(|(name, ms)| (name, ms.map(per_task)))
+            .collect(),
+        rss_mb_by_process: window
+            .after
+            .0
+            .iter()
+            .map(|(name, used)| (*name, used.map(|used| used.rss_mb)))
+            .collect(),
         lost: audit.lost,
         doubled: audit.doubled,
         not_succeeded: load.not_succeeded,
@@ -96,7 +127,10 @@ fn show(arguments: &RunArguments, report: &Report) -> Result<(), Failure> {
     let json = serde_json::to_string(report).expect("a report has text keys");
     if let Some(path) = &arguments.json {
         let written = std::fs::write(path, format!("{json}\n"));
-        written.map_err(|source| Failure::File { path: path.clone(), source })?;
+        written.map_err(|source| Failure::File {
+            path: path.clone(),
+            source,
+        })?;
     }
     match arguments.output {
         Output::Json => println!("{json}"),
@@ -111,7 +145,10 @@ struct Folder(PathBuf);
 impl Folder {
     fn create() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("flotilla-loadtest-{}", Uuid::now_v7()));
-        std::fs::create_dir(&path).map_err(|source| Failure::File { path: path.clone(), source })?;
+        std::fs::create_dir(&path).map_err(|source| Failure::File {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self(path))
     }
 }

@@ -24,13 +24,17 @@ pub fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 fn host_and_port(url: &str, default_port: u16) -> Option<(&str, u16)> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split(['/', '?']).next()?;
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let address = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, address)| address);
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
         Some(_) | None => (address, default_port),
@@ -42,7 +46,10 @@ fn host_and_port(url: &str, default_port: u16) -> Option<(&str, u16)> {
 fn listening_inodes(table: &str, port: u16) -> Vec<String> {
     const LISTENING: &str = "0A";
     let wanted = format!(":{port:04X}");
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row.len() > 9 && row[1].ends_with(&wanted) && row[3] == LISTENING)
         .map(|row| row[9].to_owned())
         .collect()
@@ -52,11 +59,15 @@ fn holds_socket(pid: u32, inodes: &[String]) -> bool {
     let Ok(entries) = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")) else {
         return false;
     };
-    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|target| {
-        let target = target.to_string_lossy();
-        let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
-    })
+    entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|target| {
+            let target = target.to_string_lossy();
+            let inode = target
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
+        })
 }
 
 #[cfg(test)]
@@ -67,7 +78,10 @@ mod tests {
     fn a_url_names_host_and_port() {
         assert_eq!(host_and_port("amqp://a:b@h:1234/%2f", 1), Some(("h", 1234)));
         assert_eq!(host_and_port("postgres://h/db", 5432), Some(("h", 5432)));
-        assert_eq!(host_and_port("postgres://u@[::1]:7/db", 5432), Some(("::1", 7)));
+        assert_eq!(
+            host_and_port("postgres://u@[::1]:7/db", 5432),
+            Some(("::1", 7))
+        );
         assert_eq!(host_and_port("nothing", 5432), None);
     }
 

@@ -51,7 +51,11 @@ impl Shape {
              tasks:\n"
         );
         for task in 1..=tasks {
-            let next = if task < tasks { format!("    on_success: step_{}\n", task + 1) } else { String::new() };
+            let next = if task < tasks {
+                format!("    on_success: step_{}\n", task + 1)
+            } else {
+                String::new()
+            };
             // Writing into a text cannot fail.
             let _ = write!(
                 source,
@@ -61,7 +65,12 @@ impl Shape {
             );
         }
         source.push_str("output_map:\n  value: \"{{ vars.value }}\"\n");
-        Workflow { reference, version, source, tasks }
+        Workflow {
+            reference,
+            version,
+            source,
+            tasks,
+        }
     }
 }
 

@@ -35,7 +35,11 @@ impl Start {
             tags: std::collections::BTreeMap::new(),
             timeout: None,
         };
-        Self { body, wants_reply: true, message_id: None }
+        Self {
+            body,
+            wants_reply: true,
+            message_id: None,
+        }
     }
 
     /// With parameters.
@@ -121,10 +125,21 @@ impl Client {
         let options = ConnectOptions::new(url, "flotilla test");
         let opened = Connection::open_with_backoff(&options, Some(crate::LIMIT)).await;
         let connection = opened.expect("RabbitMQ answers");
-        let reply_to = reply_queue(&connection).await.expect("a reply queue can be made");
-        let replies = connection.consume(&reply_to, 0).await.expect("it can be read");
+        let reply_to = reply_queue(&connection)
+            .await
+            .expect("a reply queue can be made");
+        let replies = connection
+            .consume(&reply_to, 0)
+            .await
+            .expect("it can be read");
         let publisher = Publisher::start(PublisherOptions::new(options));
-        Self { connection, publisher, reply_to, replies, unread: Vec::new() }
+        Self {
+            connection,
+            publisher,
+            reply_to,
+            replies,
+            unread: Vec::new(),
+        }
     }
 
     /// Publishes until the broker has the message; an outcome that is not known means once more.

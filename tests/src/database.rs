@@ -34,7 +34,12 @@ impl Database {
         let url = with_path(server_url, name);
         let options = PgPoolOptions::new().max_connections(4);
         let pool = options.connect_lazy(&url).expect("the URL is valid");
-        Self { url, pool, name: name.to_owned(), server_url: server_url.to_owned() }
+        Self {
+            url,
+            pool,
+            name: name.to_owned(),
+            server_url: server_url.to_owned(),
+        }
     }
 
     /// Removes it, with whoever is still connected. Called when a test ends, also by a panic.
@@ -43,10 +48,16 @@ impl Database {
         let url = self.server_url.clone();
         // The test's own runtime cannot be waited on from a destructor.
         let removing = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
-                let mut connection = PgConnection::connect(&url).await.map_err(std::io::Error::other)?;
-                let dropped = sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await;
+                let mut connection = PgConnection::connect(&url)
+                    .await
+                    .map_err(std::io::Error::other)?;
+                let dropped = sqlx::query(AssertSqlSafe(drop))
+                    .execute(&mut connection)
+                    .await;
                 dropped.map(|_| ()).map_err(std::io::Error::other)
             })
         });
@@ -95,14 +106,16 @@ impl Database {
 
     /// The number of executions in a status.
     pub async fn executions(&self, status: &str) -> i64 {
-        let query = format!("SELECT count(*) FROM workflow_execution_summary WHERE status = '{status}'");
+        let query =
+            format!("SELECT count(*) FROM workflow_execution_summary WHERE status = '{status}'");
         self.number(&query).await
     }
 
     /// The status of an execution; `None` if there is no such execution.
     pub async fn status(&self, id: Uuid) -> Option<String> {
-        let query =
-            format!("SELECT status::text FROM workflow_execution_summary WHERE execution_id = '{id}'");
+        let query = format!(
+            "SELECT status::text FROM workflow_execution_summary WHERE execution_id = '{id}'"
+        );
         let rows: Vec<(String,)> = self.rows(&query).await;
         rows.into_iter().next().map(|(status,)| status)
     }
@@ -110,6 +123,9 @@ impl Database {
     /// Waits until `count` executions have succeeded.
     pub async fn succeeded(&self, count: i64) {
         let what = format!("{count} executions succeeded");
-        wait_until(&what, LIMIT, async || self.executions("succeeded").await >= count).await;
+        wait_until(&what, LIMIT, async || {
+            self.executions("succeeded").await >= count
+        })
+        .await;
     }
 }

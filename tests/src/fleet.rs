@@ -25,7 +25,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { partitions: 4, alone: false }
+        Self {
+            partitions: 4,
+            alone: false,
+        }
     }
 }
 
@@ -56,13 +59,24 @@ impl Fleet {
     pub async fn with(options: Options) -> Self {
         let servers = Servers::from_environment();
         let turn = servers.turn(options.alone).await;
-        let name = format!("flotilla_test_{:012x}", Uuid::now_v7().as_u128() & 0xffff_ffff_ffff);
+        let name = format!(
+            "flotilla_test_{:012x}",
+            Uuid::now_v7().as_u128() & 0xffff_ffff_ffff
+        );
         let folder = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&folder).expect("there is room for logs");
         let amqp_url = servers.make_vhost(&name).await;
         let database = Database::create(&servers.database_url, &name).await;
         let services = AtomicU32::new(0);
-        let fleet = Self { servers, database, amqp_url, folder, name, services, _turn: turn };
+        let fleet = Self {
+            servers,
+            database,
+            amqp_url,
+            folder,
+            name,
+            services,
+            _turn: turn,
+        };
         fleet.command_ok(&["migrate", "--partitions", &options.partitions.to_string()]);
         fleet.command_ok(&[
             "register",
@@ -79,13 +93,18 @@ impl Fleet {
 
     /// Starts a coordinator and waits until it consumes.
     pub async fn coordinator(&self) -> Service {
-        self.spawn(&["coordinator", "--lease", "1"], &[]).ready().await
+        self.spawn(&["coordinator", "--lease", "1"], &[])
+            .ready()
+            .await
     }
 
     /// Starts a coordinator that crashes as `failpoints` says; it may be dead before it is ready.
     #[must_use]
     pub fn crashing_coordinator(&self, failpoints: &str) -> Service {
-        self.spawn(&["coordinator", "--lease", "1"], &[("FAILPOINTS", failpoints)])
+        self.spawn(
+            &["coordinator", "--lease", "1"],
+            &[("FAILPOINTS", failpoints)],
+        )
     }
 
     /// Starts a worker and waits until it consumes.
@@ -125,7 +144,10 @@ impl Fleet {
     #[must_use]
     pub fn output(&self, arguments: &[&str]) -> Output {
         let mut command = self.command(arguments);
-        command.args(["-o", "json"]).output().expect("the binary can be run")
+        command
+            .args(["-o", "json"])
+            .output()
+            .expect("the binary can be run")
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -106,14 +106,14 @@ const AT_REST: [(&str, &str); 3] = [
 
 /// Checks what must hold at any time.
 pub async fn check(database: &Database) {
-    assert_none(violations(database, &ALWAYS).await);
+    assert_none(&violations(database, &ALWAYS).await);
 }
 
 /// Checks what must hold after a clean stop with nothing left to do.
 pub async fn check_at_rest(database: &Database) {
     let mut found = violations(database, &ALWAYS).await;
     found.extend(violations(database, &AT_REST).await);
-    assert_none(found);
+    assert_none(&found);
 }
 
 async fn violations(database: &Database, checks: &[(&str, &str)]) -> Vec<String> {
@@ -128,6 +128,10 @@ async fn violations(database: &Database, checks: &[(&str, &str)]) -> Vec<String>
     found
 }
 
-fn assert_none(found: Vec<String>) {
-    assert!(found.is_empty(), "invariants do not hold:\n{}", found.join("\n"));
+fn assert_none(found: &[String]) {
+    assert!(
+        found.is_empty(),
+        "invariants do not hold:\n{}",
+        found.join("\n")
+    );
 }

@@ -32,7 +32,9 @@ pub struct Load {
 #[must_use]
 pub fn order_count(usual: usize) -> usize {
     let given = std::env::var(COUNT_VARIABLE).ok();
-    given.and_then(|text| text.parse().ok()).map_or(usual, |given: usize| given.max(usual))
+    given
+        .and_then(|text| text.parse().ok())
+        .map_or(usual, |given: usize| given.max(usual))
 }
 
 /// What order number `number` asks for.
@@ -65,21 +67,37 @@ impl Load {
     pub fn start(fleet: &Fleet, count: usize, in_flight: usize) -> Self {
         let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
         let starts = ids.iter().enumerate().map(|(number, id)| {
-            let start = Start::of("examples.order").id(Some(*id)).parameters(&order(number));
+            let start = Start::of("examples.order")
+                .id(Some(*id))
+                .parameters(&order(number));
             Outgoing::start(&start.body)
         });
         let connect = ConnectOptions::new(&fleet.amqp_url, "flotilla test load");
         let publisher = Publisher::start(PublisherOptions::new(connect));
-        let publishing = publish_all(publisher, starts.collect(), fleet.database.clone(), in_flight);
-        Self { publishing: tokio::spawn(publishing), ids }
+        let publishing = publish_all(
+            publisher,
+            starts.collect(),
+            fleet.database.clone(),
+            in_flight,
+        );
+        Self {
+            publishing: tokio::spawn(publishing),
+            ids,
+        }
     }
 
     /// Waits until this share of the orders has finished, in percent.
     pub async fn finished(&self, database: &Database, percent: usize) {
         let wanted = self.ids.len() * percent / 100;
-        wait_until(&format!("{wanted} orders have finished"), LOAD_LIMIT, async || {
-            finished(database).await.is_some_and(|count| count >= wanted)
-        })
+        wait_until(
+            &format!("{wanted} orders have finished"),
+            LOAD_LIMIT,
+            async || {
+                finished(database)
+                    .await
+                    .is_some_and(|count| count >= wanted)
+            },
+        )
         .await;
     }
 
@@ -101,15 +119,32 @@ impl Load {
             .map(|(number, id)| {
                 let (tasks, attempts) = order_tasks(number);
                 let as_column = |count: usize| i32::try_from(count).expect("small");
-                (*id, "succeeded".to_owned(), as_column(tasks), as_column(attempts))
+                (
+                    *id,
+                    "succeeded".to_owned(),
+                    as_column(tasks),
+                    as_column(attempts),
+                )
             })
             .collect();
-        let differing = rows.iter().zip(&expected).find(|(row, wanted)| row != wanted);
-        assert_eq!((rows.len(), differing), (expected.len(), None), "(seen, expected)");
+        let differing = rows
+            .iter()
+            .zip(&expected)
+            .find(|(row, wanted)| row != wanted);
+        assert_eq!(
+            (rows.len(), differing),
+            (expected.len(), None),
+            "(seen, expected)"
+        );
     }
 }
 
-async fn publish_all(publisher: Publisher, starts: Vec<Outgoing>, database: Database, in_flight: usize) {
+async fn publish_all(
+    publisher: Publisher,
+    starts: Vec<Outgoing>,
+    database: Database,
+    in_flight: usize,
+) {
     for (number, start) in starts.into_iter().enumerate() {
         let mut ended = 0;
         while ended + in_flight <= number {
@@ -123,6 +158,9 @@ async fn publish_all(publisher: Publisher, starts: Vec<Outgoing>, database: Data
 /// How many executions have finished; `None` while the database does not answer.
 async fn finished(database: &Database) -> Option<usize> {
     let query = "SELECT count(*) FROM workflow_execution_summary WHERE finished_at IS NOT NULL";
-    let count: i64 = sqlx::query_scalar(query).fetch_one(&database.pool).await.ok()?;
+    let count: i64 = sqlx::query_scalar(query)
+        .fetch_one(&database.pool)
+        .await
+        .ok()?;
     usize::try_from(count).ok()
 }

@@ -47,8 +47,9 @@ impl Servers {
     #[must_use]
     pub fn from_environment() -> Self {
         let variable = |name: &str| {
-            std::env::var(name)
-                .unwrap_or_else(|_| panic!("{name} is not set; `make test` sets what the tests need"))
+            std::env::var(name).unwrap_or_else(|_| {
+                panic!("{name} is not set; `make test` sets what the tests need")
+            })
         };
         Self {
             database_url: variable("DATABASE_URL"),
@@ -74,7 +75,11 @@ impl Servers {
         if let Some(home) = &self.home {
             let file = File::create(home.join("tests.lock")).expect("the state folder is ours");
             let locking = tokio::task::spawn_blocking(move || {
-                let locked = if alone { file.lock() } else { file.lock_shared() };
+                let locked = if alone {
+                    file.lock()
+                } else {
+                    file.lock_shared()
+                };
                 locked.map(|()| file)
             });
             let file = locking.await.expect("locking does not panic");
@@ -100,7 +105,16 @@ impl Servers {
             return self.amqp_url.clone();
         }
         self.run(&["ctl", "add_vhost", name]);
-        self.run(&["ctl", "set_permissions", "-p", name, &self.user(), ".*", ".*", ".*"]);
+        self.run(&[
+            "ctl",
+            "set_permissions",
+            "-p",
+            name,
+            &self.user(),
+            ".*",
+            ".*",
+            ".*",
+        ]);
         self.vhost_url(name)
     }
 
@@ -142,7 +156,9 @@ impl Servers {
         let inboxes = (0..MAX_PARTITIONS).map(names::inbox_queue);
         let all = fixed.into_iter().map(str::to_owned).chain(inboxes);
         for queue in all.chain(["default", "plain", "renewed"].map(names::jobs_queue)) {
-            delete_queue(&connection, &queue).await.expect("queues can be deleted");
+            delete_queue(&connection, &queue)
+                .await
+                .expect("queues can be deleted");
         }
         connection.close().await;
     }
@@ -160,7 +176,9 @@ impl Servers {
 /// A URL with its path replaced; what follows a `?` stays.
 #[must_use]
 pub fn with_path(url: &str, path: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
     let host = base.find("://").map_or(0, |at| at + 3);
     let end = base[host..].find('/').map_or(base.len(), |at| host + at);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();

@@ -28,7 +28,10 @@ impl Service {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(name: &str, folder: &Path, mut command: Command) -> Self {
-        let (stdout, stderr) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.log")));
+        let (stdout, stderr) = (
+            folder.join(format!("{name}.out")),
+            folder.join(format!("{name}.log")),
+        );
         let create = |path: &Path| File::create(path).expect("the folder of the fleet is ours");
         let child = command
             .stdin(Stdio::null())
@@ -36,7 +39,12 @@ impl Service {
             .stderr(create(&stderr))
             .spawn()
             .expect("the process can be started");
-        Self { name: name.to_owned(), child, stdout, stderr }
+        Self {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     /// Waits for the line `ready`.
@@ -68,7 +76,10 @@ impl Service {
     /// # Panics
     /// Never, short of a kernel that does not know its children.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_none()
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_none()
     }
 
     /// Sends SIGKILL and waits for the end.
@@ -88,7 +99,11 @@ impl Service {
     pub async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         let status = self.ended().await;
-        assert!(status.success(), "{} did not end cleanly: {status}", self.name);
+        assert!(
+            status.success(),
+            "{} did not end cleanly: {status}",
+            self.name
+        );
     }
 
     /// Waits until the process has ended by itself.
@@ -128,7 +143,10 @@ impl Drop for Service {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-            eprintln!("---- {} (ended: {ended:?}), the end of its log:\n{shown}\n", self.name);
+            eprintln!(
+                "---- {} (ended: {ended:?}), the end of its log:\n{shown}\n",
+                self.name
+            );
         }
         // It may have ended already.
         let _ = self.child.kill();

@@ -10,12 +10,16 @@ use uuid::Uuid;
 /// Orders of the test that kills both processes; `FLOTILLA_TEST_ORDERS` asks for more.
 const ORDERS: usize = 300;
 /// Orders of the other tests.
-const FEW_ORDERS: usize = 60;
+const FEW_ORDERS: u8 = 60;
 
 #[tokio::test]
 async fn orders_survive_the_death_of_coordinator_and_worker() {
     let count = order_count(ORDERS);
-    let fleet = Fleet::with(Options { partitions: 16, ..Options::default() }).await;
+    let fleet = Fleet::with(Options {
+        partitions: 16,
+        ..Options::default()
+    })
+    .await;
     let coordinator = fleet.coordinator().await;
     let worker = fleet.worker().await;
     let load = Load::start(&fleet, count, count / 10);
@@ -25,20 +29,36 @@ async fn orders_survive_the_death_of_coordinator_and_worker() {
 
     let done = fleet.database.executions("succeeded").await;
     let done_share = done * 100 / i64::try_from(count).unwrap();
-    assert!((10..=50).contains(&done_share), "{done} of {count} orders are done at the kill");
+    assert!(
+        (10..=50).contains(&done_share),
+        "{done} of {count} orders are done at the kill"
+    );
     let before = succeeded_tasks(&fleet).await;
-    println!("killed with {done} of {count} orders and {} tasks done", before.len());
+    println!(
+        "killed with {done} of {count} orders and {} tasks done",
+        before.len()
+    );
     invariants::check(&fleet.database).await;
 
     let coordinator = fleet.coordinator().await;
     let worker = fleet.worker().await;
     load.end(&fleet.database).await;
     let after = succeeded_tasks(&fleet).await;
-    let changed: Vec<_> = before.iter().filter(|row| after.binary_search(row).is_err()).collect();
-    assert!(changed.is_empty(), "tasks that had succeeded were touched: {changed:?}");
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|row| after.binary_search(row).is_err())
+        .collect();
+    assert!(
+        changed.is_empty(),
+        "tasks that had succeeded were touched: {changed:?}"
+    );
     worker.stop().await;
     coordinator.stop().await;
     invariants::check_at_rest(&fleet.database).await;
+}
+
+fn few_orders(fleet: &Fleet) -> Load {
+    Load::start(fleet, usize::from(FEW_ORDERS), usize::from(FEW_ORDERS / 4))
 }
 
 /// Tasks that have succeeded: which attempt, and when, as text.
@@ -73,7 +93,7 @@ async fn a_crash_after_publishing_loses_nothing() {
 async fn crashes_at(point: &str, passed: &[usize]) {
     let fleet = Fleet::new().await;
     let worker = fleet.worker().await;
-    let load = Load::start(&fleet, FEW_ORDERS, FEW_ORDERS / 4);
+    let load = few_orders(&fleet);
     for passed in passed {
         let action = match passed {
             0 => format!("{point}=1*return"),
@@ -81,11 +101,19 @@ async fn crashes_at(point: &str, passed: &[usize]) {
         };
         let mut coordinator = fleet.crashing_coordinator(&action);
         let status = coordinator.ended().await;
-        assert_eq!(status.code(), None, "it died by a signal: {}", coordinator.log());
+        assert_eq!(
+            status.code(),
+            None,
+            "it died by a signal: {}",
+            coordinator.log()
+        );
         invariants::check(&fleet.database).await;
     }
     let done = fleet.database.executions("succeeded").await;
-    assert!(done < i64::try_from(FEW_ORDERS).unwrap(), "all was over before the last crash");
+    assert!(
+        done < i64::from(FEW_ORDERS),
+        "all was over before the last crash"
+    );
     let coordinator = fleet.coordinator().await;
     load.end(&fleet.database).await;
     worker.stop().await;
@@ -97,14 +125,16 @@ async fn crashes_at(point: &str, passed: &[usize]) {
 async fn a_commit_whose_answer_is_lost_counts_once() {
     let fleet = Fleet::new().await;
     let worker = fleet.worker().await;
-    let load = Load::start(&fleet, FEW_ORDERS, FEW_ORDERS / 4);
+    let load = few_orders(&fleet);
     // Some answers are lost and the same commit goes out again; the last one is lost for good, and
     // with it the process.
     let lossy = "lose_commit_answer=2*off->1*return->5*off->2*return->15*off->return";
     let coordinator = fleet.crashing_coordinator(lossy);
-    wait_until("the last answer was lost again and again", LIMIT, async || {
-        coordinator.log().matches("answer was lost").count() >= 6
-    })
+    wait_until(
+        "the last answer was lost again and again",
+        LIMIT,
+        async || coordinator.log().matches("answer was lost").count() >= 6,
+    )
     .await;
     let turns = turns(&fleet).await;
     coordinator.kill();
@@ -119,19 +149,28 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
 }
 
 async fn turns(fleet: &Fleet) -> i64 {
-    fleet.database.number("SELECT max(last_turn) FROM coordinator_partition").await
+    fleet
+        .database
+        .number("SELECT max(last_turn) FROM coordinator_partition")
+        .await
 }
 
 #[tokio::test]
 async fn orders_survive_the_death_of_the_broker() {
-    let options = Options { alone: true, ..Options::default() };
+    let options = Options {
+        alone: true,
+        ..Options::default()
+    };
     let fleet = Fleet::with(options).await;
-    if !fleet.servers.may_be_stopped("orders_survive_the_death_of_the_broker") {
+    if !fleet
+        .servers
+        .may_be_stopped("orders_survive_the_death_of_the_broker")
+    {
         return;
     }
     let coordinator = fleet.coordinator().await;
     let worker = fleet.worker().await;
-    let load = Load::start(&fleet, FEW_ORDERS, FEW_ORDERS / 4);
+    let load = few_orders(&fleet);
     load.finished(&fleet.database, 20).await;
     fleet.servers.run(&["kill-rabbitmq"]);
     fleet.servers.run(&["start-rabbitmq"]);
@@ -143,14 +182,20 @@ async fn orders_survive_the_death_of_the_broker() {
 
 #[tokio::test]
 async fn orders_survive_the_death_of_postgres() {
-    let options = Options { alone: true, ..Options::default() };
+    let options = Options {
+        alone: true,
+        ..Options::default()
+    };
     let fleet = Fleet::with(options).await;
-    if !fleet.servers.may_be_stopped("orders_survive_the_death_of_postgres") {
+    if !fleet
+        .servers
+        .may_be_stopped("orders_survive_the_death_of_postgres")
+    {
         return;
     }
     let coordinator = fleet.coordinator().await;
     let worker = fleet.worker().await;
-    let load = Load::start(&fleet, FEW_ORDERS, FEW_ORDERS / 4);
+    let load = few_orders(&fleet);
     load.finished(&fleet.database, 20).await;
     fleet.servers.run(&["kill-postgres"]);
     fleet.servers.run(&["start-postgres"]);
