@@ -145,8 +145,8 @@ async fn publish_all(
     database: Database,
     in_flight: usize,
 ) {
+    let mut ended = 0;
     for (number, start) in starts.into_iter().enumerate() {
-        let mut ended = 0;
         while ended + in_flight <= number {
             ended = finished(&database).await.unwrap_or(0);
             tokio::time::sleep(LOOK).await;
