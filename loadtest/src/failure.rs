@@ -30,6 +30,8 @@ pub enum Failure {
         command: String,
         /// What it said.
         detail: String,
+        /// What it ended with; none if a signal ended it, or it still runs.
+        code: Option<i32>,
     },
     /// A start was rejected.
     #[error("a start was rejected: {0}")]
@@ -66,7 +68,7 @@ impl Failure {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Broker(_) | Self::Database(_) => 3,
+            Self::Broker(_) | Self::Database(_) | Self::Command { code: Some(3), .. } => 3,
             Self::Stalled { .. } => 1,
             Self::File { .. }
             | Self::Command { .. }

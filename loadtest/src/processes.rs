@@ -97,6 +97,7 @@ async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
     Err(Failure::Command {
         command: words[0].to_owned(),
         detail,
+        code: output.status.code(),
     })
 }
 
@@ -136,6 +137,11 @@ async fn service(
     Err(Failure::Command {
         command: name.to_owned(),
         detail,
+        code: child
+            .try_wait()
+            .ok()
+            .flatten()
+            .and_then(|status| status.code()),
     })
 }
 

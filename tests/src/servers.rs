@@ -155,7 +155,7 @@ impl Servers {
         let fixed = [names::START_QUEUE, names::CONTROL_QUEUE, names::DEAD];
         let inboxes = (0..MAX_PARTITIONS).map(names::inbox_queue);
         let all = fixed.into_iter().map(str::to_owned).chain(inboxes);
-        for queue in all.chain(["default", "plain", "renewed"].map(names::jobs_queue)) {
+        for queue in all.chain(["default", "plain"].map(names::jobs_queue)) {
             delete_queue(&connection, &queue)
                 .await
                 .expect("queues can be deleted");
