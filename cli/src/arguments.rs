@@ -88,6 +88,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether handlers of jobs run in this process.
+    pub fn runs_handlers(&self) -> bool {
+        matches!(self, Self::Worker(_) | Self::Dev)
+    }
+
     /// Whether the command runs until it is told to stop.
     pub fn is_service(&self) -> bool {
         match self {

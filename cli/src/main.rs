@@ -23,6 +23,7 @@ mod source;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use arguments::Arguments;
 use failure::{Exit, Failure};
@@ -36,9 +37,19 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let runtime = runtime(arguments.command.runs_handlers())
         .map_err(|error| Failure::refused("could not start the runtime").because(error))?;
     runtime.block_on(Box::pin(command::run(arguments)))
+}
+
+/// Several threads where users' handlers run, which may keep one busy. Everything else only waits
+/// for servers and passes messages between its tasks: on one thread that costs no switches, which
+/// would be a third of a coordinator's processor time.
+fn runtime(runs_handlers: bool) -> std::io::Result<Runtime> {
+    let mut builder = if runs_handlers {
+        Builder::new_multi_thread()
+    } else {
+        Builder::new_current_thread()
+    };
+    builder.enable_all().build()
 }

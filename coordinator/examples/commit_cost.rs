@@ -254,21 +254,8 @@ fn next_turn(fence: &mut [PartitionTurn], lanes: &mut [Lane]) -> Commit {
         partition.turn += 1;
     }
     let mut commit = Commit {
-        turn_id: Uuid::now_v7(),
-        lease_s: LEASE_S,
         partitions: fence[..touched].to_vec(),
-        starts: Vec::new(),
-        new_executions: Vec::new(),
-        executions: Vec::new(),
-        new_tasks: Vec::new(),
-        tasks: Vec::new(),
-        variables: Vec::new(),
-        transitions: Vec::new(),
-        timers_set: Vec::new(),
-        timers_cleared: Vec::new(),
-        jobs: Vec::new(),
-        replies: Vec::new(),
-        ignored: Vec::new(),
+        ..Commit::empty(Uuid::now_v7(), LEASE_S)
     };
     for lane in lanes {
         let partition = usize::try_from(lane.partition).unwrap_or(0);

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 /// The binary, built once per test program; `FLOTILLA_BIN` names another one to be taken as it is.
 ///
 /// Built in the debug profile, next to everything else, so that the crash points never reach a
-/// release binary. What runs is a link of its own to it: other builds of the same binary, without
-/// crash points, replace the file of that name.
+/// release binary. What runs is a copy: other builds of the same binary, without crash points, replace
+/// the file of that name.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -17,7 +17,7 @@ pub fn flotilla() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("FLOTILLA_BIN") {
         Some(given) => PathBuf::from(given),
-        None => link(&build()),
+        None => copy(&build()),
     })
 }
 
@@ -64,16 +64,17 @@ fn build() -> PathBuf {
         .expect("cargo names the executable")
 }
 
-fn link(built: &Path) -> PathBuf {
+/// Copies the binary, so that no later build writes into what runs. Another process does it: this one
+/// would hand a file that is open for writing to every child that it starts meanwhile, and nobody can
+/// run such a file.
+fn copy(built: &Path) -> PathBuf {
     let own = built.with_file_name("flotilla-with-failpoints");
     let new = built.with_file_name(format!("flotilla-with-failpoints.{}", std::process::id()));
-    let _ = std::fs::remove_file(&new);
-    // A link where the file system has them, else a copy; the rename makes either appear at once.
-    std::fs::hard_link(built, &new)
-        .or_else(|_| std::fs::copy(built, &new).map(drop))
-        .and_then(|()| std::fs::rename(&new, &own))
-        .expect("the binary can be linked");
-    // Renaming one link over another of the same file leaves both.
-    let _ = std::fs::remove_file(&new);
+    let status = Command::new("cp").arg("--").arg(built).arg(&new).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "the binary can be copied"
+    );
+    std::fs::rename(&new, &own).expect("a file can be renamed within its folder");
     own
 }

@@ -18,7 +18,7 @@ pub struct WorkerConfig {
     pub concurrency: u16,
     /// How many jobs are fetched from each pool, running ones included. More keeps short jobs
     /// coming while answers are being confirmed; fewer keeps jobs from waiting behind long ones
-    /// here while another worker is idle. `None`: four times [`WorkerConfig::concurrency`].
+    /// here while another worker is idle. `None`: eight times [`WorkerConfig::concurrency`].
     pub prefetch: Option<u16>,
     /// How long running jobs may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
@@ -49,7 +49,7 @@ impl WorkerConfig {
 }
 
 /// Jobs fetched for each that can run at a time, unless the settings say otherwise.
-const PREFETCH_FACTOR: u16 = 4;
+const PREFETCH_FACTOR: u16 = 8;
 
 impl WorkerConfig {
     /// How many jobs are fetched from each pool; never fewer than can run.

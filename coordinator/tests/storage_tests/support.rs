@@ -54,8 +54,6 @@ pub fn task_id(execution: ExecutionId, run: RunNo) -> TaskId {
 /// A commit of nothing, for a turn of each partition, in the first epoch.
 pub fn turn(number: i64, partitions: &[PartitionNo]) -> Commit {
     Commit {
-        turn_id: Uuid::now_v7(),
-        lease_s: 60.0,
         partitions: partitions
             .iter()
             .map(|partition| PartitionTurn {
@@ -65,18 +63,7 @@ pub fn turn(number: i64, partitions: &[PartitionNo]) -> Commit {
                 dispatched_through: 0,
             })
             .collect(),
-        starts: Vec::new(),
-        new_executions: Vec::new(),
-        executions: Vec::new(),
-        new_tasks: Vec::new(),
-        tasks: Vec::new(),
-        variables: Vec::new(),
-        transitions: Vec::new(),
-        timers_set: Vec::new(),
-        timers_cleared: Vec::new(),
-        jobs: Vec::new(),
-        replies: Vec::new(),
-        ignored: Vec::new(),
+        ..Commit::empty(Uuid::now_v7(), 60.0)
     }
 }
 

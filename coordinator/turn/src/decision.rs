@@ -81,23 +81,7 @@ impl Turns {
 impl Decision {
     fn new(turn_id: Uuid, lease_s: f64) -> Self {
         Self {
-            commit: Commit {
-                turn_id,
-                lease_s,
-                partitions: Vec::new(),
-                starts: Vec::new(),
-                new_executions: Vec::new(),
-                executions: Vec::new(),
-                new_tasks: Vec::new(),
-                tasks: Vec::new(),
-                variables: Vec::new(),
-                transitions: Vec::new(),
-                timers_set: Vec::new(),
-                timers_cleared: Vec::new(),
-                jobs: Vec::new(),
-                replies: Vec::new(),
-                ignored: Vec::new(),
-            },
+            commit: Commit::empty(turn_id, lease_s),
             touched: Vec::new(),
             finished: Vec::new(),
             publications: Vec::new(),

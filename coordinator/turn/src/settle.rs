@@ -17,7 +17,7 @@ use crate::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
 impl Turns {
     /// Sends the commit of a decided turn.
     pub(crate) fn commit(&mut self, turn: Turn, mut decision: Decision, out: &mut Vec<Effect>) {
-        let empty = empty_commit(&decision.commit);
+        let empty = Commit::empty(decision.commit.turn_id, decision.commit.lease_s);
         let commit = Arc::new(std::mem::replace(&mut decision.commit, empty));
         out.push(Effect::Commit {
             commit: Arc::clone(&commit),
@@ -268,25 +268,5 @@ impl Turns {
                 Item::Poisoned(poisoned) => self.poisoned.push_front(*poisoned),
             }
         }
-    }
-}
-
-fn empty_commit(of: &Commit) -> Commit {
-    Commit {
-        turn_id: of.turn_id,
-        lease_s: of.lease_s,
-        partitions: Vec::new(),
-        starts: Vec::new(),
-        new_executions: Vec::new(),
-        executions: Vec::new(),
-        new_tasks: Vec::new(),
-        tasks: Vec::new(),
-        variables: Vec::new(),
-        transitions: Vec::new(),
-        timers_set: Vec::new(),
-        timers_cleared: Vec::new(),
-        jobs: Vec::new(),
-        replies: Vec::new(),
-        ignored: Vec::new(),
     }
 }

@@ -44,6 +44,30 @@ pub struct Commit {
     pub ignored: Vec<IgnoredRow>,
 }
 
+impl Commit {
+    /// A commit that writes nothing yet.
+    #[must_use]
+    pub fn empty(turn_id: Uuid, lease_s: f64) -> Self {
+        Self {
+            turn_id,
+            lease_s,
+            partitions: Vec::new(),
+            starts: Vec::new(),
+            new_executions: Vec::new(),
+            executions: Vec::new(),
+            new_tasks: Vec::new(),
+            tasks: Vec::new(),
+            variables: Vec::new(),
+            transitions: Vec::new(),
+            timers_set: Vec::new(),
+            timers_cleared: Vec::new(),
+            jobs: Vec::new(),
+            replies: Vec::new(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
 /// A partition in the fence of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionTurn {
