@@ -376,7 +376,7 @@ fn warns_of_tasks_that_run_twice() {
         warnings.iter().map(line).collect::<Vec<_>>(),
         [
             "2:68 several_entries tasks[2]: several transitions lead to `c`: it runs once for each that \
-          is taken (write `join: all` to wait for all of them)"
+          is taken (write `join: all` if all of them are taken and it shall wait for all)"
         ]
     );
     let joined = source.replace("{name: c}", "{name: c, join: all}");

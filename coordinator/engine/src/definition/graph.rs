@@ -158,7 +158,10 @@ impl Graph {
                     task.name
                 );
                 let warning = reader.warning("several_entries", &task.place, &task.path, message);
-                warning.hint = Some("write `join: all` to wait for all of them".to_owned());
+                warning.hint = Some(
+                    "write `join: all` if all of them are taken and it shall wait for all"
+                        .to_owned(),
+                );
             }
         }
     }
