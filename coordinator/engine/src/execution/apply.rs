@@ -21,17 +21,21 @@ impl Execution {
     pub fn apply(&mut self, event: &Event, now: DateTime<Utc>, changes: &mut Changes) -> Outcome {
         let outcome = match event {
             Event::AttemptEnded { attempt, report } => {
-                self.attempt_ended(*attempt, report, now, changes)
+                self.attempt_ended(*attempt, report, now, changes).into()
             }
             Event::AttemptStarted {
                 attempt,
                 worker,
                 started_at,
-            } => self.attempt_started(*attempt, worker.as_deref(), *started_at, now, changes),
-            Event::JobDied { attempt, reason } => self.job_died(*attempt, reason, now, changes),
-            Event::CompletionPoisoned { attempt, reason } => {
-                self.give_up(*attempt, kind::INVALID_RESULT, reason, now, changes)
+            } => self
+                .attempt_started(*attempt, worker.as_deref(), *started_at, now, changes)
+                .into(),
+            Event::JobDied { attempt, reason } => {
+                self.job_died(*attempt, reason, now, changes).into()
             }
+            Event::CompletionPoisoned { attempt, reason } => self
+                .give_up(*attempt, kind::INVALID_RESULT, reason, now, changes)
+                .into(),
             Event::TimerFired { run, kind } => self.timer_fired(*run, *kind, now, changes),
         };
         self.trim_links();
@@ -70,11 +74,8 @@ impl Execution {
         report: &Report,
         now: DateTime<Utc>,
         changes: &mut Changes,
-    ) -> Outcome {
-        let no = match self.current_run(id) {
-            Ok(no) => no,
-            Err(reason) => return Outcome::Ignored(reason),
-        };
+    ) -> Result<(), IgnoredReason> {
+        let no = self.current_run(id)?;
         if let Some(run) = self.live.get_mut(&no) {
             run.started_at = report.started_at.or(run.started_at);
             if let Some(worker) = &report.worker {
@@ -104,7 +105,7 @@ impl Execution {
         let mut step = Step::new(self, now, changes);
         step.attempt_ended(no, ended, retryable);
         step.settle();
-        Outcome::Applied
+        Ok(())
     }
 
     fn attempt_started(
@@ -114,13 +115,10 @@ impl Execution {
         started_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
         changes: &mut Changes,
-    ) -> Outcome {
-        let no = match self.current_run(id) {
-            Ok(no) => no,
-            Err(reason) => return Outcome::Ignored(reason),
-        };
+    ) -> Result<(), IgnoredReason> {
+        let no = self.current_run(id)?;
         let Some(run) = self.live.get_mut(&no) else {
-            return Outcome::Ignored(IgnoredReason::UnknownTask);
+            return Err(IgnoredReason::UnknownTask);
         };
         let limit = self.workflow.tasks[run.task.0].max_redeliveries;
         run.starts += 1;
@@ -155,7 +153,7 @@ impl Execution {
                 ..RunEntry::default()
             },
         );
-        Outcome::Applied
+        Ok(())
     }
 
     /// The broker gave the job up. Unless its workers died too often it is simply sent again: the
@@ -166,25 +164,21 @@ impl Execution {
         reason: &str,
         now: DateTime<Utc>,
         changes: &mut Changes,
-    ) -> Outcome {
-        let no = match self.current_run(id) {
-            Ok(no) => no,
-            Err(reason) => return Outcome::Ignored(reason),
-        };
+    ) -> Result<(), IgnoredReason> {
+        let no = self.current_run(id)?;
         if reason != "delivery_limit" {
             let reason = format!("the job was refused: {reason}");
             return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
-        let starts = self.live.get(&no).map_or(0, |run| run.starts);
-        let limit = self
+        let gave_up = self
             .live
             .get(&no)
-            .map_or(0, |run| self.workflow.tasks[run.task.0].max_redeliveries);
-        if starts >= limit {
+            .is_none_or(|run| run.starts >= self.workflow.tasks[run.task.0].max_redeliveries);
+        if gave_up {
             return self.give_up(id, kind::WORKER_LOST, "its workers died", now, changes);
         }
         changes.jobs.extend(self.job(no));
-        Outcome::Applied
+        Ok(())
     }
 
     /// Ends the attempt as failed, without a retry.
@@ -195,15 +189,12 @@ impl Execution {
         message: &str,
         now: DateTime<Utc>,
         changes: &mut Changes,
-    ) -> Outcome {
-        let no = match self.current_run(id) {
-            Ok(no) => no,
-            Err(reason) => return Outcome::Ignored(reason),
-        };
+    ) -> Result<(), IgnoredReason> {
+        let no = self.current_run(id)?;
         let mut step = Step::new(self, now, changes);
         step.end_run(no, Ended::failed(kind, message));
         step.settle();
-        Outcome::Applied
+        Ok(())
     }
 
     fn timer_fired(

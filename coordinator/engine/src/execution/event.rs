@@ -86,6 +86,15 @@ pub enum Outcome {
     Nothing,
 }
 
+impl From<Result<(), IgnoredReason>> for Outcome {
+    fn from(applied: Result<(), IgnoredReason>) -> Self {
+        match applied {
+            Ok(()) => Self::Applied,
+            Err(reason) => Self::Ignored(reason),
+        }
+    }
+}
+
 /// Why a message of a worker has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IgnoredReason {

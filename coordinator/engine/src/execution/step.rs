@@ -160,7 +160,6 @@ impl<'a> Step<'a> {
         let Some(mut run) = self.execution.live.remove(&no) else {
             return;
         };
-        let task = run.task;
         let (follow, ended) = self.follow(&run, ended);
         let from = (run.attempt > 0).then(|| run.status.word());
         run.status = RunStatus::Ended(ended.status);
@@ -182,7 +181,6 @@ impl<'a> Step<'a> {
         run.ended = Some(ended);
         run.unsaved.end = true;
         self.changes.touched.remove(&no);
-        debug_assert!(self.workflow.tasks[task.0].index == task);
         self.changes.ended.push(run);
     }
 
