@@ -50,7 +50,7 @@ async fn load_rows_alone(
              e.tasks_total, e.tasks_active, e.tasks_succeeded, e.tasks_failed, \
              e.tasks_timed_out, e.tasks_cancelled, e.tasks_skipped, e.tasks_omitted, \
              e.attempts_total, e.visits, e.last_run, e.last_write, e.last_seq, \
-             e.ends::text, e.errors::text, e.output::text \
+             e.live_runs, e.ends::text, e.errors::text, e.output::text \
          FROM workflow_execution AS e \
          WHERE e.execution_id = ANY ($1)",
     )

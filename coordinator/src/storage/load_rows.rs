@@ -121,6 +121,7 @@ pub(super) fn execution(row: &PgRow) -> Result<LoadedRow, StorageError> {
         last_run: reader.number_32("last_run")?,
         last_write: reader.number("last_write")?,
         last_seq: reader.read("last_seq")?,
+        live_runs: reader.numbers_32("live_runs")?,
         ends: reader.json("ends")?,
         errors: reader.json("errors")?,
         output: reader.optional_json("output")?,

@@ -131,6 +131,7 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
             last_run: 2,
             last_write: 3,
             last_seq: 1,
+            live_runs: vec![2],
             ends: row.state.ends.clone(),
             errors: json(r#"[{"kind": "worker_lost"}]"#),
             output: Some(json(r#"{"a": 1}"#)),

@@ -128,7 +128,10 @@ impl Deciding<'_> {
                 };
                 let outcome = self.apply(timer.partition, timer.execution_id, &event);
                 // `None`: the execution cannot be read; its timer waits for an owner that can.
-                if matches!(outcome, Some(Outcome::Nothing | Outcome::Ignored(_))) {
+                if matches!(
+                    outcome,
+                    Some(Outcome::Nothing | Outcome::Ignored(_) | Outcome::Refused(_))
+                ) {
                     self.decision
                         .commit
                         .timers_cleared
@@ -233,7 +236,8 @@ impl Deciding<'_> {
 
     fn apply_message(&mut self, execution_id: ExecutionId, event: &Event, source: &Source<'_>) {
         let reason = match self.apply(source.partition, execution_id, event) {
-            Some(Outcome::Applied | Outcome::Nothing) => return,
+            // No message of a worker is a command.
+            Some(Outcome::Applied | Outcome::Nothing | Outcome::Refused(_)) => return,
             Some(Outcome::Ignored(reason)) => reason.word(),
             None => "unknown_execution",
         };

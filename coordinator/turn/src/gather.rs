@@ -207,7 +207,7 @@ impl Turns {
         let mut to_probe = BTreeSet::new();
         for timer in self.timers.due(self.now) {
             let may_act = match timer.kind {
-                TimerKind::Deadline => self
+                TimerKind::Deadline | TimerKind::Cancel => self
                     .partitions
                     .get(&timer.partition)
                     .is_some_and(|held| Some(timer.due_at) <= held.deadlines_until),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved, kind,
+    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved,
 };
 use flotilla_engine::scope::{EndStatus, Ended, TaskView};
 use flotilla_engine::variables::Write;
@@ -227,32 +227,10 @@ impl<'a> Known<'a> {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct ErrorKind {
-    kind: String,
-}
-
-/// How the last attempt of a live run ended, if one has. After a success that `retry.when` did not
-/// accept there is a result and no error.
+/// How the last attempt of a live run ended, if one has.
 fn last_end(row: &LoadedTask) -> Option<Ended> {
-    let result = row.result.clone().unwrap_or_else(Json::null);
-    let Some(error) = row.error.clone() else {
-        let has_ended = row.result.is_some() || row.status == RunStatus::Retrying.word();
-        return has_ended.then(|| Ended {
-            status: EndStatus::Succeeded,
-            result,
-            error: Json::null(),
-            timeout_is_failure: true,
-        });
-    };
-    let status = match serde_json::from_str::<ErrorKind>(error.text()) {
-        Ok(error) if error.kind == kind::TASK_TIMEOUT => EndStatus::TimedOut,
-        Ok(_) | Err(_) => EndStatus::Failed,
-    };
-    Some(Ended {
-        status,
-        result,
-        error,
-        timeout_is_failure: true,
-    })
+    let has_ended =
+        row.result.is_some() || row.error.is_some() || row.status == RunStatus::Retrying.word();
+    let or_null = |json: &Option<Json>| json.clone().unwrap_or_else(Json::null);
+    has_ended.then(|| Ended::of_last_attempt(or_null(&row.result), or_null(&row.error)))
 }

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
-use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
+use super::changes::{Changes, JobCancel, TimerChange, TimerKind, TransitionKind};
 use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 use super::failure::kind;
 use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::Step;
-use super::{DEADLINE_SLACK_S, Execution};
+use super::{CANCEL_GRACE_S, DEADLINE_SLACK_S, Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 
@@ -37,6 +37,11 @@ impl Execution {
                 .give_up(*attempt, kind::INVALID_RESULT, reason, now, changes)
                 .into(),
             Event::TimerFired { run, kind } => self.timer_fired(*run, *kind, now, changes),
+            Event::JobLost { attempt } => self.job_lost(*attempt, now, changes),
+            Event::Controlled {
+                command,
+                message_id,
+            } => self.controlled(command, message_id.as_deref(), now, changes),
         };
         self.trim_links();
         debug_assert_eq!(self.check(), Ok(()), "after {event:?}");
@@ -86,6 +91,9 @@ impl Execution {
         let status = match report.status {
             CompletionStatus::Succeeded => EndStatus::Succeeded,
             CompletionStatus::TimedOut => EndStatus::TimedOut,
+            CompletionStatus::Cancelled if self.status == ExecutionStatus::Cancelling => {
+                EndStatus::Cancelled
+            }
             // Nobody asked for the cancel: to the workflow it is a failure.
             CompletionStatus::Failed | CompletionStatus::Cancelled => EndStatus::Failed,
         };
@@ -133,7 +141,14 @@ impl Execution {
         run.status = RunStatus::Running;
         run.started_at = started_at.or(Some(now));
         run.worker = worker.map(Arc::from);
-        if let Some(timeout) = run.timeout {
+        if self.status == ExecutionStatus::Cancelling {
+            // Its worker took the job after the cancel was told; the time that it has runs already.
+            changes.cancels.push(JobCancel {
+                task_id: id.task_id,
+                attempt: id.attempt,
+                reason: None,
+            });
+        } else if let Some(timeout) = run.timeout {
             let due = super::retry::after(now, timeout + DEADLINE_SLACK_S);
             changes.timers.push(TimerChange::Set {
                 run: no,
@@ -170,6 +185,13 @@ impl Execution {
             let reason = format!("the job was refused: {reason}");
             return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
+        if self.status == ExecutionStatus::Cancelling {
+            let ended = Ended::cancelled("the job was lost, and the execution is cancelled");
+            let mut step = Step::new(self, now, changes);
+            step.end_run(no, ended);
+            step.settle();
+            return Ok(());
+        }
         let gave_up = self
             .live
             .get(&no)
@@ -177,8 +199,25 @@ impl Execution {
         if gave_up {
             return self.give_up(id, kind::WORKER_LOST, "its workers died", now, changes);
         }
-        changes.jobs.extend(self.job(no));
+        Step::new(self, now, changes).resend(no, reason);
         Ok(())
+    }
+
+    /// The broker has lost the job. What a worker runs is left to its deadline, and what is to be
+    /// cancelled needs no job.
+    fn job_lost(&mut self, id: AttemptId, now: DateTime<Utc>, changes: &mut Changes) -> Outcome {
+        let Ok(no) = self.current_run(id) else {
+            return Outcome::Nothing;
+        };
+        let is_dispatched = self
+            .live
+            .get(&no)
+            .is_some_and(|run| run.status == RunStatus::Dispatched);
+        if !is_dispatched || self.status == ExecutionStatus::Cancelling {
+            return Outcome::Nothing;
+        }
+        Step::new(self, now, changes).resend(no, "lost");
+        Outcome::Applied
     }
 
     /// Ends the attempt as failed, without a retry.
@@ -200,32 +239,42 @@ impl Execution {
     fn timer_fired(
         &mut self,
         no: RunNo,
-        kind: TimerKind,
+        timer: TimerKind,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
         let Some(run) = self.live.get(&no) else {
             return Outcome::Nothing;
         };
-        let expected = match kind {
-            TimerKind::Retry => RunStatus::Retrying,
-            TimerKind::Deadline => RunStatus::Running,
-            TimerKind::Dispatch => RunStatus::Delayed,
+        let is_expected = match timer {
+            TimerKind::Retry => run.status == RunStatus::Retrying && !run.held,
+            TimerKind::Dispatch => run.status == RunStatus::Delayed && !run.held,
+            TimerKind::Deadline => {
+                run.status == RunStatus::Running && self.status != ExecutionStatus::Cancelling
+            }
+            TimerKind::Cancel => {
+                run.is_with_a_worker() && self.status == ExecutionStatus::Cancelling
+            }
         };
-        if run.status != expected {
+        if !is_expected {
             return Outcome::Nothing;
         }
-        let timeout = run.timeout.unwrap_or_default();
+        let timeout = run.timeout;
         let mut step = Step::new(self, now, changes);
-        match kind {
-            TimerKind::Retry | TimerKind::Dispatch => step.resume(no),
+        match timer {
+            TimerKind::Retry | TimerKind::Dispatch => step.wait_is_over(no),
             TimerKind::Deadline => {
-                let message = format!("no answer within {timeout} s");
+                let message = format!("no answer within {} s", timeout.unwrap_or_default());
                 let ended = Ended {
                     status: EndStatus::TimedOut,
-                    ..Ended::failed(super::failure::kind::TASK_TIMEOUT, &message)
+                    ..Ended::failed(kind::TASK_TIMEOUT, &message)
                 };
                 step.attempt_ended(no, ended, true);
+            }
+            TimerKind::Cancel => {
+                let grace = timeout.unwrap_or(CANCEL_GRACE_S);
+                let message = format!("it did not stop within {grace} s of the cancel");
+                step.end_run(no, Ended::cancelled(&message));
             }
         }
         step.settle();

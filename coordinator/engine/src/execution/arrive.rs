@@ -155,7 +155,8 @@ impl Step<'_> {
         }
     }
 
-    /// Keeps a run that must not start, since the execution has failed; a rerun may release it.
+    /// Keeps a run that must not start, since the execution has failed, where a rerun may release it,
+    /// or is paused.
     pub(super) fn hold(&mut self, no: RunNo) {
         if let Some(run) = self.execution.live.get_mut(&no) {
             run.held = true;

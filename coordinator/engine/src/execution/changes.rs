@@ -26,6 +26,8 @@ pub struct Changes {
     pub timers: Vec<TimerChange>,
     /// Jobs to publish, in order.
     pub jobs: Vec<Job>,
+    /// Attempts whose workers are to be told to stop, in order.
+    pub cancels: Vec<JobCancel>,
     /// Whether the execution has ended.
     pub finished: bool,
 }
@@ -64,6 +66,10 @@ pub enum TransitionKind {
     TaskRetryScheduled,
     /// A branch has reached a join.
     JoinArrived,
+    /// A command was followed. About a run: its time came during a pause, and it is held back.
+    ControlApplied,
+    /// The same attempt was published again, since its job was lost.
+    JobResent,
     /// The execution as a whole has another status.
     ExecutionStatusChanged,
 }
@@ -79,8 +85,27 @@ impl TransitionKind {
             Self::TaskEnded => "task_ended",
             Self::TaskRetryScheduled => "task_retry_scheduled",
             Self::JoinArrived => "join_arrived",
+            Self::ControlApplied => "control_applied",
+            Self::JobResent => "job_resent",
             Self::ExecutionStatusChanged => "execution_status_changed",
         }
+    }
+
+    /// Reads a word of the SQL type `transition_kind`; `None` for words of later versions.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "execution_started" => Self::ExecutionStarted,
+            "task_dispatched" => Self::TaskDispatched,
+            "task_started" => Self::TaskStarted,
+            "task_ended" => Self::TaskEnded,
+            "task_retry_scheduled" => Self::TaskRetryScheduled,
+            "join_arrived" => Self::JoinArrived,
+            "control_applied" => Self::ControlApplied,
+            "job_resent" => Self::JobResent,
+            "execution_status_changed" => Self::ExecutionStatusChanged,
+            _ => return None,
+        })
     }
 }
 
@@ -93,6 +118,8 @@ pub enum TimerKind {
     Deadline,
     /// A dispatch that was put off, since its step released too many jobs at once.
     Dispatch,
+    /// The attempt was told to stop, and has had its time to do so.
+    Cancel,
 }
 
 impl TimerKind {
@@ -103,6 +130,7 @@ impl TimerKind {
             Self::Retry => "retry",
             Self::Deadline => "deadline",
             Self::Dispatch => "dispatch",
+            Self::Cancel => "cancel",
         }
     }
 
@@ -113,6 +141,7 @@ impl TimerKind {
             "retry" => Self::Retry,
             "deadline" => Self::Deadline,
             "dispatch" => Self::Dispatch,
+            "cancel" => Self::Cancel,
             _ => return None,
         })
     }
@@ -158,4 +187,15 @@ pub struct Job {
     pub input: Json,
     /// Seconds that the attempt may run.
     pub timeout: Option<f64>,
+}
+
+/// An attempt that its worker is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobCancel {
+    /// The run.
+    pub task_id: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Why, if the user gave a reason. It is not kept: what is repeated later comes without it.
+    pub reason: Option<String>,
 }

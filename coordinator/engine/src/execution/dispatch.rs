@@ -7,6 +7,7 @@ use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::{Due, Step};
 use super::{ExecutionStatus, MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP};
+use crate::json::Json;
 
 impl Step<'_> {
     /// After a failure nothing new starts: retries end, dispatches that were put off are held.
@@ -46,6 +47,7 @@ impl Step<'_> {
                 bytes += self.dispatch(no);
             } else if let Some(run) = self.execution.live.get_mut(&no) {
                 run.status = RunStatus::Delayed;
+                self.changes.touched.insert(no);
                 self.changes.timers.push(TimerChange::Set {
                     run: no,
                     kind: TimerKind::Dispatch,
@@ -53,6 +55,39 @@ impl Step<'_> {
                 });
             }
         }
+    }
+
+    /// The timer of a run has fired that waited for its next attempt or its dispatch.
+    pub(super) fn wait_is_over(&mut self, no: RunNo) {
+        self.clear_timer(no);
+        if self.execution.status.is_paused() {
+            self.hold_back_late(no);
+        } else {
+            self.render_or_fail(no, false);
+        }
+    }
+
+    /// Publishes the current attempt again, since its job was lost.
+    pub(super) fn resend(&mut self, no: RunNo, reason: &str) {
+        let Some(run) = self.execution.live.get_mut(&no) else {
+            return;
+        };
+        if run.status == RunStatus::Dispatched {
+            run.dispatched_at = Some(self.now);
+        }
+        let (attempt, word) = (run.attempt, run.status.word());
+        self.changes.touched.insert(no);
+        self.changes.jobs.extend(self.execution.job(no));
+        self.log_run(
+            TransitionKind::JobResent,
+            no,
+            RunEntry {
+                attempt: Some(attempt),
+                from: Some(word),
+                to: Some(word),
+                detail: Some(Json::of(&serde_json::json!({ "reason": reason }))),
+            },
+        );
     }
 
     /// Dispatches the next attempt; gives the bytes of its input.
@@ -88,10 +123,12 @@ impl Step<'_> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
+        let is_cancelling = self.execution.status == ExecutionStatus::Cancelling;
         let has_timer = match run.status {
-            RunStatus::Running => run.timeout.is_some(),
-            RunStatus::Retrying | RunStatus::Delayed => true,
-            RunStatus::Waiting | RunStatus::Dispatched | RunStatus::Ended(_) => false,
+            RunStatus::Running => is_cancelling || run.timeout.is_some(),
+            RunStatus::Dispatched => is_cancelling,
+            RunStatus::Retrying | RunStatus::Delayed => !run.held,
+            RunStatus::Waiting | RunStatus::Ended(_) => false,
         };
         if has_timer {
             self.changes.timers.push(TimerChange::Clear { run: no });

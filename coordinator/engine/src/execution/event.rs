@@ -56,6 +56,44 @@ pub enum Event {
         /// Which timer.
         kind: TimerKind,
     },
+    /// The broker has lost the job of an attempt that no worker has reported to run.
+    JobLost {
+        /// Which one.
+        attempt: AttemptId,
+    },
+    /// A user has sent a command.
+    Controlled {
+        /// What is to happen.
+        command: Command,
+        /// The id of the message, so that the log tells which message did it.
+        message_id: Option<String>,
+    },
+}
+
+/// What a user can order an execution to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// End: what runs is told to stop, and nothing else starts.
+    Cancel {
+        /// Why, for the log and the workers.
+        reason: Option<String>,
+    },
+    /// Dispatch nothing until [`Command::Resume`].
+    Pause,
+    /// Go on after [`Command::Pause`].
+    Resume,
+}
+
+impl Command {
+    /// The word of control messages.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Cancel { .. } => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
 }
 
 /// How an attempt ended, by a worker's word.
@@ -82,6 +120,8 @@ pub enum Outcome {
     Applied,
     /// It had no effect, for a reason that is recorded.
     Ignored(IgnoredReason),
+    /// A command that cannot be followed.
+    Refused(ControlRefusal),
     /// It had no effect and nobody needs to know (a timer that was overtaken, a heartbeat).
     Nothing,
 }
@@ -120,6 +160,29 @@ impl IgnoredReason {
             Self::StaleAttempt => "stale_attempt",
             Self::AlreadyCompleted => "already_completed",
             Self::ExecutionFinished => "execution_finished",
+        }
+    }
+}
+
+/// Why a command is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ControlRefusal {
+    /// The execution has ended.
+    AlreadyFinished,
+    /// Only what is paused can be resumed.
+    NotPaused,
+    /// An execution that is failing or cancelling cannot be paused.
+    WrongStatus,
+}
+
+impl ControlRefusal {
+    /// The word of control replies.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AlreadyFinished => "already_finished",
+            Self::NotPaused => "not_paused",
+            Self::WrongStatus => "wrong_status",
         }
     }
 }

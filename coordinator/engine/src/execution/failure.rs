@@ -1,5 +1,6 @@
 //! Failures: their kinds, and how they look in rows, replies and expressions.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use flotilla_protocol::TaskId;
@@ -28,6 +29,8 @@ pub mod kind {
     pub const WORKER_LOST: &str = "worker_lost";
     /// What the worker answered cannot be stored.
     pub const INVALID_RESULT: &str = "invalid_result";
+    /// The execution was cancelled.
+    pub const CANCELLED: &str = "cancelled";
     /// A limit was exceeded.
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     /// A worker refused the job as not of the contract.
@@ -138,6 +141,12 @@ struct ErrorObject<'a> {
     expression: Option<&'a str>,
 }
 
+#[derive(Deserialize)]
+struct ErrorKind<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
 impl Ended {
     pub(super) fn succeeded(result: Json) -> Self {
         Self {
@@ -164,6 +173,13 @@ impl Ended {
         }
     }
 
+    pub(super) fn cancelled(message: &str) -> Self {
+        Self {
+            status: EndStatus::Cancelled,
+            ..Self::failed(kind::CANCELLED, message)
+        }
+    }
+
     pub(super) fn not_evaluated(error: &FieldError) -> Self {
         Self {
             error: error_json(error.kind, &error.message(), Some(error)),
@@ -171,15 +187,34 @@ impl Ended {
         }
     }
 
+    /// How an attempt of a live run has ended, of what its row keeps: its error is null after a
+    /// success that `retry.when` did not accept.
+    #[must_use]
+    pub fn of_last_attempt(result: Json, error: Json) -> Self {
+        let status = if error.is_null() {
+            EndStatus::Succeeded
+        } else {
+            match serde_json::from_str::<ErrorKind>(error.text()) {
+                Ok(error) if error.kind == kind::TASK_TIMEOUT => EndStatus::TimedOut,
+                Ok(_) | Err(_) => EndStatus::Failed,
+            }
+        };
+        Self {
+            status,
+            result,
+            error,
+            timeout_is_failure: true,
+        }
+    }
+
     /// A failure or timeout as the worker reported it.
     pub(super) fn reported(status: EndStatus, result: Json, error: Option<&TaskError>) -> Self {
         let default_kind = match status {
             EndStatus::TimedOut => kind::TASK_TIMEOUT,
-            EndStatus::Succeeded
-            | EndStatus::Failed
-            | EndStatus::Cancelled
-            | EndStatus::Skipped
-            | EndStatus::Omitted => kind::TASK_FAILED,
+            EndStatus::Cancelled => kind::CANCELLED,
+            EndStatus::Succeeded | EndStatus::Failed | EndStatus::Skipped | EndStatus::Omitted => {
+                kind::TASK_FAILED
+            }
         };
         let error = match error {
             Some(error) => Json::of(&ErrorObject {

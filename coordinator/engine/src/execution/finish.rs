@@ -8,7 +8,7 @@ use super::ExecutionStatus;
 use super::changes::TransitionKind;
 use super::failure::{ExecutionError, FieldError, kind};
 use super::log::RunEntry;
-use super::run::RunStatus;
+use super::run::{Run, RunStatus};
 use super::sight::Sight;
 use super::step::Step;
 use crate::json::Json;
@@ -16,11 +16,26 @@ use crate::scope::{EndStatus, Ended};
 use crate::variables::Write;
 
 impl Step<'_> {
-    /// Ends the execution if nothing that is alive can go on.
-    pub(super) fn finish_if_over(&mut self) {
-        if self.execution.status.is_final() {
-            return;
+    /// Once a step has been taken: the pause is complete if no worker has anything, or the execution
+    /// has ended if nothing that is alive can go on.
+    pub(super) fn conclude(&mut self) {
+        match self.execution.status {
+            ExecutionStatus::Running | ExecutionStatus::Cancelling | ExecutionStatus::Failing => {
+                self.finish_if_over();
+            }
+            ExecutionStatus::Pausing => {
+                if !self.execution.live.values().any(Run::is_with_a_worker) {
+                    self.set_status(ExecutionStatus::Paused);
+                }
+            }
+            ExecutionStatus::Paused
+            | ExecutionStatus::Succeeded
+            | ExecutionStatus::Failed
+            | ExecutionStatus::Cancelled => {}
         }
+    }
+
+    fn finish_if_over(&mut self) {
         let waiting: Vec<RunNo> = self
             .execution
             .live
@@ -90,27 +105,27 @@ impl Step<'_> {
     }
 
     pub(super) fn finish(&mut self) {
-        let succeeds = self.execution.errors.is_empty();
-        let status = if succeeds {
-            ExecutionStatus::Succeeded
-        } else {
-            ExecutionStatus::Failed
-        };
-        let (output, errors) = self.evaluate_output(status);
-        if !errors.is_empty() && succeeds {
+        let foreseen = self.final_status();
+        let (output, errors) = self.evaluate_output(foreseen);
+        if foreseen == ExecutionStatus::Succeeded {
             for error in errors {
                 self.fail(error.execution_error());
             }
         }
         self.execution.output = output;
-        let status = if self.execution.errors.is_empty() {
+        self.execution.finished_at = Some(self.now);
+        self.set_status(self.final_status());
+        self.changes.finished = true;
+    }
+
+    fn final_status(&self) -> ExecutionStatus {
+        if self.execution.status == ExecutionStatus::Cancelling {
+            ExecutionStatus::Cancelled
+        } else if self.execution.errors.is_empty() {
             ExecutionStatus::Succeeded
         } else {
             ExecutionStatus::Failed
-        };
-        self.execution.finished_at = Some(self.now);
-        self.set_status(status);
-        self.changes.finished = true;
+        }
     }
 
     /// `output_map`, as far as it can be evaluated, and what could not be.

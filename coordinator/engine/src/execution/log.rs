@@ -13,8 +13,15 @@ impl Step<'_> {
     /// The execution has a failure that nothing handles.
     pub(super) fn fail(&mut self, error: ExecutionError) {
         self.execution.errors.push(error);
-        if self.execution.status == ExecutionStatus::Running {
-            self.set_status(ExecutionStatus::Failing);
+        match self.execution.status {
+            ExecutionStatus::Running | ExecutionStatus::Pausing | ExecutionStatus::Paused => {
+                self.set_status(ExecutionStatus::Failing);
+            }
+            ExecutionStatus::Failing
+            | ExecutionStatus::Cancelling
+            | ExecutionStatus::Succeeded
+            | ExecutionStatus::Failed
+            | ExecutionStatus::Cancelled => {}
         }
     }
 

@@ -13,6 +13,8 @@ mod apply;
 mod arrive;
 mod branch;
 mod changes;
+mod check;
+mod control;
 mod dispatch;
 mod event;
 mod failure;
@@ -32,8 +34,8 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
 pub use branch::{Branch, SeenTask, WriteLinks};
-pub use changes::{Changes, Job, TimerChange, TimerKind, Transition, TransitionKind};
-pub use event::{AttemptId, Event, IgnoredReason, Outcome, Report};
+pub use changes::{Changes, Job, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
+pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};
@@ -53,6 +55,8 @@ pub const MAX_VISITS: u32 = 10_000;
 pub const MAX_VARIABLE_BYTES: usize = 8 * 1024 * 1024;
 /// Seconds that a worker has beyond the time limit to report the timeout itself.
 pub const DEADLINE_SLACK_S: f64 = 5.0;
+/// Seconds that an attempt without a time limit has to stop once its execution is cancelled.
+pub const CANCEL_GRACE_S: f64 = 300.0;
 
 /// One execution of a workflow: what its rows hold, in memory.
 #[derive(Debug, Clone)]
@@ -98,12 +102,20 @@ pub struct Execution {
 pub enum ExecutionStatus {
     /// Tasks run or wait for timers.
     Running,
+    /// A pause was ordered, and attempts are still with workers.
+    Pausing,
+    /// Nothing runs, and nothing is dispatched until it is resumed.
+    Paused,
+    /// A cancel was ordered, and attempts are still with workers.
+    Cancelling,
     /// A failure was not handled; what runs ends, nothing new starts.
     Failing,
     /// All done.
     Succeeded,
     /// Ended with at least one failure that was not handled.
     Failed,
+    /// Ended because a user wanted it.
+    Cancelled,
 }
 
 /// How many tasks of an execution stand where.
@@ -135,9 +147,13 @@ impl ExecutionStatus {
     pub fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Pausing => "pausing",
+            Self::Paused => "paused",
+            Self::Cancelling => "cancelling",
             Self::Failing => "failing",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -146,9 +162,13 @@ impl ExecutionStatus {
     pub fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "running" => Self::Running,
+            "pausing" => Self::Pausing,
+            "paused" => Self::Paused,
+            "cancelling" => Self::Cancelling,
             "failing" => Self::Failing,
             "succeeded" => Self::Succeeded,
             "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
             _ => return None,
         })
     }
@@ -157,9 +177,17 @@ impl ExecutionStatus {
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
-            Self::Running | Self::Failing => false,
-            Self::Succeeded | Self::Failed => true,
+            Self::Running | Self::Pausing | Self::Paused | Self::Cancelling | Self::Failing => {
+                false
+            }
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
         }
+    }
+
+    /// Whether a pause is in force: nothing is dispatched, and what would start is held back.
+    #[must_use]
+    pub fn is_paused(self) -> bool {
+        matches!(self, Self::Pausing | Self::Paused)
     }
 }
 
@@ -216,54 +244,5 @@ impl Execution {
             }
         }
         self.links = kept;
-    }
-
-    /// What must hold after each step; checked in debug builds and tests.
-    ///
-    /// # Errors
-    /// Says which rule is broken.
-    pub fn check(&self) -> Result<(), String> {
-        let counts = &self.counts;
-        let ended = counts.succeeded
-            + counts.failed
-            + counts.timed_out
-            + counts.cancelled
-            + counts.skipped
-            + counts.omitted;
-        if counts.total != counts.active + ended {
-            return Err(format!("the counts do not add up: {counts:?}"));
-        }
-        if usize::try_from(counts.active) != Ok(self.live.len()) {
-            return Err(format!(
-                "{} live runs, {} counted",
-                self.live.len(),
-                counts.active
-            ));
-        }
-        if self.status.is_final() != self.live.is_empty() {
-            return Err(format!(
-                "{} with {} live runs",
-                self.status.word(),
-                self.live.len()
-            ));
-        }
-        let waits_for_ever = !self.status.is_final()
-            && self
-                .live
-                .values()
-                .all(|run| run.status == RunStatus::Waiting);
-        if waits_for_ever {
-            return Err("nothing will ever happen to it again".to_owned());
-        }
-        if (self.status == ExecutionStatus::Succeeded)
-            != (self.status.is_final() && self.errors.is_empty())
-        {
-            return Err(format!(
-                "{} with {} errors",
-                self.status.word(),
-                self.errors.len()
-            ));
-        }
-        Ok(())
     }
 }

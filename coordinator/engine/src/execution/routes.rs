@@ -7,7 +7,7 @@ use super::failure::{FieldError, kind};
 use super::run::Run;
 use super::sight::Sight;
 use super::step::Step;
-use super::{Execution, MAX_VARIABLE_BYTES};
+use super::{Execution, ExecutionStatus, MAX_VARIABLE_BYTES};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::variables::{Write, WriteNo};
@@ -48,7 +48,8 @@ impl Follow {
 
 impl Step<'_> {
     /// What follows, and how the run has really ended: an error in an expression makes it failed,
-    /// takes nothing, and has its routes looked at once more for that failure.
+    /// takes nothing, and has its routes looked at once more for that failure. During a cancel no
+    /// route is looked at, and what the task publishes is kept.
     pub(super) fn follow(&self, run: &Run, ended: Ended) -> (Follow, Ended) {
         let workflow = Arc::clone(&self.workflow);
         let task = &workflow.tasks[run.task.0];
@@ -80,6 +81,8 @@ struct Evaluation<'a> {
     task: &'a Task,
     ended: &'a Ended,
     sight: Sight,
+    /// Whether routes are looked at.
+    fires: bool,
     branch: Branch,
     last_write: WriteNo,
     writes: Vec<Arc<Write>>,
@@ -91,6 +94,7 @@ impl<'a> Evaluation<'a> {
             task,
             ended,
             sight: Sight::of_run(execution, run),
+            fires: execution.status != ExecutionStatus::Cancelling,
             branch: run.branch.clone(),
             last_write: execution.last_write,
             writes: Vec::new(),
@@ -103,19 +107,27 @@ impl<'a> Evaluation<'a> {
             self.publish(&mut branch, &self.task.publish, "publish")?;
             self.branch = branch;
         }
-        let taken = match &self.task.routes {
-            Routes::All(routes) => self.take_all(routes)?,
-            Routes::First { branches, others } => {
-                let mut taken = self.take_first(branches)?;
-                taken.extend(self.take_all(others)?);
-                taken
-            }
+        let taken = if self.fires {
+            self.routes()?
+        } else {
+            Vec::new()
         };
         Ok(Follow {
             branch: self.branch,
             taken,
             writes: self.writes,
         })
+    }
+
+    fn routes(&mut self) -> Result<Vec<Taken>, FieldError> {
+        match &self.task.routes {
+            Routes::All(routes) => self.take_all(routes),
+            Routes::First { branches, others } => {
+                let mut taken = self.take_first(branches)?;
+                taken.extend(self.take_all(others)?);
+                Ok(taken)
+            }
+        }
     }
 
     fn take_all(&mut self, routes: &'a [Route]) -> Result<Vec<Taken>, FieldError> {

@@ -40,7 +40,8 @@ pub struct Run {
     pub caused_by: Vec<RunNo>,
     /// Predecessors that have arrived at this join.
     pub arrived: BTreeSet<TaskIndex>,
-    /// Whether the run was held back because the execution had failed before.
+    /// Whether the run is held back: the execution has failed, or its time came during a pause. A
+    /// run that waits for its next attempt or its dispatch keeps its status, and has no timer.
     pub held: bool,
     /// The worker that was last heard of.
     pub worker: Option<Arc<str>>,

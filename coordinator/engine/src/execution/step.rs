@@ -25,8 +25,8 @@ pub(super) struct Step<'a> {
     pub(super) changes: &'a mut Changes,
     pub(super) now: DateTime<Utc>,
     pub(super) arrivals: VecDeque<Arrival>,
-    /// Whether branches that arrive are held back: the execution had failed before this step, or a
-    /// route of it led to `fail`. A failure to render does not close the step, so that all such
+    /// Whether branches that arrive are held back: the execution was failing or paused before this
+    /// step, or a route of it led to `fail`. A failure to render does not close the step, so that all such
     /// failures of a step are found.
     pub(super) closed: bool,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
@@ -95,7 +95,7 @@ impl<'a> Step<'a> {
             }
         }
         self.dispatch_due();
-        self.finish_if_over();
+        self.conclude();
     }
 
     /// An attempt has ended: another one follows, or the run has ended.
@@ -103,6 +103,9 @@ impl<'a> Step<'a> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
+        if self.execution.status == ExecutionStatus::Cancelling {
+            return self.end_run(no, ended);
+        }
         let task = &self.workflow.tasks[run.task.0];
         let ended = Ended {
             timeout_is_failure: !task.handles_timeout,
@@ -123,7 +126,7 @@ impl<'a> Step<'a> {
         let (attempt, from) = (run.attempt, run.status.word());
         run.status = RunStatus::Retrying;
         let detail = retry_detail(&ended, delay_s);
-        run.ended = Some(ended);
+        run.ended = Some(Ended::of_last_attempt(ended.result, ended.error));
         run.unsaved.end = true;
         self.changes.touched.insert(no);
         self.log_run(
@@ -137,7 +140,9 @@ impl<'a> Step<'a> {
             },
         );
         if delay_s <= 0.0 && self.execution.status == ExecutionStatus::Running {
-            self.resume(no);
+            self.render_or_fail(no, false);
+        } else if delay_s <= 0.0 && self.execution.status.is_paused() {
+            self.hold_back(no);
         } else {
             let due = super::retry::after(self.now, delay_s);
             self.changes.timers.push(TimerChange::Set {
@@ -148,12 +153,6 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Renders a run whose wait is over, for its next attempt.
-    pub(super) fn resume(&mut self, no: RunNo) {
-        self.clear_timer(no);
-        self.render_or_fail(no, false);
-    }
-
     /// A run has ended: publishes, looks at its routes, and sends its branch on.
     pub(super) fn end_run(&mut self, no: RunNo, ended: Ended) {
         self.clear_timer(no);
@@ -161,7 +160,9 @@ impl<'a> Step<'a> {
             return;
         };
         let (follow, ended) = self.follow(&run, ended);
-        let from = (run.attempt > 0).then(|| run.status.word());
+        let is_old = run.attempt > 0 || self.execution.status == ExecutionStatus::Cancelling;
+        let from = is_old.then(|| run.status.word());
+        run.held = false;
         run.status = RunStatus::Ended(ended.status);
         run.finished_at = Some(self.now);
         self.count_end(ended.status);
@@ -219,13 +220,22 @@ impl<'a> Step<'a> {
             see(&mut branch, seen.as_ref());
             self.execution.ends.merge(&branch, &self.execution.links);
         }
+        self.note_failure(run, ended, handled, exempt);
+    }
+
+    /// A failure that nothing handles, or a route to `fail`, makes the execution fail. What ends
+    /// because it was cancelled does not.
+    fn note_failure(&mut self, run: &Run, ended: &Ended, handled: bool, leads_to_fail: bool) {
+        if self.execution.status == ExecutionStatus::Cancelling {
+            return;
+        }
         let (name, task_id) = (
             Arc::clone(&self.workflow.tasks[run.task.0].name),
             self.execution.task_id(run.no),
         );
         if ended.is_failure() && !handled {
             self.fail(ended.execution_error(&name, task_id));
-        } else if exempt {
+        } else if leads_to_fail {
             self.closed = true;
             let message = format!("task {name} led to `fail`");
             self.fail(ExecutionError {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Event, Execution, Job, Outcome, Report, Run, Start, TimerChange, TimerKind,
-    start,
+    AttemptId, Changes, Command, Event, Execution, Job, JobCancel, Outcome, Report, Run, Start,
+    TimerChange, TimerKind, start,
 };
 use flotilla_engine::{Json, compile};
 use flotilla_protocol::ExecutionId;
@@ -25,6 +25,8 @@ pub struct Scene {
     pub timers: BTreeMap<u32, (TimerKind, DateTime<Utc>)>,
     /// Runs that have ended, in order.
     pub ended: Vec<Run>,
+    /// What workers were told to stop, in order.
+    pub cancels: Vec<JobCancel>,
     /// The log.
     pub log: Vec<String>,
 }
@@ -53,6 +55,7 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
         jobs: Vec::new(),
         timers: BTreeMap::new(),
         ended: Vec::new(),
+        cancels: Vec::new(),
         log: Vec::new(),
     };
     scene.take(changes);
@@ -77,6 +80,7 @@ impl Scene {
                 .push(format!("{} {from}>{to}", transition.kind.word()));
         }
         self.ended.extend(changes.ended);
+        self.cancels.extend(changes.cancels);
     }
 
     pub fn apply(&mut self, event: &Event) -> Outcome {
@@ -118,6 +122,31 @@ impl Scene {
             details: None,
         };
         self.answer(&job, CompletionStatus::Failed, None, Some(error))
+    }
+
+    /// The worker says that it stopped.
+    pub fn stop(&mut self, task: &str) -> Outcome {
+        let job = self.job(task);
+        self.answer(&job, CompletionStatus::Cancelled, None, None)
+    }
+
+    pub fn pause(&mut self) -> Outcome {
+        self.control(Command::Pause)
+    }
+
+    pub fn resume(&mut self) -> Outcome {
+        self.control(Command::Resume)
+    }
+
+    pub fn cancel(&mut self) -> Outcome {
+        self.control(Command::Cancel { reason: None })
+    }
+
+    fn control(&mut self, command: Command) -> Outcome {
+        self.apply(&Event::Controlled {
+            command,
+            message_id: None,
+        })
     }
 
     pub fn fail_for_good(&mut self, task: &str) -> Outcome {

@@ -2,7 +2,10 @@
 //! this state.
 
 mod branches;
+mod cancel;
 mod failures;
 mod harness;
+mod lost;
+mod pause;
 mod retries;
 mod starts;

@@ -54,6 +54,8 @@ pub struct LoadedRow {
     pub last_write: u64,
     /// Number of the newest transition.
     pub last_seq: i64,
+    /// Runs that have not ended, ascending.
+    pub live_runs: Vec<RunNo>,
     /// As in [`super::ExecutionStateRow::ends`].
     pub ends: Json,
     /// Failures that nothing handled.

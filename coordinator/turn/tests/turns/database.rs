@@ -351,6 +351,8 @@ impl Database {
                 | TransitionKind::TaskDispatched
                 | TransitionKind::TaskStarted
                 | TransitionKind::JoinArrived
+                | TransitionKind::ControlApplied
+                | TransitionKind::JobResent
                 | TransitionKind::ExecutionStatusChanged => false,
             };
             if is_end && row.from_status != Some("retrying") {
@@ -366,7 +368,9 @@ impl Database {
             held.execution.job(**run).is_some() || self.timers.contains_key(&(id, **run))
         });
         assert!(
-            held.execution.status.is_final() || waits.next().is_some(),
+            held.execution.status.is_final()
+                || held.execution.status.is_paused()
+                || waits.next().is_some(),
             "nothing will ever happen to {id}"
         );
     }
@@ -517,6 +521,7 @@ fn loaded_row(row: &ExecutionRow) -> LoadedRow {
         last_run: state.last_run,
         last_write: state.last_write,
         last_seq: state.last_seq,
+        live_runs: state.live_runs,
         ends: state.ends,
         errors: state.errors.expect("always set"),
         output: state.output,

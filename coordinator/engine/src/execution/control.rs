@@ -1,0 +1,202 @@
+//! Cancel, pause and resume.
+//!
+//! A pause lets come in what is with workers, and holds back what would start: the runs that it
+//! releases at resume, in the order of their numbers. A cancel ends what waits, and tells workers to
+//! stop; each attempt then has a timer, so that a worker that does not answer holds up nothing.
+
+use chrono::{DateTime, Utc};
+use flotilla_protocol::RunNo;
+
+use super::changes::{Changes, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
+use super::event::{Command, ControlRefusal, Outcome};
+use super::log::RunEntry;
+use super::run::{Run, RunStatus};
+use super::step::Step;
+use super::{CANCEL_GRACE_S, Execution, ExecutionStatus};
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+
+impl Execution {
+    pub(super) fn controlled(
+        &mut self,
+        command: &Command,
+        message_id: Option<&str>,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        if let Some(refusal) = self.refusal(command) {
+            return Outcome::Refused(refusal);
+        }
+        let mut step = Step::new(self, now, changes);
+        step.log(Transition {
+            seq: 0,
+            kind: TransitionKind::ControlApplied,
+            task_id: None,
+            attempt: None,
+            from: None,
+            to: None,
+            detail: Some(detail(command, message_id)),
+        });
+        match command {
+            Command::Cancel { reason } => step.cancel(reason.as_ref()),
+            Command::Pause => step.pause(),
+            Command::Resume => step.release(),
+        }
+        step.settle();
+        Outcome::Applied
+    }
+
+    fn refusal(&self, command: &Command) -> Option<ControlRefusal> {
+        if self.status.is_final() {
+            return Some(ControlRefusal::AlreadyFinished);
+        }
+        match command {
+            Command::Cancel { .. } => None,
+            Command::Pause => {
+                let is_pausable =
+                    self.status == ExecutionStatus::Running || self.status.is_paused();
+                (!is_pausable).then_some(ControlRefusal::WrongStatus)
+            }
+            Command::Resume => (!self.status.is_paused()).then_some(ControlRefusal::NotPaused),
+        }
+    }
+}
+
+fn detail(command: &Command, message_id: Option<&str>) -> Json {
+    let mut detail = serde_json::Map::new();
+    detail.insert("command".to_owned(), command.word().into());
+    if let Command::Cancel {
+        reason: Some(reason),
+    } = command
+    {
+        detail.insert("reason".to_owned(), reason.as_str().into());
+    }
+    if let Some(message_id) = message_id {
+        detail.insert("message_id".to_owned(), message_id.into());
+    }
+    Json::of(&detail)
+}
+
+impl Step<'_> {
+    fn cancel(&mut self, reason: Option<&String>) {
+        if self.execution.status == ExecutionStatus::Cancelling {
+            return;
+        }
+        self.set_status(ExecutionStatus::Cancelling);
+        let live: Vec<(RunNo, bool)> = self
+            .execution
+            .live
+            .values()
+            .map(|run| (run.no, run.is_with_a_worker()))
+            .collect();
+        for (no, is_with_a_worker) in live {
+            if is_with_a_worker {
+                self.tell_to_stop(no, reason);
+            } else {
+                self.end_wait(no);
+            }
+        }
+    }
+
+    fn tell_to_stop(&mut self, no: RunNo, reason: Option<&String>) {
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
+        let grace_s = run.timeout.unwrap_or(CANCEL_GRACE_S);
+        self.changes.cancels.push(JobCancel {
+            task_id: self.execution.task_id(no),
+            attempt: run.attempt,
+            reason: reason.cloned(),
+        });
+        self.changes.timers.push(TimerChange::Set {
+            run: no,
+            kind: TimerKind::Cancel,
+            due: super::retry::after(self.now, grace_s),
+        });
+    }
+
+    /// Ends a run that no worker has. What its last attempt left stays.
+    fn end_wait(&mut self, no: RunNo) {
+        let last = self
+            .execution
+            .live
+            .get(&no)
+            .and_then(|run| run.ended.clone());
+        let ended = match last {
+            Some(last) => Ended {
+                status: EndStatus::Cancelled,
+                ..last
+            },
+            None => Ended::without_result(EndStatus::Cancelled),
+        };
+        self.end_run(no, ended);
+    }
+
+    fn pause(&mut self) {
+        if self.execution.status.is_paused() {
+            return;
+        }
+        let status = if self.execution.live.values().any(Run::is_with_a_worker) {
+            ExecutionStatus::Pausing
+        } else {
+            ExecutionStatus::Paused
+        };
+        self.set_status(status);
+    }
+
+    /// Releases what the pause has held back.
+    fn release(&mut self) {
+        self.set_status(ExecutionStatus::Running);
+        self.closed = false;
+        let held: Vec<(RunNo, RunStatus)> = self
+            .execution
+            .live
+            .values()
+            .filter(|run| run.held)
+            .map(|run| (run.no, run.status))
+            .collect();
+        for (no, status) in held {
+            if self.closed {
+                // One of them led to `fail`: the others stay where they are.
+                return;
+            }
+            if let Some(run) = self.execution.live.get_mut(&no) {
+                run.held = false;
+                self.changes.touched.insert(no);
+            }
+            match status {
+                RunStatus::Waiting => self.enter(no, false),
+                RunStatus::Delayed | RunStatus::Retrying => self.render_or_fail(no, false),
+                RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
+            }
+        }
+    }
+
+    /// Keeps a run whose time has come until the execution is resumed.
+    pub(super) fn hold_back(&mut self, no: RunNo) {
+        if let Some(run) = self.execution.live.get_mut(&no) {
+            run.held = true;
+            self.changes.touched.insert(no);
+        }
+    }
+
+    /// Likewise, where nothing else in the log says that its time has come.
+    pub(super) fn hold_back_late(&mut self, no: RunNo) {
+        self.hold_back(no);
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
+        let word = run.status.word();
+        let attempt = (run.attempt > 0).then_some(run.attempt);
+        self.log_run(
+            TransitionKind::ControlApplied,
+            no,
+            RunEntry {
+                attempt,
+                from: Some(word),
+                to: Some(word),
+                detail: Some(detail(&Command::Pause, None)),
+            },
+        );
+    }
+}
