@@ -186,6 +186,9 @@ async fn load(
     if !request.executions.is_empty() {
         loaded.executions = storage::load_executions(&mut *connection, &request.executions).await?;
     }
+    if !request.controls.is_empty() {
+        loaded.controls = storage::load_controls(&mut *connection, &request.controls).await?;
+    }
     loaded.workflows = load_workflows(connection, workflows, &loaded).await?;
     Ok(loaded)
 }

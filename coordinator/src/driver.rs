@@ -16,6 +16,7 @@ use crate::failpoints::{self, CrashPoint, crash_at};
 use crate::inbound::Inbound;
 use crate::orders::Orders;
 use crate::outbound::Outbound;
+use crate::shared_connection::SharedConnection;
 use crate::storage;
 use crate::{CoordinatorConfig, CoordinatorError};
 
@@ -31,8 +32,8 @@ const CACHED_EXECUTIONS: usize = 20_000;
 const MAX_UNCONFIRMED: usize = 10_000;
 /// How long a clean stop may take before what is left is left to others.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// Time between two signs of life in the table `coordinator`.
-const SEEN_INTERVAL: Duration = Duration::from_secs(5);
+/// Looks for lost jobs within the time after which a job counts as lost.
+const LOST_JOBS_LOOKS: f64 = 3.0;
 
 /// A coordinator that runs.
 pub(crate) struct Driver {
@@ -45,8 +46,16 @@ pub(crate) struct Driver {
     commits: mpsc::UnboundedSender<CommitOrder>,
     loads: mpsc::UnboundedSender<LoadRequest>,
     effects: Vec<Effect>,
-    is_taking: bool,
+    taking: Taking,
     stopped: bool,
+}
+
+/// One look for partitions is under way at a time; what is asked for meanwhile follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    No,
+    Once,
+    Again,
 }
 
 impl Driver {
@@ -80,17 +89,21 @@ impl Driver {
                 lease_s: config.lease_s,
                 cached_executions: CACHED_EXECUTIONS,
                 max_unconfirmed: MAX_UNCONFIRMED,
+                lost_jobs_interval_s: config.resend_after_s / LOST_JOBS_LOOKS,
             },
             now,
         );
         let orders = Orders {
             owner,
             lease_s: config.lease_s,
+            resend_after_s: config.resend_after_s,
             pool,
             publisher: publisher.clone(),
-            broker: options.clone(),
+            observer: Arc::new(SharedConnection::new(options.clone())),
             inputs: sender.clone(),
         };
+        tokio::spawn(orders.clone().listen());
+        tokio::spawn(orders.clone().watch_publisher());
         Ok(Self {
             orders,
             clock: DatabaseClock::new(now),
@@ -101,7 +114,7 @@ impl Driver {
             commits,
             loads,
             effects: Vec::new(),
-            is_taking: false,
+            taking: Taking::No,
             stopped: false,
         })
     }
@@ -116,7 +129,6 @@ impl Driver {
         let mut ready = Some(ready);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut seen = tokio::time::interval(SEEN_INTERVAL);
         let mut stop_at: Option<tokio::time::Instant> = None;
         while !self.stopped {
             let due = self.turns.next_due().map(|due| self.clock.until(due));
@@ -128,7 +140,6 @@ impl Driver {
                     self.handle(Input::Stop);
                 }
                 _ = tick.tick() => self.handle(Input::Tick),
-                _ = seen.tick() => drop(tokio::spawn(self.orders.clone().say_alive())),
                 input = self.inputs.recv() => {
                     if let Some(input) = input {
                         self.take_inputs(input);
@@ -149,6 +160,7 @@ impl Driver {
         }
         self.inbound.shut_down().await;
         self.outbound.publisher().close().await;
+        self.orders.observer.close().await;
         self.orders.pool.close().await;
     }
 
@@ -170,7 +182,7 @@ impl Driver {
                 crash_at(CrashPoint::AfterCommit);
             }
             Input::PublishConfirmed(_) => crash_at(CrashPoint::AfterPublish),
-            Input::PartitionsTaken(_) => self.is_taking = false,
+            Input::PartitionsTaken { .. } => self.look_ended(),
             Input::Tick
             | Input::ChannelOpened { .. }
             | Input::ChannelClosed { .. }
@@ -179,8 +191,13 @@ impl Driver {
             | Input::LoadFailed
             | Input::TimersLoaded { .. }
             | Input::CommitAnswered(_)
+            | Input::PartitionsFreed
             | Input::PublishReturned(_)
             | Input::PublishFailed(_)
+            | Input::PublisherChanged { .. }
+            | Input::PoolDeclared(_)
+            | Input::QueueInspected { .. }
+            | Input::JobsLost(_)
             | Input::Forwarded(_)
             | Input::SuspectMarked { .. }
             | Input::ProbeFailed { .. }
@@ -188,6 +205,23 @@ impl Driver {
         }
         let now = self.clock.now();
         self.turns.handle(now, input, &mut self.effects);
+    }
+
+    fn look(&mut self) {
+        match self.taking {
+            Taking::No => {
+                self.taking = Taking::Once;
+                tokio::spawn(self.orders.clone().take_partitions());
+            }
+            Taking::Once | Taking::Again => self.taking = Taking::Again,
+        }
+    }
+
+    fn look_ended(&mut self) {
+        let asked = std::mem::replace(&mut self.taking, Taking::No);
+        if asked == Taking::Again && !self.stopped {
+            self.look();
+        }
     }
 
     async fn advance(&mut self) {
@@ -199,12 +233,10 @@ impl Driver {
 
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::TakePartitions if self.is_taking => {}
-            Effect::TakePartitions => {
-                self.is_taking = true;
-                tokio::spawn(self.orders.clone().take_partitions());
+            Effect::TakePartitions => self.look(),
+            Effect::ReleasePartitions { held, resigns } => {
+                self.orders.clone().release(held, resigns).await;
             }
-            Effect::ReleasePartitions(held) => self.orders.clone().release(held).await,
             Effect::OpenChannel {
                 channel,
                 generation,
@@ -241,8 +273,18 @@ impl Driver {
                 crash_at(CrashPoint::AfterAcknowledge);
                 self.outbound.publish(&publications);
             }
-            Effect::DeclareAndPublish { pool, publication } => {
-                tokio::spawn(self.orders.clone().declare_pool(pool, publication));
+            Effect::DeclarePool(pool) => {
+                tokio::spawn(self.orders.clone().declare_pool(pool));
+            }
+            Effect::SendCancels(cancels) => self.orders.send_cancels(&cancels),
+            Effect::InspectQueue {
+                channel,
+                generation,
+            } => {
+                tokio::spawn(self.orders.clone().inspect_queue(channel, generation));
+            }
+            Effect::FindLostJobs(partitions) => {
+                tokio::spawn(self.orders.clone().find_lost_jobs(partitions));
             }
             Effect::Forward { delivery, forward } => {
                 tokio::spawn(self.orders.forwarding().run(delivery, *forward));

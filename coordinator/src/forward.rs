@@ -1,14 +1,17 @@
 //! Messages that concern no turn: what cannot be used goes to the dead letters, dead letters become
-//! rows, control messages are answered. Each is tried until it succeeds; only then is the delivery
+//! rows, commands go to the inbox of their execution. Each is tried until it succeeds; only then is the delivery
 //! that it came with acknowledged.
 
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{Outgoing, PublishOutcome, Publisher};
 use flotilla_protocol::message::WorkflowControlReply;
-use flotilla_protocol::names;
+use flotilla_protocol::{ExecutionId, names};
 use flotilla_turn::Input;
-use flotilla_turn::message::{DeadLetter, DeliveryId, Forward, RefusedMessage};
+use flotilla_turn::message::{
+    ControlRequest, DeadLetter, DeliveryId, Forward, RefusedMessage, ReplyAddress,
+};
+use flotilla_turn::rows::PartitionNo;
 use tokio::sync::mpsc;
 
 use crate::reception::unknown_command;
@@ -29,26 +32,61 @@ impl Forwarding {
     pub async fn run(self, delivery: DeliveryId, forward: Forward) {
         match forward {
             Forward::Refused(refused) => self.refused(refused).await,
-            Forward::Control { control, reply_to } => {
-                if let Some(to) = reply_to {
-                    let reply = WorkflowControlReply {
-                        execution_id: control.execution_id,
-                        command: control.command,
-                        accepted: false,
-                        reason: Some("not_supported".to_owned()),
-                    };
-                    self.publish(Outgoing::control_reply(
-                        &to.reply_to,
-                        to.correlation_id.as_deref(),
-                        &reply,
-                    ))
-                    .await;
-                }
-            }
+            Forward::Control { request, original } => self.control(request, original).await,
+            Forward::Start {
+                partition,
+                original,
+            } => self.deliver(to_inbox(partition, original)).await,
             Forward::Dead(letter) => self.dead(letter).await,
         }
         // Nobody waits any more when the coordinator has stopped; the message comes again.
         let _ = self.inputs.send(Input::Forwarded(delivery));
+    }
+
+    /// Hands a command to the inbox of its execution, whoever owns that; nobody else may carry it
+    /// out.
+    async fn control(&self, request: ControlRequest, original: RefusedMessage) {
+        let execution_id = request.control.execution_id;
+        let partition = loop {
+            match storage::partition_of(&self.pool, execution_id).await {
+                Ok(partition) => break partition,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "a partition cannot be looked up");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            }
+        };
+        match (partition, request.reply_to) {
+            (Some(partition), _) => self.deliver(to_inbox(partition, original)).await,
+            (None, Some(to)) => {
+                let command = request.control.command;
+                self.refuse(execution_id, command, "unknown_execution", &to)
+                    .await;
+            }
+            (None, None) => {}
+        }
+    }
+
+    async fn refuse(
+        &self,
+        execution_id: ExecutionId,
+        command: String,
+        reason: &str,
+        to: &ReplyAddress,
+    ) {
+        let reply = WorkflowControlReply {
+            execution_id,
+            command,
+            accepted: false,
+            reason: Some(reason.to_owned()),
+        };
+        let correlation_id = to.correlation_id.as_deref();
+        self.publish(Outgoing::control_reply(
+            &to.reply_to,
+            correlation_id,
+            &reply,
+        ))
+        .await;
     }
 
     async fn refused(&self, refused: RefusedMessage) {
@@ -59,19 +97,8 @@ impl Forwarding {
             "a message cannot be used"
         );
         if let Some((execution_id, command, to)) = unknown_command(&refused) {
-            let reason = Some("unknown_command".to_owned());
-            let reply = WorkflowControlReply {
-                execution_id,
-                command,
-                accepted: false,
-                reason,
-            };
-            self.publish(Outgoing::control_reply(
-                &to.reply_to,
-                to.correlation_id.as_deref(),
-                &reply,
-            ))
-            .await;
+            self.refuse(execution_id, command, "unknown_command", &to)
+                .await;
         }
         self.publish(dead_letter(refused)).await;
     }
@@ -111,6 +138,29 @@ impl Forwarding {
                 }
             }
         }
+    }
+
+    /// Publishes until the broker has it: an inbox may be missing for a moment.
+    async fn deliver(&self, message: Outgoing) {
+        while self.publisher.publish(message.clone()).await != PublishOutcome::Confirmed {
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// A message of a user, unchanged, for the owner of a partition.
+fn to_inbox(partition: PartitionNo, original: RefusedMessage) -> Outgoing {
+    let envelope = original.envelope;
+    Outgoing {
+        message_id: envelope.message_id,
+        correlation_id: envelope.correlation_id,
+        reply_to: envelope.reply_to,
+        traceparent: envelope.traceparent,
+        ..Outgoing::to_queue(
+            names::inbox_queue(partition),
+            envelope.message_type.unwrap_or_default(),
+            original.body,
+        )
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Consumer, declare_inbox};
+use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Consumer, declare_inbox};
 use flotilla_protocol::names;
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, DeliveryId};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::reception::receive;
+use crate::shared_connection::SharedConnection;
 use crate::storage::chain;
 
 /// Unacknowledged deliveries per channel.
@@ -33,13 +34,9 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub fn new(options: ConnectOptions, inputs: mpsc::UnboundedSender<Input>) -> Self {
-        let connection = SharedConnection {
-            options,
-            current: Mutex::new(None),
-        };
         Self {
             inputs,
-            connection: Arc::new(connection),
+            connection: Arc::new(SharedConnection::new(options)),
             channels: BTreeMap::new(),
         }
     }
@@ -79,37 +76,17 @@ impl Inbound {
     /// Closes the connection.
     pub async fn shut_down(self) {
         drop(self.channels);
-        if let Some(connection) = self.connection.current.lock().await.take() {
-            connection.close().await;
-        }
+        self.connection.close().await;
     }
 }
 
-fn queue_of(channel: ChannelId) -> String {
+/// The queue that a channel reads.
+pub(crate) fn queue_of(channel: ChannelId) -> String {
     match channel {
         ChannelId::Inbox(partition) => names::inbox_queue(partition),
         ChannelId::Start => names::START_QUEUE.to_owned(),
         ChannelId::Control => names::CONTROL_QUEUE.to_owned(),
         ChannelId::Dead => names::DEAD.to_owned(),
-    }
-}
-
-/// The connection that all channels share.
-struct SharedConnection {
-    options: ConnectOptions,
-    current: Mutex<Option<Arc<Connection>>>,
-}
-
-impl SharedConnection {
-    /// The connection that works; opens one if there is none.
-    async fn current(&self) -> Result<Arc<Connection>, AmqpError> {
-        let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_ref().filter(|connection| connection.is_open()) {
-            return Ok(Arc::clone(connection));
-        }
-        let opened = Arc::new(Connection::open_with(&self.options).await?);
-        *current = Some(Arc::clone(&opened));
-        Ok(opened)
     }
 }
 

@@ -16,6 +16,7 @@ mod inbound;
 mod orders;
 mod outbound;
 mod reception;
+mod shared_connection;
 pub mod storage;
 
 use std::future::Future;
@@ -34,7 +35,13 @@ pub struct CoordinatorConfig {
     pub name: String,
     /// Seconds for which a partition is leased, 0.5 to 3,600.
     pub lease_s: f64,
+    /// Seconds after which a job that nobody has started is published again if its pool's queue is
+    /// empty, 1 to 86,400.
+    pub resend_after_s: f64,
 }
+
+/// Seconds after which a job counts as lost, unless the configuration says otherwise.
+pub const RESEND_AFTER_S: f64 = 900.0;
 
 /// Why a coordinator could not start, or had to stop.
 #[derive(Debug, Error)]
@@ -42,6 +49,9 @@ pub enum CoordinatorError {
     /// The lease cannot be used.
     #[error("a lease of {0} s cannot be used; choose 0.5 to 3600")]
     Lease(f64),
+    /// The wait before a job is published again cannot be used.
+    #[error("jobs cannot be published again after {0} s; choose 1 to 86400")]
+    ResendAfter(f64),
     /// Postgres cannot be used.
     #[error("could not use the database")]
     Storage(#[from] storage::StorageError),
@@ -63,6 +73,9 @@ pub async fn run(
 ) -> Result<(), CoordinatorError> {
     if !(0.5..=3600.0).contains(&config.lease_s) {
         return Err(CoordinatorError::Lease(config.lease_s));
+    }
+    if !(1.0..=86_400.0).contains(&config.resend_after_s) {
+        return Err(CoordinatorError::ResendAfter(config.resend_after_s));
     }
     failpoints::set_up();
     let driver = driver::Driver::start(config).await?;

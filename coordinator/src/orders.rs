@@ -1,20 +1,24 @@
 //! What the turn logic asks for beside commits, loads and publications: short orders, each in a task
 //! of its own that answers with an input.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::amqp::{
-    ConnectOptions, Connection, Outgoing, PublishOutcome, Publisher, declare_pool,
+    AmqpError, Outgoing, PublishOutcome, Publisher, PublisherStatus, declare_pool, queue_depth,
 };
-use flotilla_protocol::message::CoordinatorProbe;
-use flotilla_turn::message::DeliveryId;
-use flotilla_turn::rows::{Epoch, PartitionNo};
-use flotilla_turn::{Input, Publication};
+use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
+use flotilla_protocol::names;
+use flotilla_turn::Input;
+use flotilla_turn::message::{ChannelId, DeliveryId};
+use flotilla_turn::rows::{Epoch, LostJob, PartitionNo};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::forward::Forwarding;
+use crate::inbound::queue_of;
+use crate::shared_connection::SharedConnection;
 use crate::storage::{self, chain};
 
 /// Wait before an order that failed is given again.
@@ -25,9 +29,11 @@ const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
 pub(crate) struct Orders {
     pub owner: Uuid,
     pub lease_s: f64,
+    pub resend_after_s: f64,
     pub pool: sqlx::PgPool,
     pub publisher: Publisher,
-    pub broker: ConnectOptions,
+    /// To look at queues and declare them with.
+    pub observer: Arc<SharedConnection>,
     pub inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -46,20 +52,53 @@ impl Orders {
     }
 
     pub async fn take_partitions(self) {
-        let taken = storage::take_partitions(&self.pool, self.owner, self.lease_s, None).await;
-        let taken = taken.unwrap_or_else(|error| {
-            tracing::warn!(error = chain(&error), "partitions cannot be taken");
-            Vec::new()
-        });
+        let looked = storage::take_partitions(&self.pool, self.owner, self.lease_s).await;
+        let (taken, share) = match looked {
+            Ok((taken, share)) => (taken, usize::try_from(share.partitions).ok()),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "partitions cannot be taken");
+                (Vec::new(), None)
+            }
+        };
         if !taken.is_empty() {
             let partitions: Vec<PartitionNo> = taken.iter().map(|taken| taken.partition).collect();
             tracing::info!(?partitions, "took partitions");
         }
-        self.answer(Input::PartitionsTaken(taken));
+        self.answer(Input::PartitionsTaken { taken, share });
     }
 
-    pub async fn release(self, held: Vec<(PartitionNo, Epoch)>) {
-        if let Err(error) = storage::release_partitions(&self.pool, self.owner, &held).await {
+    /// Passes on that others have let go of partitions, for as long as the process lives.
+    pub async fn listen(self) {
+        loop {
+            match storage::listen_for_partitions(&self.pool).await {
+                Ok(mut listener) => {
+                    while listener.recv().await.is_ok() {
+                        self.answer(Input::PartitionsFreed);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot listen for free partitions");
+                }
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Passes on whether publishing works, for as long as the process lives.
+    pub async fn watch_publisher(self) {
+        let mut status = self.publisher.status();
+        loop {
+            let is_up = *status.borrow_and_update() != PublisherStatus::Down;
+            self.answer(Input::PublisherChanged { is_up });
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub async fn release(self, held: Vec<(PartitionNo, Epoch)>, resigns: bool) {
+        let released = storage::release_partitions(&self.pool, self.owner, &held, resigns).await;
+        if let Err(error) = released {
             tracing::warn!(
                 error = chain(&error),
                 "partitions are not released; their leases expire"
@@ -90,8 +129,8 @@ impl Orders {
         });
     }
 
-    /// Creates the queue of a pool whose job came back, then has it published again.
-    pub async fn declare_pool(self, pool: Arc<str>, publication: Arc<Publication>) {
+    /// Creates the queue of a pool whose jobs came back.
+    pub async fn declare_pool(self, pool: Arc<str>) {
         // A queue that is made again at once is found by the broker when it tells the consumers of
         // the old one: it moves them over in place of telling them, and RabbitMQ 3.10 then delivers
         // nothing to them.
@@ -100,31 +139,87 @@ impl Orders {
             tracing::warn!(%pool, error = chain(&error), "the queue of a pool cannot be declared");
             tokio::time::sleep(AGAIN_AFTER).await;
         }
-        self.answer(Input::PublishFailed(publication.id));
+        // If there is no queue after all, the jobs come back once more.
+        self.answer(Input::PoolDeclared(pool));
     }
 
-    async fn try_declare_pool(&self, pool: &str) -> Result<(), flotilla_protocol::amqp::AmqpError> {
-        let connection = Connection::open_with(&self.broker).await?;
-        let declared = declare_pool(&connection, pool).await;
-        connection.close().await;
-        declared
+    async fn try_declare_pool(&self, pool: &str) -> Result<(), AmqpError> {
+        declare_pool(&*self.observer.current().await?, pool).await
+    }
+
+    pub async fn inspect_queue(self, channel: ChannelId, generation: u64) {
+        let messages = self.depth(&queue_of(channel)).await;
+        self.answer(Input::QueueInspected {
+            channel,
+            generation,
+            messages,
+        });
+    }
+
+    /// Messages that wait in a queue, 0 if it does not exist; `None` if nobody can tell.
+    async fn depth(&self, queue: &str) -> Option<u32> {
+        let looked = async { queue_depth(&*self.observer.current().await?, queue).await };
+        match looked.await {
+            Ok(depth) => Some(depth.unwrap_or(0)),
+            Err(error) => {
+                tracing::warn!(queue, error = chain(&error), "a queue cannot be looked at");
+                None
+            }
+        }
+    }
+
+    /// Finds jobs that were dispatched long ago, were not started, and wait in no queue.
+    pub async fn find_lost_jobs(self, partitions: Vec<PartitionNo>) {
+        let found = storage::load_silent_jobs(&self.pool, &partitions, self.resend_after_s).await;
+        let silent = found.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "lost jobs cannot be looked for");
+            Vec::new()
+        });
+        let mut by_pool: BTreeMap<String, Vec<LostJob>> = BTreeMap::new();
+        for (job, pool) in silent {
+            by_pool.entry(pool).or_default().push(job);
+        }
+        for (pool, jobs) in by_pool {
+            // Behind other jobs a job may wait for as long as it takes.
+            if self.depth(&names::jobs_queue(&pool)).await == Some(0) {
+                tracing::warn!(
+                    pool,
+                    jobs = jobs.len(),
+                    "jobs were lost and are published again"
+                );
+                self.answer(Input::JobsLost(jobs));
+            }
+        }
+    }
+
+    /// Tells all workers; one that does not hear it is told again, or waited for.
+    pub fn send_cancels(&self, cancels: &[TaskCancel]) {
+        for cancel in cancels {
+            drop(tokio::spawn(
+                self.publisher.enqueue(Outgoing::cancel(cancel)),
+            ));
+        }
     }
 
     pub async fn mark_suspect(self, delivery: DeliveryId, key: String) {
-        let already = loop {
-            match storage::mark_suspect(&self.pool, &key).await {
-                Ok(already) => break already,
+        let mark = loop {
+            match storage::mark_suspect(&self.pool, &key, self.owner, self.lease_s).await {
+                Ok(mark) => break mark,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a suspect cannot be marked");
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
             }
         };
-        self.answer(Input::SuspectMarked { delivery, already });
+        self.answer(Input::SuspectMarked {
+            delivery,
+            key,
+            mark,
+        });
     }
 
     pub async fn clear_suspect(self, key: String) {
-        if let Err(error) = storage::clear_suspect(&self.pool, &key).await {
+        if let Err(error) = storage::clear_suspect(&self.pool, &key, self.owner).await {
             tracing::warn!(error = chain(&error), "the mark of a suspect stays");
         }
     }
@@ -137,15 +232,6 @@ impl Orders {
                 tokio::time::sleep(AGAIN_AFTER).await;
                 self.answer(Input::ProbeFailed { partition });
             }
-        }
-    }
-
-    pub async fn say_alive(self) {
-        if let Err(error) = storage::say_alive(&self.pool, self.owner).await {
-            tracing::warn!(
-                error = chain(&error),
-                "the table of coordinators cannot be written"
-            );
         }
     }
 }

@@ -12,8 +12,8 @@ use flotilla_protocol::message::{TaskDead, WorkflowControl};
 use flotilla_protocol::refusal::{Refusal, Refused};
 use flotilla_protocol::{ExecutionId, names};
 use flotilla_turn::message::{
-    ChannelId, DeadLetter, Delivered, DeliveryId, Forward, Message, RefusedMessage, ReplyAddress,
-    StartRequest,
+    ChannelId, ControlRequest, DeadLetter, Delivered, DeliveryId, Forward, Message, RefusedMessage,
+    ReplyAddress, StartRequest,
 };
 use uuid::Uuid;
 
@@ -75,8 +75,13 @@ fn start(queue: &str, delivery: Delivery) -> Message {
 }
 
 fn inbox(queue: &str, delivery: Delivery) -> Message {
+    if delivery.envelope.message_type.as_deref() == Some(names::WORKFLOW_START) {
+        return start(queue, delivery);
+    }
     match decode_inbox(&delivery.envelope, &delivery.body) {
-        Ok(InboxMessage::Control(command)) => answer(command, &delivery.envelope),
+        Ok(InboxMessage::Control(command)) => {
+            Message::Control(Box::new(request(command, &delivery.envelope)))
+        }
         Ok(message) => Message::Inbox(message),
         Err(mut refused) => {
             let completed = std::mem::take(&mut refused.salvaged);
@@ -91,15 +96,21 @@ fn inbox(queue: &str, delivery: Delivery) -> Message {
 
 fn control(queue: &str, delivery: Delivery) -> Message {
     match decode_control(&delivery.envelope, &delivery.body) {
-        Ok(command) => answer(command, &delivery.envelope),
+        Ok(command) => {
+            let request = request(command, &delivery.envelope);
+            let original = original(queue, delivery, Refusal::Rejected, String::new());
+            Message::Forward(Box::new(Forward::Control { request, original }))
+        }
         Err(refused) => refuse(queue, delivery, refused),
     }
 }
 
-/// No command is carried out yet; whoever sent one is told.
-fn answer(control: WorkflowControl, envelope: &Envelope) -> Message {
-    let reply_to = reply_address(envelope);
-    Message::Forward(Box::new(Forward::Control { control, reply_to }))
+fn request(control: WorkflowControl, envelope: &Envelope) -> ControlRequest {
+    ControlRequest {
+        control,
+        message_id: envelope.message_id.clone(),
+        reply_to: reply_address(envelope),
+    }
 }
 
 fn refuse(queue: &str, delivery: Delivery, refused: Refused) -> Message {

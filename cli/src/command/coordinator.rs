@@ -1,7 +1,7 @@
 //! `coordinator`: runs a coordinator until a signal asks it to drain.
 
 use clap::Args;
-use flotilla_coordinator::{CoordinatorConfig, CoordinatorError};
+use flotilla_coordinator::{CoordinatorConfig, CoordinatorError, RESEND_AFTER_S};
 
 use crate::arguments::Global;
 use crate::broker;
@@ -19,11 +19,17 @@ pub struct CoordinatorArguments {
     /// Seconds after which another coordinator may take over from this one
     #[arg(long, value_name = "S", default_value_t = DEFAULT_LEASE_S, value_parser = lease)]
     lease: f64,
+    /// Seconds after which a job that no worker has started is published again, if its pool's queue
+    /// is empty
+    #[arg(long, value_name = "S", default_value_t = RESEND_AFTER_S, value_parser = resend_after)]
+    resend_after: f64,
 }
 
 const DEFAULT_LEASE_S: f64 = 3.0;
 /// Below it a busy machine loses its partitions for no reason, above it nobody takes over.
 const LEASE_LIMITS_S: std::ops::RangeInclusive<f64> = 0.5..=3600.0;
+/// Below it jobs that only wait are taken for lost, above a day nobody remembers them.
+const RESEND_LIMITS_S: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
 
 /// Runs until it is told to stop.
 pub async fn run(global: &Global, arguments: CoordinatorArguments) -> Result<Exit, Failure> {
@@ -32,6 +38,7 @@ pub async fn run(global: &Global, arguments: CoordinatorArguments) -> Result<Exi
         amqp_url: global.amqp_url()?,
         name: arguments.name.unwrap_or_else(default_name),
         lease_s: arguments.lease,
+        resend_after_s: arguments.resend_after,
     };
     let shutdown = Shutdown::listen()?;
     let url = config.database_url.clone();
@@ -49,13 +56,14 @@ pub fn local_config(database_url: &str, amqp_url: &str) -> CoordinatorConfig {
         amqp_url: amqp_url.to_owned(),
         name: default_name(),
         lease_s: DEFAULT_LEASE_S,
+        resend_after_s: RESEND_AFTER_S,
     }
 }
 
 /// A coordinator that could not start, or did not end well.
 pub fn failed(database_url: &str, error: CoordinatorError) -> Failure {
     match error {
-        CoordinatorError::Lease(_) => Failure::refused(error.to_string()),
+        CoordinatorError::Lease(_) | CoordinatorError::ResendAfter(_) => Failure::refused(error.to_string()),
         CoordinatorError::Storage(error) => database::failed(database_url, error),
         CoordinatorError::Broker(error) => {
             broker::failed("the coordinator could not use RabbitMQ", error).hint(
@@ -76,10 +84,18 @@ fn default_name() -> String {
 }
 
 fn lease(text: &str) -> Result<f64, String> {
+    seconds(text, &LEASE_LIMITS_S, "a lease has")
+}
+
+fn resend_after(text: &str) -> Result<f64, String> {
+    seconds(text, &RESEND_LIMITS_S, "a job is published again after")
+}
+
+fn seconds(text: &str, limits: &std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if LEASE_LIMITS_S.contains(&seconds) {
+    if limits.contains(&seconds) {
         return Ok(seconds);
     }
-    let (from, to) = (LEASE_LIMITS_S.start(), LEASE_LIMITS_S.end());
-    Err(format!("a lease has {from} to {to} seconds"))
+    let (from, to) = (limits.start(), limits.end());
+    Err(format!("{what} {from} to {to} seconds"))
 }

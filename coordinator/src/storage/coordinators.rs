@@ -35,39 +35,3 @@ pub async fn register_coordinator(
     .await
     .map_err(StorageError::step("register the coordinator"))
 }
-
-/// Says that a coordinator lives; whether its row is there.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn say_alive(database: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StorageError> {
-    let done = sqlx::query("UPDATE coordinator SET seen_at = clock_timestamp() WHERE id = $1")
-        .bind(id)
-        .execute(database)
-        .await
-        .map_err(StorageError::step("say that the coordinator lives"))?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// How many coordinators were seen within the last `within_s` seconds, and how many partitions
-/// there are: what an even share is made of.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn live_coordinators(
-    database: impl PgExecutor<'_>,
-    within_s: f64,
-) -> Result<(i32, i32), StorageError> {
-    sqlx::query_as(
-        "SELECT \
-             (SELECT count(*)::integer FROM coordinator \
-              WHERE seen_at > clock_timestamp() - make_interval(secs => $1)), \
-             (SELECT count(*)::integer FROM coordinator_partition)",
-    )
-    .bind(within_s)
-    .fetch_one(database)
-    .await
-    .map_err(StorageError::step("count the coordinators"))
-}

@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 
 use flotilla_protocol::{ExecutionId, TaskId};
+use flotilla_turn::Mark;
 use serde_json::Value;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::StorageError;
 
@@ -95,31 +97,60 @@ fn make_storable(value: &mut Value) {
     }
 }
 
-/// Marks a message as suspect before it is taken alone; whether it was marked already, by an
-/// attempt that did not come to its end.
+/// Marks a message as suspect before `owner` takes it alone, unless it bears the mark of another
+/// coordinator that lives. Who has stopped cleanly was not killed by it.
 ///
 /// # Errors
 ///
 /// When the database fails.
-pub async fn mark_suspect(database: impl PgExecutor<'_>, key: &str) -> Result<bool, StorageError> {
-    let done = sqlx::query(
-        "INSERT INTO workflow_suspect_message (key) VALUES ($1) ON CONFLICT (key) DO NOTHING",
+pub async fn mark_suspect(
+    database: impl PgExecutor<'_>,
+    key: &str,
+    owner: Uuid,
+    lease_s: f64,
+) -> Result<Mark, StorageError> {
+    let (is_marked, was_marked, is_innocent): (bool, bool, bool) = sqlx::query_as(
+        "WITH found AS ( \
+             SELECT s.owner, c.stopped_at IS NOT NULL AS has_stopped, \
+                 c.id IS NOT NULL AND c.stopped_at IS NULL \
+                     AND c.seen_at > clock_timestamp() - make_interval(secs => $3) AS lives \
+             FROM workflow_suspect_message AS s LEFT JOIN coordinator AS c ON c.id = s.owner \
+             WHERE s.key = $1 \
+         ), marked AS ( \
+             INSERT INTO workflow_suspect_message AS s (key, owner) VALUES ($1, $2) \
+             ON CONFLICT (key) DO UPDATE SET owner = $2, seen_at = clock_timestamp() \
+                 WHERE s.owner = $2 OR NOT coalesce((SELECT lives FROM found), false) \
+             RETURNING s.key \
+         ) \
+         SELECT EXISTS (SELECT FROM marked), EXISTS (SELECT FROM found), \
+             coalesce((SELECT has_stopped OR owner = $2 FROM found), false)",
     )
     .bind(storable(key))
-    .execute(database)
+    .bind(owner)
+    .bind(lease_s)
+    .fetch_one(database)
     .await
     .map_err(StorageError::step("mark a message as suspect"))?;
-    Ok(done.rows_affected() == 0)
+    Ok(match (is_marked, was_marked && !is_innocent) {
+        (false, _) => Mark::OfTheLiving,
+        (true, false) => Mark::Ours,
+        (true, true) => Mark::OfTheDead,
+    })
 }
 
-/// Clears a message of suspicion.
+/// Takes a mark back, if it is still that of `owner`.
 ///
 /// # Errors
 ///
 /// When the database fails.
-pub async fn clear_suspect(database: impl PgExecutor<'_>, key: &str) -> Result<(), StorageError> {
-    sqlx::query("DELETE FROM workflow_suspect_message WHERE key = $1")
+pub async fn clear_suspect(
+    database: impl PgExecutor<'_>,
+    key: &str,
+    owner: Uuid,
+) -> Result<(), StorageError> {
+    sqlx::query("DELETE FROM workflow_suspect_message WHERE key = $1 AND owner = $2")
         .bind(storable(key))
+        .bind(owner)
         .execute(database)
         .await
         .map_err(StorageError::step("clear a message of suspicion"))?;

@@ -14,6 +14,7 @@ mod connect;
 mod coordinators;
 mod definitions;
 mod error;
+mod live;
 mod load;
 mod load_rows;
 mod messages;
@@ -24,11 +25,14 @@ mod view;
 
 pub use commit::commit;
 pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one};
-pub use coordinators::{live_coordinators, register_coordinator, say_alive};
+pub use coordinators::register_coordinator;
 pub use definitions::{load_definitions, load_starts, register_definition};
 pub use error::{StorageError, chain};
+pub use live::{load_controls, load_silent_jobs, partition_of};
 pub use load::load_executions;
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
-pub use partitions::{load_timers, release_partitions, take_partitions};
+pub use partitions::{
+    Share, listen_for_partitions, load_timers, release_partitions, take_partitions,
+};
 pub use view::{ListFilter, Shown, execution_status, list, show};

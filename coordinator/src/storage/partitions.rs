@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use flotilla_engine::execution::TimerKind;
 use flotilla_protocol::ExecutionId;
 use flotilla_turn::rows::{Epoch, OutboxJob, PartitionNo, TakenPartition, TimerRow};
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::{PgBindIterExt, PgListener, PgRow};
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -12,10 +12,14 @@ use super::StorageError;
 use super::load_rows::{self, Reader};
 use super::outbox::KeptReply;
 
+/// The channel on which coordinators tell each other that partitions are free.
+const FREED_CHANNEL: &str = "flotilla_partitions";
+/// Seconds for which a coordinator counts as living after it was seen, however short its lease.
+const SHORTEST_LIFE_S: f64 = 2.0;
 /// Seconds ahead for which a take-over loads timers.
 const TIMER_HORIZON_S: f64 = 300.0;
 
-/// Takes partitions whose lease has expired, at most `limit` of them: raises their epochs, and when
+/// Takes partitions whose lease has expired, up to an even share: raises their epochs, and when
 /// that is committed reads what their former owners owed, and the timers that are due soon.
 ///
 /// # Errors
@@ -26,23 +30,59 @@ pub async fn take_partitions(
     pool: &PgPool,
     owner: Uuid,
     lease_s: f64,
-    limit: Option<i32>,
-) -> Result<Vec<TakenPartition>, StorageError> {
-    let mut taken = raise_epochs(pool, owner, lease_s, limit).await?;
-    if taken.is_empty() {
-        return Ok(taken);
+) -> Result<(Vec<TakenPartition>, Share), StorageError> {
+    let share = even_share(pool, owner, lease_s).await?;
+    if share.held >= share.partitions {
+        return Ok((Vec::new(), share));
     }
-    let partitions: Vec<PartitionNo> = taken.iter().map(|taken| taken.partition).collect();
-    add_outbox(pool, &partitions, &mut taken).await?;
-    add_timers(pool, &partitions, &mut taken).await?;
-    Ok(taken)
+    let mut taken = raise_epochs(pool, owner, lease_s, share.partitions - share.held).await?;
+    if !taken.is_empty() {
+        let partitions: Vec<PartitionNo> = taken.iter().map(|taken| taken.partition).collect();
+        add_outbox(pool, &partitions, &mut taken).await?;
+        add_timers(pool, &partitions, &mut taken).await?;
+    }
+    Ok((taken, share))
+}
+
+/// How many partitions a coordinator is to hold, and holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Share {
+    /// An even share of all partitions, rounded up.
+    pub partitions: i32,
+    /// Those that it holds, by the word of the database.
+    pub held: i32,
+}
+
+/// Says that a coordinator lives, and counts those that do: who has been seen within a lease, has
+/// not stopped, and so can take partitions.
+async fn even_share(pool: &PgPool, owner: Uuid, lease_s: f64) -> Result<Share, StorageError> {
+    sqlx::query_as(
+        "WITH here AS ( \
+             UPDATE coordinator SET seen_at = clock_timestamp() WHERE id = $1 \
+         ), others AS ( \
+             SELECT count(*) AS living FROM coordinator \
+             WHERE id <> $1 AND stopped_at IS NULL \
+                 AND seen_at > clock_timestamp() - make_interval(secs => $2) \
+         ), partitions AS ( \
+             SELECT count(*) AS total, \
+                 count(*) FILTER (WHERE owner = $1 AND lease_expires_at > clock_timestamp()) AS held \
+             FROM coordinator_partition \
+         ) \
+         SELECT ((total + living) / (living + 1))::integer AS partitions, held::integer AS held \
+         FROM others CROSS JOIN partitions",
+    )
+    .bind(owner)
+    .bind(lease_s.max(SHORTEST_LIFE_S))
+    .fetch_one(pool)
+    .await
+    .map_err(StorageError::step("count the coordinators"))
 }
 
 async fn raise_epochs(
     pool: &PgPool,
     owner: Uuid,
     lease_s: f64,
-    limit: Option<i32>,
+    limit: i32,
 ) -> Result<Vec<TakenPartition>, StorageError> {
     // Locks the rows that it takes, in the order of their ids; a row that is locked belongs to a
     // commit or to another take-over that is under way, and is left to it.
@@ -66,7 +106,7 @@ async fn raise_epochs(
     )
     .bind(owner)
     .bind(lease_s)
-    .bind(limit.map(i64::from))
+    .bind(i64::from(limit))
     .bind(TIMER_HORIZON_S)
     .fetch_all(pool)
     .await
@@ -224,8 +264,9 @@ fn timer(row: &PgRow) -> Result<TimerRow, StorageError> {
     })
 }
 
-/// Gives partitions back, so that others can take them at once; those that belong to somebody else
-/// by now are left alone. The number of those given back.
+/// Gives partitions back and tells the others, so that they take them at once; those that belong to
+/// somebody else by now are left alone. With `resigns` the coordinator counts no more where
+/// partitions are shared. The number of those given back.
 ///
 /// # Errors
 ///
@@ -234,24 +275,50 @@ pub async fn release_partitions(
     database: impl PgExecutor<'_>,
     owner: Uuid,
     partitions: &[(PartitionNo, Epoch)],
-) -> Result<u64, StorageError> {
+    resigns: bool,
+) -> Result<i64, StorageError> {
     // Locks the rows, in the order of ids as everybody else does.
-    let done = sqlx::query(
+    sqlx::query_scalar(
         "WITH mine AS ( \
              SELECT p.id FROM unnest($1, $2) AS m (id, epoch) \
              JOIN coordinator_partition AS p \
                  ON p.id = m.id AND p.epoch = m.epoch AND p.owner = $3 \
              ORDER BY p.id FOR UPDATE OF p \
+         ), released AS ( \
+             UPDATE coordinator_partition AS p \
+             SET owner = NULL, lease_expires_at = clock_timestamp() \
+             FROM mine WHERE p.id = mine.id \
+             RETURNING p.id \
+         ), resigned AS ( \
+             UPDATE coordinator SET stopped_at = clock_timestamp() WHERE $4 AND id = $3 \
+         ), told AS MATERIALIZED ( \
+             SELECT count(*) AS released, pg_notify($5, '') FROM released \
          ) \
-         UPDATE coordinator_partition AS p \
-         SET owner = NULL, lease_expires_at = clock_timestamp() \
-         FROM mine WHERE p.id = mine.id",
+         SELECT released FROM told",
     )
     .bind(partitions.iter().map(|(id, _)| *id).bind_iter())
     .bind(partitions.iter().map(|(_, epoch)| *epoch).bind_iter())
     .bind(owner)
-    .execute(database)
+    .bind(resigns)
+    .bind(FREED_CHANNEL)
+    .fetch_one(database)
     .await
-    .map_err(StorageError::step("release partitions"))?;
-    Ok(done.rows_affected())
+    .map_err(StorageError::step("release partitions"))
+}
+
+/// Listens for partitions that others let go of. The listener connects again by itself; each
+/// [`PgListener::recv`] is a reason to look.
+///
+/// # Errors
+///
+/// When no connection can be had.
+pub async fn listen_for_partitions(pool: &PgPool) -> Result<PgListener, StorageError> {
+    let listening = async {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(FREED_CHANNEL).await?;
+        Ok(listener)
+    };
+    listening
+        .await
+        .map_err(StorageError::step("listen for partitions"))
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 
 /// Where a delivery stands.
@@ -50,6 +52,12 @@ pub(crate) struct Channel {
     pub generation: u64,
     pub is_open: bool,
     pub deliveries: VecDeque<Delivery>,
+    /// Since when nothing has come.
+    pub quiet_since: DateTime<Utc>,
+    /// Whether its queue is being looked at.
+    pub is_inspected: bool,
+    /// Whether messages were found in its queue while nothing came.
+    pub is_suspected: bool,
 }
 
 /// All channels.
@@ -61,7 +69,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Begins a new opening; gives its number.
-    pub fn open(&mut self, channel: ChannelId) -> u64 {
+    pub fn open(&mut self, channel: ChannelId, now: DateTime<Utc>) -> u64 {
         self.last_generation += 1;
         let generation = self.last_generation;
         self.by_id.insert(
@@ -70,6 +78,9 @@ impl Channels {
                 generation,
                 is_open: false,
                 deliveries: VecDeque::new(),
+                quiet_since: now,
+                is_inspected: false,
+                is_suspected: false,
             },
         );
         generation
@@ -91,6 +102,15 @@ impl Channels {
         self.by_id.values().all(|channel| channel.is_open)
     }
 
+    /// Whether a channel is there and consumes.
+    pub fn is_open(&self, channel: ChannelId) -> bool {
+        self.by_id.get(&channel).is_some_and(|held| held.is_open)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ChannelId, &mut Channel)> {
+        self.by_id.iter_mut()
+    }
+
     pub fn ids(&self) -> Vec<ChannelId> {
         self.by_id.keys().copied().collect()
     }
@@ -107,8 +127,14 @@ impl Channels {
     }
 
     /// Adds a delivery; false if it came on an earlier opening.
-    pub fn push(&mut self, delivered: Delivered, stage: Stage) -> Option<Arc<Message>> {
+    pub fn push(
+        &mut self,
+        delivered: Delivered,
+        stage: Stage,
+        now: DateTime<Utc>,
+    ) -> Option<Arc<Message>> {
         let channel = self.current(delivered.id.channel, delivered.id.generation)?;
+        channel.hears(now);
         let message = Arc::new(delivered.message);
         channel.deliveries.push_back(Delivery {
             tag: delivered.id.tag,

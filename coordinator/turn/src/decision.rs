@@ -1,6 +1,6 @@
 //! A turn that is being decided: each item in order, into one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -8,7 +8,7 @@ use flotilla_engine::Workflow;
 use flotilla_engine::execution::{AttemptId, Changes, Event, Outcome, Report};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::{TaskCompleted, TaskDead, TaskStarted};
+use flotilla_protocol::message::{TaskCancel, TaskCompleted, TaskDead, TaskStarted};
 use flotilla_protocol::{ExecutionId, TaskId, names};
 use uuid::Uuid;
 
@@ -17,9 +17,12 @@ use crate::cache::Held;
 use crate::effect::Publication;
 use crate::encode::{self, Before};
 use crate::gather::{Item, Turn};
+use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
-use crate::rows::{Commit, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage};
+use crate::rows::{
+    Commit, ControlLookup, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage,
+};
 
 /// What a turn has come to.
 pub(crate) struct Decision {
@@ -34,6 +37,8 @@ pub(crate) struct Decision {
     pub settled: Vec<Debt>,
     /// Messages to pass on once the commit stands.
     pub forwards: Vec<(DeliveryId, Forward)>,
+    /// Attempts that workers are to stop.
+    pub cancels: Vec<TaskCancel>,
 }
 
 /// The state of deciding.
@@ -41,6 +46,8 @@ pub(crate) struct Deciding<'a> {
     pub turns: &'a mut Turns,
     pub now: DateTime<Utc>,
     pub starts: std::vec::IntoIter<FoundStart>,
+    /// Commands that were carried out before, in this turn or earlier.
+    pub controls: BTreeSet<ControlLookup>,
     pub workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
     pub fence: BTreeMap<PartitionNo, PartitionTurn>,
     pub work: BTreeMap<ExecutionId, (Before, Changes)>,
@@ -51,17 +58,13 @@ pub(crate) struct Deciding<'a> {
 
 impl Turns {
     /// Decides a turn for which everything has been loaded.
-    pub(crate) fn decide_items(
-        &mut self,
-        turn: &Turn,
-        starts: Vec<FoundStart>,
-        workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
-    ) -> Decision {
+    pub(crate) fn decide_items(&mut self, turn: &Turn, found: Found) -> Decision {
         let (now, turn_id, lease_s) = (self.now, self.next_turn_id(), self.config.lease_s);
         let mut deciding = Deciding {
             now,
-            starts: starts.into_iter(),
-            workflows,
+            starts: found.starts.unwrap_or_default().into_iter(),
+            controls: found.controls.into_iter().collect(),
+            workflows: found.workflows,
             fence: BTreeMap::new(),
             work: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -73,6 +76,9 @@ impl Turns {
         }
         if turn.renews {
             deciding.fence_all();
+        }
+        for farewell in &turn.farewells {
+            deciding.fence_in(*farewell);
         }
         deciding.finish()
     }
@@ -87,6 +93,7 @@ impl Decision {
             publications: Vec::new(),
             settled: Vec::new(),
             forwards: Vec::new(),
+            cancels: Vec::new(),
         }
     }
 }
@@ -112,6 +119,9 @@ impl Deciding<'_> {
                 (Message::Inbox(message), ChannelId::Inbox(partition)) => {
                     self.inbox(partition, message);
                 }
+                (Message::Control(request), ChannelId::Inbox(partition)) => {
+                    self.control(partition, request);
+                }
                 (Message::Salvaged { completed, refused }, ChannelId::Inbox(partition)) => {
                     for completed in completed {
                         self.completed(partition, completed);
@@ -119,7 +129,13 @@ impl Deciding<'_> {
                     let refused = Forward::Refused((**refused).clone());
                     self.decision.forwards.push((*id, refused));
                 }
-                (Message::Inbox(_) | Message::Salvaged { .. } | Message::Forward(_), _) => {}
+                (
+                    Message::Inbox(_)
+                    | Message::Control(_)
+                    | Message::Salvaged { .. }
+                    | Message::Forward(_),
+                    _,
+                ) => {}
             },
             Item::Timer(timer) => {
                 let event = Event::TimerFired {
@@ -139,6 +155,7 @@ impl Deciding<'_> {
                 }
             }
             Item::Recovery(recovery) => self.recover(recovery),
+            Item::LostJob(lost) => self.lost_job(lost),
             Item::Poisoned(poisoned) => {
                 for (execution_id, attempt) in &poisoned.attempts {
                     let event = Event::CompletionPoisoned {
@@ -236,7 +253,7 @@ impl Deciding<'_> {
 
     fn apply_message(&mut self, execution_id: ExecutionId, event: &Event, source: &Source<'_>) {
         let reason = match self.apply(source.partition, execution_id, event) {
-            // No message of a worker is a command.
+            // Only commands are refused, and they are answered.
             Some(Outcome::Applied | Outcome::Nothing | Outcome::Refused(_)) => return,
             Some(Outcome::Ignored(reason)) => reason.word(),
             None => "unknown_execution",
@@ -253,7 +270,12 @@ impl Deciding<'_> {
     }
 
     /// Applies an event; `None` if there is no such execution in the partition.
-    fn apply(&mut self, partition: PartitionNo, id: ExecutionId, event: &Event) -> Option<Outcome> {
+    pub(crate) fn apply(
+        &mut self,
+        partition: PartitionNo,
+        id: ExecutionId,
+        event: &Event,
+    ) -> Option<Outcome> {
         self.fence_in(partition);
         let now = self.now;
         let held = self
@@ -307,6 +329,7 @@ impl Deciding<'_> {
             Vec::new()
         };
         self.dispatch(id, partition, changes.jobs);
+        self.cancel(id, changes.cancels);
         if changes.finished {
             self.decision.finished.push(id);
         }

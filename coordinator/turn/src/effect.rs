@@ -6,11 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_engine::Workflow;
 use flotilla_protocol::ExecutionId;
+use flotilla_protocol::message::TaskCancel;
 
 use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
 use crate::rows::{
-    Commit, CommitAnswer, Epoch, FoundStart, LoadedExecution, PartitionNo, StartLookup,
-    TakenPartition, TimerRow,
+    Commit, CommitAnswer, ControlLookup, Epoch, FoundStart, LoadedExecution, LostJob, PartitionNo,
+    StartLookup, TakenPartition, TimerRow,
 };
 
 /// Something that has happened.
@@ -18,8 +19,16 @@ use crate::rows::{
 pub enum Input {
     /// Some time has passed.
     Tick,
-    /// These partitions are ours now.
-    PartitionsTaken(Vec<TakenPartition>),
+    /// Others have let go of partitions.
+    PartitionsFreed,
+    /// The answer to [`Effect::TakePartitions`].
+    PartitionsTaken {
+        /// These partitions are ours now.
+        taken: Vec<TakenPartition>,
+        /// How many partitions each living coordinator is to hold at most; `None` if the database
+        /// did not say.
+        share: Option<usize>,
+    },
     /// A channel was opened, as asked for.
     ChannelOpened {
         /// The channel.
@@ -59,14 +68,35 @@ pub enum Input {
     PublishReturned(u64),
     /// Nobody knows what became of this publication.
     PublishFailed(u64),
+    /// The connection that publishes is there (blocked or not), or is not.
+    PublisherChanged {
+        /// Whether it is there.
+        is_up: bool,
+    },
+    /// The queue of a pool is there, as asked for by [`Effect::DeclarePool`].
+    PoolDeclared(Arc<str>),
+    /// The answer to [`Effect::InspectQueue`].
+    QueueInspected {
+        /// The channel that reads the queue.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
+        /// Messages that wait in the queue; `None` if it could not be looked at.
+        messages: Option<u32>,
+    },
+    /// Jobs that were dispatched long ago, that nobody has started, and that are in no queue: the
+    /// answer to [`Effect::FindLostJobs`].
+    JobsLost(Vec<LostJob>),
     /// A message was passed on, as asked for by [`Effect::Forward`].
     Forwarded(DeliveryId),
     /// The answer to [`Effect::MarkSuspect`].
     SuspectMarked {
         /// The delivery.
         delivery: DeliveryId,
-        /// Whether it had been marked before: then it has killed its taker.
-        already: bool,
+        /// Names the message.
+        key: String,
+        /// What was found.
+        mark: Mark,
     },
     /// A probe could not be sent.
     ProbeFailed {
@@ -77,6 +107,17 @@ pub enum Input {
     Stop,
 }
 
+/// What was found where a message was to be marked as a suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing, or an older mark of ours: it is marked now.
+    Ours,
+    /// The mark of a coordinator that has died: the message has killed it.
+    OfTheDead,
+    /// The mark of another coordinator that lives, and is taking the message or has lost it.
+    OfTheLiving,
+}
+
 /// What a turn needs and the process does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadRequest {
@@ -84,6 +125,8 @@ pub struct LoadRequest {
     pub starts: Vec<StartLookup>,
     /// Executions to load.
     pub executions: Vec<ExecutionId>,
+    /// Commands that may have been carried out before.
+    pub controls: Vec<ControlLookup>,
 }
 
 /// What was found.
@@ -93,6 +136,8 @@ pub struct Loaded {
     pub starts: Vec<FoundStart>,
     /// The executions that exist.
     pub executions: Vec<LoadedExecution>,
+    /// The commands that were carried out before.
+    pub controls: Vec<ControlLookup>,
     /// The definitions of all of these, compiled; one that this version cannot read says why.
     pub workflows: Vec<Result<Arc<Workflow>, (flotilla_engine::DefinitionHash, String)>>,
 }
@@ -100,10 +145,16 @@ pub struct Loaded {
 /// Something for the driver to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Take partitions whose leases have expired.
+    /// Say that this coordinator lives, and take partitions whose leases have expired, up to an even
+    /// share.
     TakePartitions,
-    /// Let go of partitions.
-    ReleasePartitions(Vec<(PartitionNo, Epoch)>),
+    /// Let go of partitions, and tell the others.
+    ReleasePartitions {
+        /// The partitions, with our epochs of them.
+        held: Vec<(PartitionNo, Epoch)>,
+        /// Whether this coordinator stops, and counts no more where partitions are shared.
+        resigns: bool,
+    },
     /// Open a channel and consume.
     OpenChannel {
         /// The channel.
@@ -142,13 +193,19 @@ pub enum Effect {
     Acknowledge(DeliveryId),
     /// Publish, in order, each with a confirm.
     Publish(Vec<Arc<Publication>>),
-    /// Create the queue of a pool, then publish.
-    DeclareAndPublish {
-        /// The pool.
-        pool: Arc<str>,
-        /// What had come back.
-        publication: Arc<Publication>,
+    /// Create the queue of a pool: something for it has come back.
+    DeclarePool(Arc<str>),
+    /// Tell the workers to stop attempts; nothing waits for it.
+    SendCancels(Vec<TaskCancel>),
+    /// Look how many messages wait in the queue of a channel on which nothing has come for long.
+    InspectQueue {
+        /// The channel.
+        channel: ChannelId,
+        /// Which opening.
+        generation: u64,
     },
+    /// Look for jobs of these partitions that were dispatched long ago and are gone.
+    FindLostJobs(Vec<PartitionNo>),
     /// Pass a message on.
     Forward {
         /// The delivery that is acknowledged after that.

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
-use flotilla_engine::execution::{AttemptId, TimerKind};
+use flotilla_engine::execution::AttemptId;
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::decode::InboxMessage;
 
@@ -13,16 +12,16 @@ use crate::Turns;
 use crate::channels::Stage;
 use crate::effect::{Effect, LoadRequest};
 use crate::message::{ChannelId, DeliveryId, Message, RefusedMessage, StartRequest};
+use crate::partitions::Partition;
 use crate::rows::{
-    Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, StartLookup, TimerRow, TurnNo,
+    Epoch, LostJob, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, StartLookup, TimerRow,
+    TurnNo,
 };
 
 /// Messages that one turn takes at most.
 pub const MAX_TURN_MESSAGES: usize = 500;
 /// Bytes that one turn takes at most.
 pub const MAX_TURN_BYTES: usize = 16 * 1024 * 1024;
-/// Seconds after which a probe that has not come back is sent again.
-const PROBE_PATIENCE_S: i64 = 30;
 
 /// One thing that a turn takes.
 #[derive(Debug, Clone)]
@@ -39,6 +38,8 @@ pub(crate) enum Item {
     Recovery(Recovery),
     /// A completion that nobody could take: its task fails.
     Poisoned(Box<Poisoned>),
+    /// A job that is gone: it is published again.
+    LostJob(LostJob),
 }
 
 /// What a turn of a former owner owed and may not have published.
@@ -68,19 +69,21 @@ pub(crate) struct Turn {
     pub items: Vec<Item>,
     /// Whether the leases of all partitions are to be renewed with it.
     pub renews: bool,
+    /// Partitions that are let go once it is committed.
+    pub farewells: Vec<PartitionNo>,
 }
 
-struct Budget {
+pub(crate) struct Budget {
     messages: usize,
     bytes: usize,
 }
 
 impl Budget {
-    fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.messages == 0 || self.bytes == 0
     }
 
-    fn spend(&mut self, messages: usize, bytes: usize) {
+    pub(crate) fn spend(&mut self, messages: usize, bytes: usize) {
         self.messages = self.messages.saturating_sub(messages.max(1));
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -92,7 +95,7 @@ impl Turns {
         if let Some(alone) = self.take_suspect() {
             return Turn {
                 items: vec![alone],
-                renews: false,
+                ..Turn::default()
             };
         }
         let mut turn = Turn::default();
@@ -113,7 +116,8 @@ impl Turns {
 
     /// Starts wait while nothing can take them or too much is on its way already.
     fn reads_starts(&self) -> bool {
-        !self.partitions.is_empty() && self.publications.len() < self.config.max_unconfirmed
+        self.partitions.values().any(Partition::is_serving)
+            && self.publications.len() < self.config.max_unconfirmed
     }
 
     fn take_recoveries(&mut self, turn: &mut Turn, budget: &mut Budget) {
@@ -128,20 +132,37 @@ impl Turns {
             let Some(recovery) = self.recoveries.pop_front() else {
                 break;
             };
-            let ours = self.partitions.get(&recovery.partition);
+            let ours = self.serving(recovery.partition);
             if ours.is_some_and(|partition| partition.epoch == recovery.epoch) {
                 budget.spend(recovery.jobs.len() + recovery.replies.len(), 0);
                 turn.items.push(Item::Recovery(recovery));
             }
         }
+        while !budget.is_spent() {
+            let Some(lost) = self.lost_jobs.pop_front() else {
+                break;
+            };
+            if self.serving(lost.partition).is_some() {
+                budget.spend(1, 0);
+                turn.items.push(Item::LostJob(lost));
+            }
+        }
+    }
+
+    /// A partition that is ours and is not being handed over.
+    fn serving(&self, partition: PartitionNo) -> Option<&Partition> {
+        self.partitions
+            .get(&partition)
+            .filter(|held| held.is_serving())
     }
 
     /// The inboxes, each turn beginning with another, so that a full one does not starve the rest.
     fn inboxes_in_turn(&mut self) -> Vec<ChannelId> {
         let mut inboxes: Vec<ChannelId> = self
             .partitions
-            .keys()
-            .map(|partition| ChannelId::Inbox(*partition))
+            .iter()
+            .filter(|(_, held)| held.is_serving())
+            .map(|(partition, _)| ChannelId::Inbox(*partition))
             .collect();
         if !inboxes.is_empty() {
             self.first_inbox = (self.first_inbox + 1) % inboxes.len();
@@ -190,63 +211,6 @@ impl Turns {
         }
     }
 
-    /// A probe has come back: whatever a worker sent before it has been taken, so the deadlines that
-    /// were due when it was sent may act.
-    fn allow_deadlines(&mut self, partition: PartitionNo, epoch: Epoch) {
-        if let Some(held) = self
-            .partitions
-            .get_mut(&partition)
-            .filter(|held| held.epoch == epoch)
-        {
-            held.deadlines_until = held.probe_sent_at.take().max(held.deadlines_until);
-        }
-    }
-
-    fn take_timers(&mut self, turn: &mut Turn, budget: &mut Budget, out: &mut Vec<Effect>) {
-        let mut due = Vec::new();
-        let mut to_probe = BTreeSet::new();
-        for timer in self.timers.due(self.now) {
-            let may_act = match timer.kind {
-                TimerKind::Deadline | TimerKind::Cancel => self
-                    .partitions
-                    .get(&timer.partition)
-                    .is_some_and(|held| Some(timer.due_at) <= held.deadlines_until),
-                TimerKind::Retry | TimerKind::Dispatch => true,
-            };
-            if !may_act {
-                to_probe.insert(timer.partition);
-            } else if budget.is_spent() {
-                break;
-            } else {
-                budget.spend(1, 0);
-                due.push(*timer);
-            }
-        }
-        for timer in due {
-            self.timers.clear(timer.execution_id, timer.run);
-            turn.items.push(Item::Timer(timer));
-        }
-        for partition in to_probe {
-            self.send_probe(partition, out);
-        }
-    }
-
-    fn send_probe(&mut self, partition: PartitionNo, out: &mut Vec<Effect>) {
-        let patience = TimeDelta::seconds(PROBE_PATIENCE_S);
-        let now = self.now;
-        if let Some(held) = self.partitions.get_mut(&partition)
-            && held
-                .probe_sent_at
-                .is_none_or(|sent_at| now - sent_at > patience)
-        {
-            held.probe_sent_at = Some(now);
-            out.push(Effect::SendProbe {
-                partition,
-                epoch: held.epoch,
-            });
-        }
-    }
-
     /// What the turn needs and is not held.
     pub(crate) fn missing(&self, turn: &Turn) -> LoadRequest {
         let mut request = LoadRequest::default();
@@ -258,6 +222,10 @@ impl Turns {
                     Message::Inbox(message) => executions.extend(named_executions(message)),
                     Message::Salvaged { completed, .. } => {
                         executions.extend(completed.iter().map(|completed| completed.execution_id));
+                    }
+                    Message::Control(control) => {
+                        executions.insert(control.control.execution_id);
+                        request.controls.extend(control.lookup());
                     }
                     Message::Forward(_) => {}
                 },
@@ -276,6 +244,9 @@ impl Turns {
                 Item::Poisoned(poisoned) => {
                     executions.extend(poisoned.attempts.iter().map(|(id, _)| *id));
                 }
+                Item::LostJob(lost) => {
+                    executions.insert(lost.execution_id);
+                }
             }
         }
         request.executions = executions
@@ -292,7 +263,7 @@ fn weight(message: &Message) -> usize {
         | Message::Salvaged {
             completed: list, ..
         } => list.len(),
-        Message::Inbox(_) | Message::Start(_) | Message::Forward(_) => 1,
+        Message::Inbox(_) | Message::Control(_) | Message::Start(_) | Message::Forward(_) => 1,
     }
 }
 

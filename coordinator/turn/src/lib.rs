@@ -10,8 +10,10 @@
 
 mod cache;
 mod channels;
+mod control;
 mod debts;
 mod decision;
+mod due;
 pub mod effect;
 mod encode;
 mod gather;
@@ -21,16 +23,18 @@ pub mod message;
 mod ownership;
 mod partitions;
 mod publications;
+mod reach;
 mod refused;
 mod restore;
 pub mod rows;
 mod settle;
+mod shares;
 mod starts;
 mod suspects;
 mod timers;
 
 pub use cache::Held;
-pub use effect::{Destination, Effect, Input, LoadRequest, Loaded, Publication};
+pub use effect::{Destination, Effect, Input, LoadRequest, Loaded, Mark, Publication};
 pub use gather::{MAX_TURN_BYTES, MAX_TURN_MESSAGES};
 pub use machine::{Config, TIMER_HORIZON_S, Turns};
 pub use restore::{RestoreError, restore};

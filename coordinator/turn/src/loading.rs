@@ -32,6 +32,7 @@ impl Turns {
                 Err((hash, message)) => found.workflows.insert(hash, Err(message)),
             };
         }
+        found.controls.extend(loaded.controls);
         for rows in &loaded.executions {
             if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
                 match restore(rows, Arc::clone(workflow)) {
@@ -55,8 +56,8 @@ impl Turns {
                     is_void,
                 };
                 let request = LoadRequest {
-                    starts: Vec::new(),
                     executions: repeated,
+                    ..LoadRequest::default()
                 };
                 out.push(Effect::Load(request));
                 return;
@@ -84,10 +85,8 @@ impl Turns {
     }
 
     pub(crate) fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
-        let starts = found.starts.unwrap_or_default();
-        let workflows = found.workflows;
         let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.decide_items(&turn, starts, workflows)
+            self.decide_items(&turn, found)
         }));
         match decided {
             Ok(decision) => self.commit(turn, decision, out),

@@ -10,12 +10,13 @@ use uuid::Uuid;
 use crate::cache::Cache;
 use crate::channels::{Channels, Stage};
 use crate::decision::Decision;
-use crate::effect::{Destination, Effect, Input, LoadRequest};
+use crate::due::Pace;
+use crate::effect::{Effect, Input, LoadRequest};
 use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::partitions::Partition;
 use crate::publications::Publications;
-use crate::rows::{Commit, Epoch, FoundStart, PartitionNo, TurnNo};
+use crate::rows::{Commit, ControlLookup, FoundStart, LostJob, PartitionNo};
 use crate::suspects::Suspects;
 use crate::timers::Timers;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub cached_executions: usize,
     /// Publications without a confirm above which no starts are taken.
     pub max_unconfirmed: usize,
+    /// Seconds between two looks for jobs that were lost.
+    pub lost_jobs_interval_s: f64,
 }
 
 /// The turn logic of one coordinator.
@@ -50,6 +53,7 @@ pub struct Turns {
     pub(crate) publications: Publications,
     pub(crate) recoveries: VecDeque<Recovery>,
     pub(crate) poisoned: VecDeque<Poisoned>,
+    pub(crate) lost_jobs: VecDeque<LostJob>,
     pub(crate) suspects: Suspects,
     pub(crate) phase: Phase,
     /// Messages that the next turn may take; less than the maximum after a refused commit.
@@ -59,8 +63,15 @@ pub struct Turns {
     pub(crate) last_start_partition: PartitionNo,
     pub(crate) last_renewal: DateTime<Utc>,
     last_take: DateTime<Utc>,
+    last_lost_jobs: DateTime<Utc>,
     /// Whether it has looked for partitions at least once.
     has_looked: bool,
+    /// Looks in a row that found more partitions here than its share.
+    pub(crate) excess_looks: u32,
+    pub(crate) publisher_is_up: bool,
+    /// Since when the broker cannot be reached.
+    pub(crate) cut_off_since: Option<DateTime<Utc>>,
+    pub(crate) pace: Pace,
     pub(crate) turns_begun: u64,
     pub(crate) stopping: Stopping,
 }
@@ -86,6 +97,7 @@ pub(crate) enum Phase {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) starts: Option<Vec<FoundStart>>,
+    pub(crate) controls: Vec<ControlLookup>,
     pub(crate) workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
 }
 
@@ -93,10 +105,8 @@ pub(crate) struct Found {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stopping {
     No,
-    /// Turns and publications end.
+    /// All partitions are being let go.
     Finishing,
-    /// The watermark is written once more.
-    Leaving,
     Done,
 }
 
@@ -114,6 +124,7 @@ impl Turns {
             publications: Publications::default(),
             recoveries: VecDeque::new(),
             poisoned: VecDeque::new(),
+            lost_jobs: VecDeque::new(),
             suspects: Suspects::default(),
             phase: Phase::Idle,
             turn_limit: MAX_TURN_MESSAGES,
@@ -122,7 +133,12 @@ impl Turns {
             last_start_partition: -1,
             last_renewal: now,
             last_take: DateTime::UNIX_EPOCH,
+            last_lost_jobs: now,
             has_looked: false,
+            excess_looks: 0,
+            publisher_is_up: true,
+            cut_off_since: None,
+            pace: Pace::new(now),
             turns_begun: 0,
             stopping: Stopping::No,
         }
@@ -134,18 +150,22 @@ impl Turns {
         self.now = self.now.max(now);
         match input {
             Input::Tick => self.tick(out),
-            Input::PartitionsTaken(taken) => {
+            Input::PartitionsFreed => self.take_partitions(out),
+            Input::PartitionsTaken { taken, share } => {
                 self.has_looked = true;
                 for partition in taken {
                     self.take_partition(partition, out);
                 }
+                self.shared(share);
             }
             Input::ChannelOpened {
                 channel,
                 generation,
             } => {
+                let now = self.now;
                 if let Some(held) = self.channels.current(channel, generation) {
                     held.is_open = true;
+                    held.hears(now);
                 }
             }
             Input::ChannelClosed {
@@ -171,16 +191,26 @@ impl Turns {
             }
             Input::PublishReturned(id) => self.publish_returned(id, out),
             Input::PublishFailed(id) => self.publications.fail(id),
+            Input::PublisherChanged { is_up } => self.publisher_is_up = is_up,
+            Input::PoolDeclared(pool) => self.publications.pool_declared(&pool),
+            Input::QueueInspected {
+                channel,
+                generation,
+                messages,
+            } => self.queue_inspected(channel, generation, messages, out),
+            Input::JobsLost(jobs) => self.lost_jobs.extend(jobs),
             Input::Forwarded(delivery) => self.forwarded(delivery, out),
-            Input::SuspectMarked { delivery, already } => {
-                self.suspect_marked(delivery, already, out);
-            }
+            Input::SuspectMarked {
+                delivery,
+                key,
+                mark,
+            } => self.suspect_marked(delivery, key, mark, out),
             Input::ProbeFailed { partition } => {
                 if let Some(held) = self.partitions.get_mut(&partition) {
                     held.probe_sent_at = None;
                 }
             }
-            Input::Stop => self.stopping = self.stopping.max_finishing(),
+            Input::Stop => self.stop(),
         }
     }
 
@@ -210,25 +240,21 @@ impl Turns {
             return;
         }
         self.not_before = None;
-        self.mark_next_suspect(out);
+        self.abandon_what_is_cut_off(out);
+        self.close_what_leaves(out);
+        self.stop_if_done(out);
         let mut turn = match self.stopping {
-            Stopping::No => self.gather(out),
-            Stopping::Finishing if self.publications.len() == 0 => {
-                self.stopping = Stopping::Leaving;
-                Turn {
-                    items: Vec::new(),
-                    renews: true,
-                }
+            Stopping::No => {
+                self.mark_next_suspect(out);
+                self.gather(out)
             }
             Stopping::Finishing => Turn::default(),
-            Stopping::Leaving => {
-                self.leave(out);
-                return;
-            }
             Stopping::Done => return,
         };
+        self.add_farewells(&mut turn);
         turn.renews |= self.is_renewal_due();
-        if turn.items.is_empty() && (!turn.renews || self.partitions.is_empty()) {
+        let has_work = !(turn.items.is_empty() && turn.farewells.is_empty());
+        if !has_work && (!turn.renews || self.partitions.is_empty()) {
             return;
         }
         let request = self.missing(&turn);
@@ -255,16 +281,18 @@ impl Turns {
             for channel in [ChannelId::Control, ChannelId::Dead] {
                 self.ensure_open(channel, out);
             }
-            if self.now - self.last_take >= TimeDelta::milliseconds(TAKE_INTERVAL_MS) {
-                self.last_take = self.now;
-                out.push(Effect::TakePartitions);
+            let interval = TimeDelta::milliseconds(TAKE_INTERVAL_MS);
+            if self.now - self.last_take >= interval {
+                self.take_partitions(out);
             }
+            self.look_for_lost_jobs(out);
         }
         let failed = self.publications.take_failed();
         if !failed.is_empty() {
             out.push(Effect::Publish(failed));
         }
         self.refill_timers(out);
+        self.watch_reach(out);
     }
 
     fn delivered(&mut self, delivered: Delivered, out: &mut Vec<Effect>) {
@@ -272,14 +300,16 @@ impl Turns {
         let suspect_key = delivered.suspect_key.clone();
         let stage = match (&delivered.message, &suspect_key) {
             (Message::Forward(_), _) => Stage::Forwarding,
-            (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, Some(_)) => {
-                Stage::Suspect
-            }
-            (Message::Start(_) | Message::Inbox(_) | Message::Salvaged { .. }, None) => {
-                Stage::Pending
-            }
+            (
+                Message::Start(_)
+                | Message::Inbox(_)
+                | Message::Control(_)
+                | Message::Salvaged { .. },
+                key,
+            ) => key.as_ref().map_or(Stage::Pending, |_| Stage::Suspect),
         };
-        let Some(message) = self.channels.push(delivered, stage) else {
+        let now = self.now;
+        let Some(message) = self.channels.push(delivered, stage, now) else {
             return;
         };
         if let Message::Forward(forward) = &*message {
@@ -299,42 +329,31 @@ impl Turns {
         }
     }
 
-    pub(crate) fn confirm(&mut self, id: u64) {
-        if let Some(debt) = self.publications.confirm(id) {
-            self.settle_debt(debt.partition, debt.epoch, debt.turn);
+    /// Looks for partitions that are free, unless it could not work for them.
+    fn take_partitions(&mut self, out: &mut Vec<Effect>) {
+        if self.stopping == Stopping::No && self.is_reachable() {
+            self.last_take = self.now;
+            out.push(Effect::TakePartitions);
         }
     }
 
-    pub(crate) fn settle_debt(&mut self, partition: PartitionNo, epoch: Epoch, turn: TurnNo) {
-        if let Some(held) = self
-            .partitions
-            .get_mut(&partition)
-            .filter(|held| held.epoch == epoch)
+    /// Nothing more is taken; what has begun is finished.
+    fn stop(&mut self) {
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Finishing;
+            let all: Vec<PartitionNo> = self.partitions.keys().copied().collect();
+            self.leave(&all);
+        }
+    }
+
+    fn look_for_lost_jobs(&mut self, out: &mut Vec<Effect>) {
+        #[expect(clippy::cast_possible_truncation, reason = "some minutes")]
+        let interval_ms = (self.config.lost_jobs_interval_s * 1000.0) as i64;
+        if self.now - self.last_lost_jobs >= TimeDelta::milliseconds(interval_ms)
+            && !self.partitions.is_empty()
         {
-            held.confirm(turn);
-        }
-    }
-
-    fn publish_returned(&mut self, id: u64, out: &mut Vec<Effect>) {
-        let Some(publication) = self.publications.get(id).cloned() else {
-            return;
-        };
-        match &publication.to {
-            Destination::Pool { pool, .. } => {
-                let pool = Arc::clone(pool);
-                out.push(Effect::DeclareAndPublish { pool, publication });
-            }
-            // The client has gone; nobody is left to tell.
-            Destination::Client { .. } => self.confirm(id),
-        }
-    }
-}
-
-impl Stopping {
-    fn max_finishing(self) -> Self {
-        match self {
-            Self::No => Self::Finishing,
-            Self::Finishing | Self::Leaving | Self::Done => self,
+            self.last_lost_jobs = self.now;
+            out.push(Effect::FindLostJobs(self.partitions().collect()));
         }
     }
 }

@@ -5,7 +5,7 @@ use flotilla_protocol::envelope::Envelope;
 use flotilla_protocol::message::{TaskCompleted, TaskDead, WorkflowControl, WorkflowStart};
 use flotilla_protocol::{ExecutionId, TaskId};
 
-use crate::rows::PartitionNo;
+use crate::rows::{ControlLookup, PartitionNo};
 
 /// A stream of deliveries with acknowledgements of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,8 @@ pub enum Message {
     Start(Box<StartRequest>),
     /// A message of a worker, or a probe of our own.
     Inbox(InboxMessage),
+    /// A command for an execution, handed on to the inbox of its partition.
+    Control(Box<ControlRequest>),
     /// Completions of which some cannot be used: what can be used of them counts, and the message
     /// becomes a dead letter all the same.
     Salvaged {
@@ -78,7 +80,29 @@ pub struct StartRequest {
     pub original: RefusedMessage,
 }
 
-/// Where replies to a start go.
+/// A command with what its envelope says.
+#[derive(Debug, Clone)]
+pub struct ControlRequest {
+    /// The body.
+    pub control: WorkflowControl,
+    /// Names the command: with the same name it is carried out once.
+    pub message_id: Option<String>,
+    /// Where the reply goes.
+    pub reply_to: Option<ReplyAddress>,
+}
+
+impl ControlRequest {
+    /// What tells whether the command was carried out before; one without a name never was.
+    #[must_use]
+    pub fn lookup(&self) -> Option<ControlLookup> {
+        Some(ControlLookup {
+            execution_id: self.control.execution_id,
+            message_id: self.message_id.clone()?,
+        })
+    }
+}
+
+/// Where replies go.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReplyAddress {
     /// The queue.
@@ -93,12 +117,21 @@ pub struct ReplyAddress {
 pub enum Forward {
     /// A message that cannot be used goes to the dead letters.
     Refused(RefusedMessage),
-    /// A control message is answered.
+    /// A control message goes to the inbox of the execution's partition; where there is no such
+    /// execution it is answered.
     Control {
-        /// The command.
-        control: WorkflowControl,
-        /// Where the answer goes; `None`: nowhere.
-        reply_to: Option<ReplyAddress>,
+        /// What it says.
+        request: ControlRequest,
+        /// The message as it came.
+        original: RefusedMessage,
+    },
+    /// A start of an execution that is there already and whose owner is somebody else, who is to
+    /// tell its end.
+    Start {
+        /// The partition of the execution.
+        partition: PartitionNo,
+        /// The message as it came.
+        original: RefusedMessage,
     },
     /// A dead letter becomes a row.
     Dead(DeadLetter),

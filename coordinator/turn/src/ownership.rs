@@ -29,8 +29,12 @@ impl Turns {
             self.recoveries.push_back(recovery);
         }
         self.partitions.insert(no, partition);
-        self.ensure_open(ChannelId::Inbox(no), out);
-        self.ensure_open(ChannelId::Start, out);
+        if self.stopping == Stopping::No {
+            self.ensure_open(ChannelId::Inbox(no), out);
+            self.ensure_open(ChannelId::Start, out);
+        } else {
+            self.leave(&[no]);
+        }
     }
 
     /// Forgets a partition that is no longer ours.
@@ -41,6 +45,7 @@ impl Turns {
         self.publications.remove_partition(no);
         self.recoveries.retain(|recovery| recovery.partition != no);
         self.poisoned.retain(|poisoned| poisoned.partition != no);
+        self.lost_jobs.retain(|lost| lost.partition != no);
         self.close_channel(ChannelId::Inbox(no), out);
         if self.partitions.is_empty() {
             self.close_channel(ChannelId::Start, out);
@@ -63,7 +68,9 @@ impl Turns {
             Item::Timer(timer) => timer.partition != no,
             Item::Recovery(recovery) => recovery.partition != no,
             Item::Poisoned(poisoned) => poisoned.partition != no,
+            Item::LostJob(lost) => lost.partition != no,
         });
+        turn.farewells.retain(|farewell| *farewell != no);
     }
 
     pub(crate) fn close_channel(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
@@ -92,15 +99,25 @@ impl Turns {
                 held.probe_sent_at = None;
                 held.deadlines_until = None;
             }
-            if self.stopping == Stopping::No {
+            if self.is_wanted(channel) {
                 self.ensure_open(channel, out);
             }
         }
     }
 
+    /// Whether a channel that has closed is to be opened again.
+    fn is_wanted(&self, channel: ChannelId) -> bool {
+        let is_running = self.stopping == Stopping::No;
+        match channel {
+            ChannelId::Control | ChannelId::Dead => is_running,
+            ChannelId::Start => is_running && self.partitions.values().any(Partition::is_serving),
+            ChannelId::Inbox(no) => self.partitions.get(&no).is_some_and(Partition::is_serving),
+        }
+    }
+
     pub(crate) fn ensure_open(&mut self, channel: ChannelId, out: &mut Vec<Effect>) {
         if !self.channels.contains(channel) {
-            let generation = self.channels.open(channel);
+            let generation = self.channels.open(channel, self.now);
             out.push(Effect::OpenChannel {
                 channel,
                 generation,
@@ -150,22 +167,8 @@ impl Turns {
             }
         }
     }
-
-    /// Lets go of everything, at the end of a clean stop.
-    pub(crate) fn leave(&mut self, out: &mut Vec<Effect>) {
-        for channel in self.channels.ids() {
-            self.close_channel(channel, out);
-        }
-        let held = std::mem::take(&mut self.partitions);
-        let released = held
-            .iter()
-            .map(|(no, partition)| (*no, partition.epoch))
-            .collect();
-        out.push(Effect::ReleasePartitions(released));
-        out.push(Effect::Stopped);
-        self.stopping = Stopping::Done;
-    }
 }
+
 /// What the former owner owed, by turn.
 fn recoveries(taken: TakenPartition) -> Vec<Recovery> {
     let mut by_turn: BTreeMap<TurnNo, (Vec<OutboxJob>, Vec<OutboxReply>)> = BTreeMap::new();

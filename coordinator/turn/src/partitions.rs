@@ -24,6 +24,12 @@ pub(crate) struct Partition {
     pub deadlines_until: Option<DateTime<Utc>>,
     /// Timers that have changed since more were asked for: what comes may be older.
     pub timers_changed: BTreeSet<(ExecutionId, RunNo)>,
+    /// When it was taken: what was due before may be much at once.
+    pub taken_at: DateTime<Utc>,
+    /// Since when it is being handed over: nothing more of it is taken.
+    pub leaving_since: Option<DateTime<Utc>>,
+    /// Since when its inbox is not read, or nothing can be published.
+    pub cut_off_since: Option<DateTime<Utc>>,
 }
 
 impl Partition {
@@ -37,7 +43,20 @@ impl Partition {
             probe_sent_at: None,
             deadlines_until: None,
             timers_changed: BTreeSet::new(),
+            taken_at: taken.now,
+            leaving_since: None,
+            cut_off_since: None,
         }
+    }
+
+    /// Whether it takes part in turns, and is not being handed over.
+    pub fn is_serving(&self) -> bool {
+        self.leaving_since.is_none()
+    }
+
+    /// Whether the broker has confirmed everything.
+    pub fn is_dispatched(&self) -> bool {
+        self.unconfirmed.is_empty()
     }
 
     /// Timers due before this must be kept in memory.

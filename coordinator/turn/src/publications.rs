@@ -7,8 +7,9 @@ use flotilla_engine::execution::{Execution, Job};
 use flotilla_protocol::message::{TaskJob, WorkflowFinished};
 use flotilla_protocol::{RawJson, names};
 
+use crate::Turns;
 use crate::cache::Held;
-use crate::effect::{Destination, Publication};
+use crate::effect::{Destination, Effect, Publication};
 use crate::rows::{Epoch, OutboxReply, PartitionNo, TurnNo};
 
 /// The turn that owes a publication.
@@ -26,6 +27,8 @@ pub(crate) struct Publications {
     outstanding: BTreeMap<u64, (Debt, Arc<Publication>)>,
     /// To be published again at the next tick.
     again: Vec<u64>,
+    /// What has come back, by the pool whose queue is being declared for it.
+    returned: BTreeMap<Arc<str>, Vec<u64>>,
 }
 
 impl Publications {
@@ -57,6 +60,18 @@ impl Publications {
         self.again.push(id);
     }
 
+    /// Keeps what has come back until the queue of its pool is there; whether it is the first.
+    pub fn wait_for_pool(&mut self, pool: &Arc<str>, id: u64) -> bool {
+        let waiting = self.returned.entry(Arc::clone(pool)).or_default();
+        waiting.push(id);
+        waiting.len() == 1
+    }
+
+    pub fn pool_declared(&mut self, pool: &str) {
+        self.again
+            .extend(self.returned.remove(pool).unwrap_or_default());
+    }
+
     pub fn take_failed(&mut self) -> Vec<Arc<Publication>> {
         let again = std::mem::take(&mut self.again);
         again
@@ -68,6 +83,40 @@ impl Publications {
     pub fn remove_partition(&mut self, partition: PartitionNo) {
         self.outstanding
             .retain(|_, (debt, _)| debt.partition != partition);
+    }
+}
+
+impl Turns {
+    pub(crate) fn confirm(&mut self, id: u64) {
+        if let Some(debt) = self.publications.confirm(id) {
+            self.settle_debt(debt);
+        }
+    }
+
+    pub(crate) fn settle_debt(&mut self, debt: Debt) {
+        if let Some(held) = self
+            .partitions
+            .get_mut(&debt.partition)
+            .filter(|held| held.epoch == debt.epoch)
+        {
+            held.confirm(debt.turn);
+        }
+    }
+
+    pub(crate) fn publish_returned(&mut self, id: u64, out: &mut Vec<Effect>) {
+        let Some(publication) = self.publications.get(id) else {
+            return;
+        };
+        match &publication.to {
+            Destination::Pool { pool, .. } => {
+                let pool = Arc::clone(pool);
+                if self.publications.wait_for_pool(&pool, id) {
+                    out.push(Effect::DeclarePool(pool));
+                }
+            }
+            // The client has gone; nobody is left to tell.
+            Destination::Client { .. } => self.confirm(id),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Turns;
 use crate::channels::Stage;
 use crate::effect::Effect;
 use crate::gather::{Item, MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
-use crate::message::{ChannelId, DeliveryId, Forward, Message, RefusedMessage};
+use crate::message::{ChannelId, ControlRequest, DeliveryId, Forward, Message, RefusedMessage};
 
 /// Seconds after which a timer that poisons its turn is tried again.
 const POISONED_TIMER_S: i64 = 60;
@@ -37,7 +37,7 @@ impl Turns {
             self.turn_limit = (items.len() / 2).clamp(1, MAX_TURN_MESSAGES);
             self.put_back(Turn {
                 items,
-                renews: false,
+                ..Turn::default()
             });
             return;
         }
@@ -48,6 +48,10 @@ impl Turns {
                 self.timers.set(timer);
             }
             Some(Item::Recovery(recovery)) => self.halve_recovery(recovery),
+            // Found again by the next look.
+            Some(Item::LostJob(lost)) => {
+                tracing::error!(?lost, "a lost job cannot be published again");
+            }
             Some(Item::Poisoned(poisoned)) => {
                 self.pass_on(poisoned.delivery, poisoned.refused, out);
             }
@@ -91,6 +95,7 @@ impl Turns {
             }
             Message::Inbox(inbox) => poisoned_inbox(id.channel, inbox, error),
             Message::Salvaged { completed, refused } => ((**refused).clone(), &completed[..]),
+            Message::Control(request) => (poisoned_control(request, error), &[][..]),
             Message::Forward(_) => return,
         };
         let ChannelId::Inbox(partition) = id.channel else {
@@ -130,6 +135,19 @@ impl Turns {
             });
         }
     }
+}
+
+fn poisoned_control(request: &ControlRequest, error: &str) -> RefusedMessage {
+    let mut refused = RefusedMessage {
+        reason: "poison",
+        detail: error.to_owned(),
+        queue: names::CONTROL_QUEUE.to_owned(),
+        body: crate::publications::to_json(&request.control),
+        ..RefusedMessage::default()
+    };
+    refused.envelope.message_id.clone_from(&request.message_id);
+    refused.envelope.message_type = Some(names::WORKFLOW_CONTROL.to_owned());
+    refused
 }
 
 /// The message as a dead letter shows it, and what it completes.

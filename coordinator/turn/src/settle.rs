@@ -84,6 +84,7 @@ impl Turns {
         if turn.renews {
             self.last_renewal = self.now;
         }
+        let farewells = turn.farewells.clone();
         for fence in &commit.partitions {
             if let Some(held) = self.partitions.get_mut(&fence.partition)
                 && held.epoch == fence.epoch
@@ -99,8 +100,12 @@ impl Turns {
         self.acknowledge(turn, decision.forwards, out);
         self.publish(decision.publications, commit, out);
         for debt in decision.settled {
-            self.settle_debt(debt.partition, debt.epoch, debt.turn);
+            self.settle_debt(debt);
         }
+        if !decision.cancels.is_empty() {
+            out.push(Effect::SendCancels(decision.cancels));
+        }
+        self.let_go(&farewells, out);
     }
 
     /// Whether a partition is held in the epoch in which something was decided for it. It may have
@@ -266,6 +271,7 @@ impl Turns {
                 Item::Timer(timer) => self.timers.set(timer),
                 Item::Recovery(recovery) => self.recoveries.push_front(recovery),
                 Item::Poisoned(poisoned) => self.poisoned.push_front(*poisoned),
+                Item::LostJob(lost) => self.lost_jobs.push_front(lost),
             }
         }
     }

@@ -34,7 +34,18 @@ impl Deciding<'_> {
         let partition = self.next_partition();
         let outcome = match self.earlier(request, found) {
             Some((execution_id, workflow)) if workflow == request.start.workflow => {
-                self.attach(execution_id, partition, request);
+                match self.elsewhere(found) {
+                    Some(owner) if request.reply_to.is_some() => {
+                        self.fence_in(partition);
+                        let original = request.original.clone();
+                        let forward = Forward::Start {
+                            partition: owner,
+                            original,
+                        };
+                        self.decision.forwards.push((delivery, forward));
+                    }
+                    Some(_) | None => self.attach(execution_id, partition, request),
+                }
                 Ok(())
             }
             Some((execution_id, workflow)) => Err(Refusal {
@@ -69,6 +80,14 @@ impl Deciding<'_> {
             return Some((existing.execution_id, existing.workflow.clone()));
         }
         names_of(request).find_map(|name| self.named.get(&name).cloned())
+    }
+
+    /// The partition of an execution that was started before, if its owner is somebody else: the
+    /// sender gets the same answers from there.
+    fn elsewhere(&self, found: &FoundStart) -> Option<PartitionNo> {
+        let existing = found.existing.as_ref()?;
+        let is_ours = self.turns.partitions.contains_key(&existing.partition);
+        (!is_ours).then_some(existing.partition)
     }
 
     /// The start is a repetition: its sender gets the same answers.
@@ -250,7 +269,7 @@ fn started(execution_id: ExecutionId, created: bool) -> ReplyMessage {
     )
 }
 
-fn stored<T: serde::Serialize>(message_type: &str, body: &T) -> ReplyMessage {
+pub(crate) fn stored<T: serde::Serialize>(message_type: &str, body: &T) -> ReplyMessage {
     let body = String::from_utf8(to_json(body)).expect("JSON text is UTF-8");
     ReplyMessage::Stored {
         message_type: message_type.to_owned(),

@@ -2,13 +2,16 @@
 //! database before it is taken alone. One at a time: whoever is killed by one of them leaves no mark
 //! on the others.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::Turns;
 use crate::channels::Stage;
-use crate::effect::Effect;
+use crate::effect::{Effect, Mark};
 use crate::gather::Item;
+use crate::machine::RETRY_AFTER_MS;
 use crate::message::DeliveryId;
 
 /// The suspects among the deliveries.
@@ -17,8 +20,8 @@ pub(crate) struct Suspects {
     waiting: VecDeque<(DeliveryId, String)>,
     /// The one that is marked, or about to be.
     current: Option<(DeliveryId, String)>,
-    /// Marks of this process: as long as it lives, they have killed nobody.
-    ours: BTreeSet<String>,
+    /// When to look again at a mark that belongs to somebody who lives.
+    not_before: Option<DateTime<Utc>>,
 }
 
 impl Suspects {
@@ -28,7 +31,6 @@ impl Suspects {
 
     /// The message did no harm, or is out of the way.
     pub fn done(&mut self, key: &str) {
-        self.ours.remove(key);
         self.current.take_if(|(_, current)| current == key);
     }
 }
@@ -54,6 +56,10 @@ impl Turns {
                 }
             }
         }
+        if self.suspects.not_before.is_some_and(|at| self.now < at) {
+            return;
+        }
+        self.suspects.not_before = None;
         while let Some((id, key)) = self.suspects.waiting.pop_front() {
             if let Some(delivery) = self.channels.delivery(id) {
                 delivery.stage = Stage::Marking;
@@ -64,22 +70,38 @@ impl Turns {
         }
     }
 
-    pub(crate) fn suspect_marked(&mut self, id: DeliveryId, already: bool, out: &mut Vec<Effect>) {
-        let Some((_, key)) = self.suspects.current.clone().filter(|(of, _)| *of == id) else {
+    pub(crate) fn suspect_marked(
+        &mut self,
+        id: DeliveryId,
+        key: String,
+        mark: Mark,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_current = self
+            .suspects
+            .current
+            .as_ref()
+            .is_some_and(|(of, _)| *of == id);
+        let delivery = self.channels.delivery(id).filter(|_| is_current);
+        let Some(delivery) = delivery else {
+            // Its channel has closed meanwhile: its next taker must not be misled.
+            out.push(Effect::ClearSuspect { key });
             return;
         };
-        let is_killer = already && !self.suspects.ours.contains(&key);
-        if !is_killer {
-            self.suspects.ours.insert(key.clone());
-        }
-        let Some(delivery) = self.channels.delivery(id) else {
-            return;
-        };
-        delivery.stage = Stage::Marked;
-        if is_killer {
-            let message = Arc::clone(&delivery.message);
-            self.suspects.done(&key);
-            self.poison(id, &message, "its taker died of it, more than once", out);
+        match mark {
+            Mark::Ours => delivery.stage = Stage::Marked,
+            Mark::OfTheDead => {
+                delivery.stage = Stage::Marked;
+                let message = Arc::clone(&delivery.message);
+                self.suspects.done(&key);
+                self.poison(id, &message, "its taker died of it, more than once", out);
+            }
+            // Whoever marked it has lost its channel and is about to take its mark back, or to die.
+            Mark::OfTheLiving => {
+                self.suspects.done(&key);
+                self.suspects.wait(id, key);
+                self.suspects.not_before = Some(self.now + TimeDelta::milliseconds(RETRY_AFTER_MS));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::{ExecutionId, RunNo};
+use uuid::Uuid;
 
 use crate::rows::{PartitionNo, TimerRow};
 
@@ -47,11 +48,15 @@ impl Timers {
         }
     }
 
-    /// Timers due at `now` or before, earliest first.
-    pub fn due(&self, now: DateTime<Utc>) -> impl Iterator<Item = &TimerRow> {
+    /// Timers due at `from` or later and before `until`, earliest first.
+    pub fn due(
+        &self,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> impl Iterator<Item = &TimerRow> {
+        let at = |time| (time, ExecutionId(Uuid::nil()), 0);
         self.by_due
-            .iter()
-            .take_while(move |(due, _, _)| *due <= now)
+            .range(at(from)..at(until))
             .filter_map(|(_, execution_id, run)| self.by_run.get(&(*execution_id, *run)))
     }
 

@@ -155,6 +155,28 @@ pub enum FoundDefinition {
     UnknownVersion,
 }
 
+/// A command that is to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ControlLookup {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Id of the message that brought the command.
+    pub message_id: String,
+}
+
+/// A job that was dispatched and is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostJob {
+    /// The partition of its execution.
+    pub partition: PartitionNo,
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// The run.
+    pub run: RunNo,
+    /// The attempt.
+    pub attempt: u32,
+}
+
 /// A partition that was taken, with what its former owner owed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TakenPartition {

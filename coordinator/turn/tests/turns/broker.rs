@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::TaskJob;
-use flotilla_turn::message::{ChannelId, Delivered, DeliveryId, Message, StartRequest};
+use flotilla_turn::message::{
+    ChannelId, ControlRequest, Delivered, DeliveryId, Message, StartRequest,
+};
 use flotilla_turn::{Destination, Publication};
 
 /// A queue that coordinators read, or that of a pool.
@@ -19,6 +21,7 @@ pub enum Queue {
 pub enum Body {
     Start(Box<StartRequest>),
     Inbox(InboxMessage),
+    Control(Box<ControlRequest>),
     Job(Box<TaskJob>),
 }
 
@@ -151,6 +154,7 @@ impl Broker {
             message: match &message.body {
                 Body::Start(start) => Message::Start(start.clone()),
                 Body::Inbox(inbox) => Message::Inbox(inbox.clone()),
+                Body::Control(request) => Message::Control(request.clone()),
                 Body::Job(_) => panic!("coordinators read no jobs"),
             },
         };

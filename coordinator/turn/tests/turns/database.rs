@@ -8,7 +8,7 @@ use flotilla_engine::execution::TransitionKind;
 use flotilla_engine::{DefinitionHash, Json, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::rows::*;
-use flotilla_turn::{Held, LoadRequest, Loaded, TIMER_HORIZON_S, restore};
+use flotilla_turn::{Held, LoadRequest, Loaded, Mark, TIMER_HORIZON_S, restore};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -39,7 +39,10 @@ pub struct Database {
     pub jobs: Vec<OutboxJob>,
     pub replies: Vec<OutboxReply>,
     pub ignored: Vec<IgnoredRow>,
-    pub suspects: BTreeSet<String>,
+    /// Who has marked a message as a suspect.
+    pub suspects: BTreeMap<String, Uuid>,
+    /// When each coordinator that has not stopped was seen last.
+    pub seen: BTreeMap<Uuid, DateTime<Utc>>,
     pub workflows: BTreeMap<DefinitionHash, Arc<Workflow>>,
     pub commits: usize,
     /// Jobs that the broker has, for the check that no row is deleted before.
@@ -67,17 +70,31 @@ impl Database {
         }
     }
 
-    /// Takes partitions whose lease has expired.
-    pub fn take(&mut self, owner: Uuid, lease_s: f64, now: DateTime<Utc>) -> Vec<TakenPartition> {
+    /// Takes partitions whose lease has expired, up to an even share; gives that as well.
+    pub fn take(
+        &mut self,
+        owner: Uuid,
+        lease_s: f64,
+        now: DateTime<Utc>,
+    ) -> (Vec<TakenPartition>, usize) {
+        self.seen.insert(owner, now);
+        let oldest = now - lease(lease_s.max(2.0));
+        let living = self.seen.values().filter(|seen| **seen >= oldest).count();
+        let share = self.partitions.len().div_ceil(living);
+        let is_held = |row: &&PartitionRow| row.owner == owner && row.lease_expires_at > now;
+        let held = self.partitions.values().filter(is_held).count();
         let free: Vec<PartitionNo> = self
             .partitions
             .iter()
             .filter(|(_, row)| row.lease_expires_at <= now)
             .map(|(no, _)| *no)
+            .take(share.saturating_sub(held))
             .collect();
-        free.iter()
+        let taken = free
+            .iter()
             .map(|no| self.take_one(*no, owner, lease_s, now))
-            .collect()
+            .collect();
+        (taken, share)
     }
 
     pub fn take_one(
@@ -132,7 +149,10 @@ impl Database {
             .collect()
     }
 
-    pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)]) {
+    pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)], resigns: bool) {
+        if resigns {
+            self.seen.remove(&owner);
+        }
         for (no, epoch) in held {
             let row = self.partitions.get_mut(no).expect("a partition");
             if row.owner == owner && row.epoch == *epoch {
@@ -375,6 +395,31 @@ impl Database {
         );
     }
 
+    /// Takes a mark back.
+    pub fn clear(&mut self, key: &str, owner: Uuid) {
+        if self.suspects.get(key) == Some(&owner) {
+            self.suspects.remove(key);
+        }
+    }
+
+    /// Marks a message as a suspect, unless it bears the mark of somebody who lives.
+    pub fn mark(&mut self, key: &str, owner: Uuid, lease_s: f64, now: DateTime<Utc>) -> Mark {
+        let before = self.suspects.get(key).copied();
+        let lives = |of: Uuid| {
+            let seen = self.seen.get(&of);
+            seen.is_some_and(|seen| *seen > now - lease(lease_s))
+        };
+        match before {
+            Some(of) if of != owner && lives(of) => return Mark::OfTheLiving,
+            Some(_) | None => {}
+        }
+        self.suspects.insert(key.to_owned(), owner);
+        match before {
+            Some(of) if of != owner => Mark::OfTheDead,
+            Some(_) | None => Mark::Ours,
+        }
+    }
+
     pub fn restore(&self, id: ExecutionId) -> Held {
         let rows = self.load_execution(id).expect("it is there");
         let workflow = Arc::clone(&self.workflows[&rows.row.definition_hash]);
@@ -393,8 +438,24 @@ impl Database {
                 .iter()
                 .filter_map(|id| self.load_execution(*id))
                 .collect(),
+            controls: request
+                .controls
+                .iter()
+                .filter(|lookup| self.has_control(lookup))
+                .cloned()
+                .collect(),
             workflows: self.workflows.values().cloned().map(Ok).collect(),
         }
+    }
+
+    fn has_control(&self, lookup: &ControlLookup) -> bool {
+        let id = lookup.execution_id;
+        let log = self.transitions.range((id, 0)..=(id, i64::MAX));
+        log.into_iter().any(|(_, row)| {
+            let detail = row.detail.as_ref().map(ValueJson::value_json);
+            row.kind == TransitionKind::ControlApplied
+                && detail.is_some_and(|detail| detail["message_id"] == lookup.message_id.as_str())
+        })
     }
 
     fn look_up(&self, lookup: &StartLookup) -> FoundStart {

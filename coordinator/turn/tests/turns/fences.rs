@@ -111,8 +111,8 @@ fn a_partition_that_began_anew_is_not_dropped_for_its_earlier_epoch() {
     starts(&mut world, 1);
     world.pass(10.0);
     let (owner, now) = (world.coordinator(0).owner, world.now);
-    let taken = world.database.take(owner, 3.0, now);
-    world.input(0, Input::PartitionsTaken(taken));
+    let (taken, _) = world.database.take(owner, 3.0, now);
+    world.input(0, Input::PartitionsTaken { taken, share: None });
     world.run(0);
     world.commit(0, Fate::Answered);
     assert_eq!(
@@ -133,9 +133,9 @@ fn what_a_partition_owed_when_it_began_anew_is_owed_once() {
     world.run(0);
     world.pass(10.0);
     let (owner, now) = (world.coordinator(0).owner, world.now);
-    let taken = world.database.take(owner, 3.0, now);
+    let (taken, _) = world.database.take(owner, 3.0, now);
     assert_eq!(taken[0].jobs.len(), 1);
-    world.input(0, Input::PartitionsTaken(taken));
+    world.input(0, Input::PartitionsTaken { taken, share: None });
     world.input(0, Input::CommitAnswered(CommitAnswer::Committed { now }));
     world.coordinator(0).effects.clear();
     world.run(0);

@@ -140,15 +140,27 @@ fn a_clean_stop_finishes_publishes_and_releases() {
     world.run(0);
     world.input(0, Input::Stop);
     world.commit(0, Fate::Answered);
-    assert_eq!(world.run(0), ["ack Start 1", "publish a/1"]);
+    let last = [
+        "ack Start 1",
+        "publish a/1",
+        "close Inbox(0)",
+        "close Start",
+    ];
+    assert_eq!(world.run(0), last);
     world.put_start("t.one", 2);
     world.deliver(0);
     assert_eq!(world.run(0), NONE, "nothing new is taken");
     world.drain(0, Lane::Publications);
     assert_eq!(world.run(0), ["commit 0:1<2"]);
     world.commit(0, Fate::Answered);
-    world.run(0);
-    world.run(0);
+    let farewell = [
+        "release [(0, 1)] and resign",
+        "close Control",
+        "close Dead",
+        "release [] and resign",
+        "stopped",
+    ];
+    assert_eq!(world.run(0), farewell);
     world.drain(0, Lane::Channels);
     world.drain(0, Lane::Others);
     assert!(world.coordinator(0).stopped);

@@ -2,12 +2,14 @@
 //! then exactly these effects follow; and random schedules with every fault.
 
 mod broker;
+mod control;
 mod database;
 mod fences;
 mod flow;
 mod messages;
 mod poison;
 mod random;
+mod shares;
 mod starts;
 mod timers;
 mod world;

@@ -66,7 +66,10 @@ pub fn started(job: &TaskJob) -> InboxMessage {
 pub fn show(effect: &Effect) -> String {
     match effect {
         Effect::TakePartitions => "take".to_owned(),
-        Effect::ReleasePartitions(held) => format!("release {held:?}"),
+        Effect::ReleasePartitions { held, resigns } => {
+            let resigns = if *resigns { " and resign" } else { "" };
+            format!("release {held:?}{resigns}")
+        }
         Effect::OpenChannel { channel, .. } => format!("open {channel:?}"),
         Effect::CloseChannel { channel, .. } => format!("close {channel:?}"),
         Effect::Load(request) => format!(
@@ -97,7 +100,10 @@ pub fn show(effect: &Effect) -> String {
                 .collect();
             format!("publish {}", list.join(", "))
         }
-        Effect::DeclareAndPublish { pool, .. } => format!("declare {pool}"),
+        Effect::DeclarePool(pool) => format!("declare {pool}"),
+        Effect::SendCancels(cancels) => format!("cancel {}", cancels.len()),
+        Effect::InspectQueue { channel, .. } => format!("inspect {channel:?}"),
+        Effect::FindLostJobs(partitions) => format!("find lost jobs of {partitions:?}"),
         Effect::Forward { forward, .. } => format!("forward {}", show_forward(forward)),
         Effect::MarkSuspect { delivery, .. } => {
             format!("mark {:?} {}", delivery.channel, delivery.tag)
@@ -122,6 +128,7 @@ pub fn show_forward(forward: &Forward) -> String {
     match forward {
         Forward::Refused(refused) => refused.reason.to_owned(),
         Forward::Control { .. } => "control".to_owned(),
+        Forward::Start { .. } => "start".to_owned(),
         Forward::Dead(_) => "dead".to_owned(),
     }
 }

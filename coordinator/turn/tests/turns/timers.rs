@@ -165,8 +165,8 @@ fn a_timer_that_is_in_a_turn_survives_that_its_partition_begins_anew() {
             .contains(&"load 0 starts, 1 executions".to_owned())
     );
     let (owner, now) = (world.coordinator(0).owner, world.now);
-    let taken = world.database.take(owner, 3.0, now);
-    world.input(0, Input::PartitionsTaken(taken));
+    let (taken, _) = world.database.take(owner, 3.0, now);
+    world.input(0, Input::PartitionsTaken { taken, share: None });
     world.run(0);
     world.calm(0);
     assert_eq!(world.broker.jobs, ["a/1", "a/2"]);

@@ -10,7 +10,7 @@ use flotilla_engine::{Json, execution};
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::{CoordinatorProbe, TaskCompleted, TaskJob};
-use flotilla_turn::message::{ChannelId, DeliveryId, StartRequest};
+use flotilla_turn::message::{ChannelId, ControlRequest, DeliveryId, StartRequest};
 use flotilla_turn::rows::{Commit, CommitAnswer, PartitionNo};
 use flotilla_turn::{Config, Destination, Effect, Input, Publication, Turns};
 use uuid::Uuid;
@@ -74,6 +74,7 @@ impl World {
                 lease_s: 3.0,
                 cached_executions: 100,
                 max_unconfirmed: 10_000,
+                lost_jobs_interval_s: 300.0,
             },
             last_commit: None,
         };
@@ -186,7 +187,7 @@ impl World {
         let shown = out.iter().map(show).collect();
         for effect in out {
             if let Effect::ClearSuspect { key } = &effect {
-                self.database.suspects.remove(key);
+                self.database.clear(key, coordinator.owner);
                 continue;
             }
             coordinator
@@ -269,12 +270,13 @@ impl World {
         match effect {
             Effect::TakePartitions => {
                 let (owner, lease_s) = (self.coordinator(no).owner, self.config.lease_s);
-                let taken = self.database.take(owner, lease_s, now);
-                self.input(no, Input::PartitionsTaken(taken));
+                let (taken, share) = self.database.take(owner, lease_s, now);
+                let share = Some(share);
+                self.input(no, Input::PartitionsTaken { taken, share });
             }
-            Effect::ReleasePartitions(held) => {
+            Effect::ReleasePartitions { held, resigns } => {
                 let owner = self.coordinator(no).owner;
-                self.database.release(owner, &held);
+                self.database.release(owner, &held, resigns);
             }
             effect @ (Effect::OpenChannel { .. }
             | Effect::CloseChannel { .. }
@@ -304,23 +306,48 @@ impl World {
             }
             Effect::Commit { .. } => panic!("commits have a fate"),
             Effect::Publish(publications) => self.publish(no, &publications),
-            Effect::DeclareAndPublish { pool, publication } => {
+            Effect::DeclarePool(pool) => {
                 self.broker
                     .queues
                     .entry(Queue::Pool(pool.to_string()))
                     .or_default();
-                self.input(no, Input::PublishFailed(publication.id));
+                self.input(no, Input::PoolDeclared(pool));
+            }
+            Effect::SendCancels(_) | Effect::FindLostJobs(_) => {}
+            Effect::InspectQueue {
+                channel,
+                generation,
+            } => {
+                let messages = self.broker.queues.get(&Queue::Of(channel));
+                let messages = messages.and_then(|held| u32::try_from(held.len()).ok());
+                self.input(
+                    no,
+                    Input::QueueInspected {
+                        channel,
+                        generation,
+                        messages,
+                    },
+                );
             }
             Effect::Forward { delivery, forward } => {
                 self.forwarded.push(show_forward(&forward));
                 self.input(no, Input::Forwarded(delivery));
             }
             Effect::MarkSuspect { delivery, key } => {
-                let already = !self.database.suspects.insert(key);
-                self.input(no, Input::SuspectMarked { delivery, already });
+                let (owner, lease_s) = (self.coordinator(no).owner, self.config.lease_s);
+                let mark = self.database.mark(&key, owner, lease_s, now);
+                self.input(
+                    no,
+                    Input::SuspectMarked {
+                        delivery,
+                        key,
+                        mark,
+                    },
+                );
             }
             Effect::ClearSuspect { key } => {
-                self.database.suspects.remove(&key);
+                let owner = self.coordinator(no).owner;
+                self.database.clear(&key, owner);
             }
             Effect::SendProbe { partition, epoch } => {
                 let probe = InboxMessage::Probe(CoordinatorProbe { partition, epoch });
@@ -416,6 +443,7 @@ impl World {
                 | InboxMessage::Probe(_)
                 | InboxMessage::Control(_),
             )
+            | Body::Control(_)
             | Body::Job(_) => {}
         }
     }
@@ -484,6 +512,17 @@ impl World {
         );
     }
 
+    /// Puts a command into the inbox of its execution; into the first one if there is none.
+    pub fn put_control(&mut self, request: ControlRequest) {
+        let row = self.database.executions.get(&request.control.execution_id);
+        let partition = row.map_or(0, |row| row.partition);
+        self.broker.put(
+            Queue::Of(ChannelId::Inbox(partition)),
+            Body::Control(Box::new(request)),
+            100,
+        );
+    }
+
     /// Takes the oldest job from the default pool.
     pub fn take_job(&mut self) -> Option<TaskJob> {
         let queue = self
@@ -492,7 +531,7 @@ impl World {
             .get_mut(&Queue::Pool("default".to_owned()))?;
         match queue.pop_front()?.body {
             Body::Job(job) => Some(*job),
-            Body::Start(_) | Body::Inbox(_) => None,
+            Body::Start(_) | Body::Inbox(_) | Body::Control(_) => None,
         }
     }
 
@@ -565,9 +604,12 @@ fn lane(effect: &Effect) -> Lane {
         }
         Effect::Publish(_) => Lane::Publications,
         Effect::TakePartitions
-        | Effect::ReleasePartitions(_)
+        | Effect::ReleasePartitions { .. }
         | Effect::LoadTimers { .. }
-        | Effect::DeclareAndPublish { .. }
+        | Effect::DeclarePool(_)
+        | Effect::SendCancels(_)
+        | Effect::InspectQueue { .. }
+        | Effect::FindLostJobs(_)
         | Effect::Forward { .. }
         | Effect::MarkSuspect { .. }
         | Effect::ClearSuspect { .. }

@@ -1,0 +1,102 @@
+//! Commands for executions, and what else concerns their attempts without coming from a worker.
+
+use flotilla_engine::execution::{AttemptId, Command, Event, JobCancel, Outcome};
+use flotilla_protocol::message::{TaskCancel, WorkflowControlReply};
+use flotilla_protocol::{ExecutionId, names};
+
+use crate::decision::Deciding;
+use crate::message::ControlRequest;
+use crate::rows::{LostJob, PartitionNo};
+use crate::starts::stored;
+
+impl Deciding<'_> {
+    /// Carries out a command once, and answers it each time.
+    pub(crate) fn control(&mut self, partition: PartitionNo, request: &ControlRequest) {
+        self.fence_in(partition);
+        let refusal = match command(request) {
+            None => Some("not_supported"),
+            Some(_) if self.was_carried_out(request) => None,
+            Some(command) => self.carry_out(partition, request, command),
+        };
+        let Some(address) = &request.reply_to else {
+            return;
+        };
+        let reply = WorkflowControlReply {
+            execution_id: request.control.execution_id,
+            command: request.control.command.clone(),
+            accepted: refusal.is_none(),
+            reason: refusal.map(str::to_owned),
+        };
+        self.reply(
+            partition,
+            address,
+            stored(names::WORKFLOW_CONTROL_REPLY, &reply),
+        );
+    }
+
+    fn was_carried_out(&self, request: &ControlRequest) -> bool {
+        request
+            .lookup()
+            .is_some_and(|lookup| self.controls.contains(&lookup))
+    }
+
+    /// Why the command is refused, if it is.
+    fn carry_out(
+        &mut self,
+        partition: PartitionNo,
+        request: &ControlRequest,
+        command: Command,
+    ) -> Option<&'static str> {
+        let event = Event::Controlled {
+            command,
+            message_id: request.message_id.clone(),
+        };
+        match self.apply(partition, request.control.execution_id, &event) {
+            None => Some("unknown_execution"),
+            Some(Outcome::Refused(refusal)) => Some(refusal.word()),
+            Some(Outcome::Applied | Outcome::Nothing | Outcome::Ignored(_)) => {
+                self.controls.extend(request.lookup());
+                None
+            }
+        }
+    }
+
+    /// A job that is gone is published again, unless something has been heard of it since.
+    pub(crate) fn lost_job(&mut self, lost: &LostJob) {
+        let held = self.turns.cache.use_mut(lost.execution_id);
+        let Some(task_id) = held.map(|held| held.execution.task_id(lost.run)) else {
+            return;
+        };
+        let attempt = AttemptId {
+            task_id,
+            attempt: lost.attempt,
+        };
+        self.apply(
+            lost.partition,
+            lost.execution_id,
+            &Event::JobLost { attempt },
+        );
+    }
+
+    /// Tells the workers to stop attempts, once the commit stands.
+    pub(crate) fn cancel(&mut self, execution_id: ExecutionId, cancels: Vec<JobCancel>) {
+        let cancels = cancels.into_iter().map(|cancel| TaskCancel {
+            execution_id,
+            task_id: cancel.task_id,
+            attempt: cancel.attempt,
+            reason: cancel.reason,
+        });
+        self.decision.cancels.extend(cancels);
+    }
+}
+
+fn command(request: &ControlRequest) -> Option<Command> {
+    match request.control.command.as_str() {
+        "cancel" => Some(Command::Cancel {
+            reason: request.control.reason.clone(),
+        }),
+        "pause" => Some(Command::Pause),
+        "resume" => Some(Command::Resume),
+        _ => None,
+    }
+}

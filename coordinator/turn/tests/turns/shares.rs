@@ -1,0 +1,190 @@
+//! Partitions are shared evenly, handed over between two turns, and let go by who cannot work.
+
+use flotilla_turn::Input;
+use flotilla_turn::message::ChannelId;
+use flotilla_turn::rows::PartitionNo;
+use serde_json::json;
+
+use crate::flow::{NONE, ONE, first_job};
+use crate::messages::succeeded;
+use crate::world::{Fate, Lane, World};
+
+fn held(world: &mut World, no: usize) -> Vec<PartitionNo> {
+    world.coordinator(no).turns.partitions().collect()
+}
+
+/// Lets both look for partitions once, half a second later.
+fn look(world: &mut World) {
+    world.pass(0.5);
+    for no in 0..world.coordinators.len() {
+        world.tick(no);
+        world.calm(no);
+    }
+}
+
+#[test]
+fn a_second_coordinator_gets_its_share() {
+    let mut world = World::with_owner(5, &[ONE]);
+    let second = world.start_coordinator();
+    look(&mut world);
+    assert_eq!(held(&mut world, 0).len(), 5, "one look may be too early");
+    look(&mut world);
+    look(&mut world);
+    assert_eq!(held(&mut world, 0), [0, 1, 2]);
+    assert_eq!(held(&mut world, second), [3, 4]);
+    look(&mut world);
+    look(&mut world);
+    assert_eq!(
+        held(&mut world, 0),
+        [0, 1, 2],
+        "an even share stays as it is"
+    );
+}
+
+#[test]
+fn a_partition_is_handed_over_once_everything_is_confirmed() {
+    let mut world = World::with_owner(2, &[ONE]);
+    for id in 1..=2 {
+        world.put_start("t.one", id);
+    }
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    assert_eq!(world.run(0), ["ack Start 2", "publish a/1, a/1"]);
+    let second = world.start_coordinator();
+    world.tick(second);
+    world.drain(second, Lane::Others);
+    for _ in 0..2 {
+        let (taken, share) = (Vec::new(), Some(1));
+        world.input(0, Input::PartitionsTaken { taken, share });
+    }
+    assert_eq!(world.run(0), ["close Inbox(1)"]);
+    assert_eq!(world.run(0), NONE, "its job is not confirmed yet");
+    world.drain(0, Lane::Publications);
+    assert_eq!(world.run(0), ["commit 1:1<2"]);
+    world.commit(0, Fate::Answered);
+    assert_eq!(world.run(0), ["release [(1, 1)]"]);
+    world.drain(0, Lane::Others);
+    world.pass(0.5);
+    world.tick(second);
+    world.calm(second);
+    assert_eq!(held(&mut world, second), [1]);
+    assert_eq!(
+        world.broker.jobs,
+        ["a/1", "a/1"],
+        "nothing was published twice"
+    );
+}
+
+#[test]
+fn confirms_are_waited_for_only_so_long() {
+    let mut world = World::with_owner(1, &[ONE]);
+    world.put_start("t.one", 1);
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    world.run(0);
+    world.input(0, Input::Stop);
+    world.run(0);
+    world.pass(0.9);
+    assert_eq!(world.run(0), NONE);
+    world.pass(0.1);
+    assert_eq!(
+        world.run(0),
+        ["commit 0:0<2"],
+        "the job stays in the outbox"
+    );
+    world.commit(0, Fate::Answered);
+    world.run(0);
+    assert_eq!(world.database.jobs.len(), 1);
+}
+
+#[test]
+fn who_cannot_read_an_inbox_lets_the_partition_go() {
+    let mut world = World::with_owner(2, &[ONE]);
+    world.lose_channel(0, ChannelId::Inbox(1));
+    assert_eq!(world.run(0), ["open Inbox(1)"]);
+    world.coordinator(0).effects.clear();
+    world.pass(1.0);
+    world.tick(0);
+    world.calm(0);
+    world.pass(2.9);
+    world.tick(0);
+    assert_eq!(held(&mut world, 0), [0, 1]);
+    world.calm(0);
+    world.pass(0.2);
+    let effects = world.tick(0);
+    assert!(
+        effects.contains(&"release [(1, 1)]".to_owned()),
+        "{effects:?}"
+    );
+    assert_eq!(held(&mut world, 0), [0]);
+}
+
+#[test]
+fn who_cannot_publish_lets_everything_go_and_takes_nothing() {
+    let mut world = World::with_owner(2, &[ONE]);
+    world.input(0, Input::PublisherChanged { is_up: false });
+    world.tick(0);
+    world.calm(0);
+    world.pass(3.1);
+    world.tick(0);
+    world.calm(0);
+    assert!(held(&mut world, 0).is_empty());
+    world.pass(3.0);
+    assert!(!world.tick(0).contains(&"take".to_owned()));
+    world.input(0, Input::PublisherChanged { is_up: true });
+    world.pass(0.5);
+    world.tick(0);
+    world.pass(0.5);
+    world.tick(0);
+    world.calm(0);
+    assert_eq!(held(&mut world, 0), [0, 1]);
+}
+
+#[test]
+fn a_channel_that_has_gone_silent_is_opened_again() {
+    let mut world = World::with_owner(1, &[ONE]);
+    let job = first_job(&mut world, 1);
+    world.pass(9.0);
+    world.tick(0);
+    world.calm(0);
+    world.complete(succeeded(&job, &json!(1)));
+    world.pass(2.0);
+    let inspected = |effects: Vec<String>| effects.contains(&"inspect Inbox(0)".to_owned());
+    assert!(inspected(world.tick(0)));
+    world.drain(0, Lane::Others);
+    world.run(0);
+    world.pass(0.5);
+    assert!(!inspected(world.tick(0)));
+    world.pass(0.6);
+    assert!(inspected(world.tick(0)), "a second look, sooner");
+    world.drain(0, Lane::Others);
+    let reopened = world.run(0);
+    assert!(
+        reopened.starts_with(&["close Inbox(0)".to_owned(), "open Inbox(0)".to_owned()]),
+        "{reopened:?}"
+    );
+    world.calm(0);
+    assert_eq!(world.status(1), "succeeded");
+}
+
+#[test]
+fn an_empty_queue_may_be_silent() {
+    let mut world = World::with_owner(1, &[ONE]);
+    for _ in 0..5 {
+        world.pass(11.0);
+        world.tick(0);
+        world.drain(0, Lane::Others);
+        let effects = world.run(0);
+        assert!(
+            !effects.contains(&"close Inbox(0)".to_owned()),
+            "{effects:?}"
+        );
+        world.calm(0);
+    }
+}
