@@ -41,7 +41,7 @@ async fn main() -> Result<(), Failure> {
     let pool = storage::connect(&url).await?;
     storage::migrate(&pool, Some(PARTITIONS)).await?;
     let owner = Uuid::now_v7();
-    let taken = storage::take_partitions(&pool, owner, LEASE_S, None).await?;
+    let (taken, _) = storage::take_partitions(&pool, owner, LEASE_S).await?;
     if taken.len() != usize::try_from(PARTITIONS)? {
         return Err("somebody else holds partitions of this database".into());
     }
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Failure> {
         .iter()
         .map(|held| (held.partition, held.epoch))
         .collect();
-    storage::release_partitions(&pool, owner, &held).await?;
+    storage::release_partitions(&pool, owner, &held, true).await?;
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! Dead letters and suspects.
 
 use flotilla_coordinator::storage::{self, DeadLetterRow};
+use flotilla_turn::Mark;
 use serde_json::json;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::support::{count, id, ready, task_id};
 
@@ -67,8 +69,35 @@ async fn any_dead_letter_can_be_recorded(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn a_suspect_is_known_until_it_is_cleared(pool: PgPool) {
     drop(ready(&pool).await);
-    assert!(!storage::mark_suspect(&pool, "m-1").await.unwrap());
-    assert!(storage::mark_suspect(&pool, "m-1").await.unwrap());
-    storage::clear_suspect(&pool, "m-1").await.unwrap();
-    assert!(!storage::mark_suspect(&pool, "m-1").await.unwrap());
+    let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for id in [one, two] {
+        storage::register_coordinator(&pool, id, "one of two")
+            .await
+            .unwrap();
+    }
+    let mark = async |owner| {
+        let marked = storage::mark_suspect(&pool, "m-1", owner, 3.0).await;
+        marked.unwrap()
+    };
+    assert_eq!(mark(one).await, Mark::Ours);
+    assert_eq!(
+        mark(one).await,
+        Mark::Ours,
+        "it lives, so it was not killed"
+    );
+    assert_eq!(mark(two).await, Mark::OfTheLiving);
+    storage::clear_suspect(&pool, "m-1", two).await.unwrap();
+    assert_eq!(mark(two).await, Mark::OfTheLiving, "only its own mark");
+    storage::clear_suspect(&pool, "m-1", one).await.unwrap();
+    assert_eq!(mark(two).await, Mark::Ours);
+    sqlx::query("UPDATE coordinator SET seen_at = now() - interval '4 s' WHERE id = $1")
+        .bind(two)
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(mark(one).await, Mark::OfTheDead);
+    storage::release_partitions(&pool, one, &[], true)
+        .await
+        .unwrap();
+    assert_eq!(mark(two).await, Mark::Ours, "a clean stop is no death");
 }

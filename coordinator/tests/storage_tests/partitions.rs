@@ -3,7 +3,10 @@
 use chrono::{TimeDelta, Utc};
 use flotilla_coordinator::storage;
 use flotilla_engine::execution::TimerKind;
-use flotilla_turn::rows::{CommitAnswer, OutboxJob, OutboxReply, ReplyMessage, TimerRow};
+use flotilla_turn::rows::{
+    CommitAnswer, Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, TakenPartition,
+    TimerRow,
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -18,33 +21,66 @@ async fn expire_all(pool: &PgPool) {
         .expect("leases expire");
 }
 
+/// Takes what is free, and gives the partitions with their epochs.
+async fn take(pool: &PgPool, owner: Uuid, lease_s: f64) -> Vec<TakenPartition> {
+    let taken = storage::take_partitions(pool, owner, lease_s).await;
+    taken.expect("partitions can be taken").0
+}
+
+fn epochs(taken: &[TakenPartition]) -> Vec<(PartitionNo, Epoch)> {
+    let epochs = taken.iter().map(|taken| (taken.partition, taken.epoch));
+    epochs.collect()
+}
+
 #[sqlx::test(migrations = false)]
 async fn only_expired_partitions_are_taken(pool: PgPool) {
     drop(ready(&pool).await);
-    assert_eq!(
-        storage::take_partitions(&pool, OTHER, 3.0, None)
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(take(&pool, OTHER, 3.0).await, []);
     sqlx::query("UPDATE coordinator_partition SET lease_expires_at = now() WHERE id IN (3, 5, 9)")
         .execute(&pool)
         .await
         .unwrap();
-    let taken = storage::take_partitions(&pool, OTHER, 3.0, Some(2))
+    assert_eq!(
+        epochs(&take(&pool, OTHER, 3.0).await),
+        [(3, 2), (5, 2), (9, 2)]
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn nobody_takes_more_than_an_even_share(pool: PgPool) {
+    storage::migrate(&pool, Some(5)).await.unwrap();
+    for number in 1..=3 {
+        let id = Uuid::from_u128(number);
+        storage::register_coordinator(&pool, id, "one of three")
+            .await
+            .unwrap();
+    }
+    let (taken, share) = storage::take_partitions(&pool, OTHER, 60.0).await.unwrap();
+    assert_eq!((taken.len(), share.partitions, share.held), (2, 2, 0));
+    let (taken, share) = storage::take_partitions(&pool, OTHER, 60.0).await.unwrap();
+    assert_eq!((taken.len(), share.partitions, share.held), (0, 2, 2));
+    // One has stopped, one has not been seen for longer than a lease: all is for the one that lives.
+    storage::release_partitions(&pool, Uuid::from_u128(1), &[], true)
         .await
         .unwrap();
-    let ids: Vec<_> = taken
-        .iter()
-        .map(|taken| (taken.partition, taken.epoch))
-        .collect();
-    assert_eq!(ids, [(3, 2), (5, 2)]);
-    assert_eq!(
-        storage::take_partitions(&pool, OTHER, 3.0, Some(0))
-            .await
-            .unwrap(),
-        []
-    );
+    sqlx::query("UPDATE coordinator SET seen_at = now() - interval '61 s' WHERE id <> $1")
+        .bind(OTHER)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let (taken, share) = storage::take_partitions(&pool, OTHER, 60.0).await.unwrap();
+    assert_eq!((taken.len(), share.partitions, share.held), (3, 5, 2));
+}
+
+#[sqlx::test(migrations = false)]
+async fn others_are_told_of_partitions_that_are_let_go(pool: PgPool) {
+    drop(ready(&pool).await);
+    let mut listener = storage::listen_for_partitions(&pool).await.unwrap();
+    storage::release_partitions(&pool, Uuid::from_u128(1), &[(0, 1)], false)
+        .await
+        .unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), listener.recv()).await;
+    assert!(told.expect("a notification comes").is_ok());
 }
 
 #[sqlx::test(migrations = false)]
@@ -52,9 +88,7 @@ async fn a_taken_partition_fences_its_former_owner(pool: PgPool) {
     let mut conn = ready(&pool).await;
     committed(&mut conn, &turn(1, &[0])).await;
     expire_all(&pool).await;
-    let taken = storage::take_partitions(&pool, OTHER, 3.0, None)
-        .await
-        .unwrap();
+    let taken = take(&pool, OTHER, 3.0).await;
     assert_eq!((taken[0].epoch, taken[0].last_turn), (2, 1));
     let answer = storage::commit(&mut conn, &turn(2, &[0])).await;
     assert_eq!(answer, CommitAnswer::Fenced { lost: vec![0] });
@@ -112,9 +146,7 @@ async fn a_new_owner_is_told_what_is_owed(pool: PgPool) {
     committed(&mut conn, &third).await;
 
     expire_all(&pool).await;
-    let taken = storage::take_partitions(&pool, OTHER, 3.0, None)
-        .await
-        .unwrap();
+    let taken = take(&pool, OTHER, 3.0).await;
     assert_eq!(taken[0].jobs, [job(0, 2, 2)]);
     assert_eq!(taken[0].replies, []);
     assert_eq!(taken[1].dispatched_through, 1);
@@ -129,18 +161,11 @@ async fn a_new_owner_is_told_what_is_owed(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn two_that_take_at_once_share(pool: PgPool) {
     storage::migrate(&pool, None).await.unwrap();
-    let take = |number| storage::take_partitions(&pool, Uuid::from_u128(number), 60.0, Some(10));
-    let (one, two) = tokio::join!(take(1), take(2));
-    let (one, two) = (one.unwrap(), two.unwrap());
-    let more = storage::take_partitions(&pool, OTHER, 60.0, None)
-        .await
-        .unwrap();
-    let mut ids: Vec<_> = one
-        .iter()
-        .chain(&two)
-        .chain(&more)
-        .map(|t| t.partition)
-        .collect();
+    let (one, two) = tokio::join!(
+        take(&pool, Uuid::from_u128(1), 60.0),
+        take(&pool, OTHER, 60.0)
+    );
+    let mut ids: Vec<_> = one.iter().chain(&two).map(|t| t.partition).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..16).collect::<Vec<_>>());
 }
@@ -149,49 +174,33 @@ async fn two_that_take_at_once_share(pool: PgPool) {
 async fn a_released_partition_can_be_taken_at_once(pool: PgPool) {
     drop(ready(&pool).await);
     let me = Uuid::from_u128(1);
-    let stale = storage::release_partitions(&pool, me, &[(0, 7)])
+    let stale = storage::release_partitions(&pool, me, &[(0, 7)], false)
         .await
         .unwrap();
     assert_eq!(stale, 0);
-    let foreign = storage::release_partitions(&pool, OTHER, &[(0, 1)])
+    let foreign = storage::release_partitions(&pool, OTHER, &[(0, 1)], false)
         .await
         .unwrap();
     assert_eq!(foreign, 0);
-    let released = storage::release_partitions(&pool, me, &[(4, 1), (2, 1)])
+    let released = storage::release_partitions(&pool, me, &[(4, 1), (2, 1)], false)
         .await
         .unwrap();
     assert_eq!(released, 2);
-    let taken = storage::take_partitions(&pool, OTHER, 3.0, None)
-        .await
-        .unwrap();
-    let ids: Vec<_> = taken
-        .iter()
-        .map(|taken| (taken.partition, taken.epoch))
-        .collect();
-    assert_eq!(ids, [(2, 2), (4, 2)]);
+    let taken = take(&pool, OTHER, 3.0).await;
+    assert_eq!(epochs(&taken), [(2, 2), (4, 2)]);
 }
 
 #[sqlx::test(migrations = false)]
-async fn coordinators_are_counted_while_they_are_seen(pool: PgPool) {
+async fn coordinators_that_were_not_seen_for_a_week_are_forgotten(pool: PgPool) {
     storage::migrate(&pool, Some(4)).await.unwrap();
     let (_, partitions) = storage::register_coordinator(&pool, OTHER, "two")
         .await
         .unwrap();
     assert_eq!(partitions, 4);
-    assert!(storage::say_alive(&pool, OTHER).await.unwrap());
-    assert!(!storage::say_alive(&pool, Uuid::from_u128(9)).await.unwrap());
-    assert_eq!(
-        storage::live_coordinators(&pool, 5.0).await.unwrap(),
-        (1, 4)
-    );
     sqlx::query("UPDATE coordinator SET seen_at = now() - interval '8 days'")
         .execute(&pool)
         .await
         .unwrap();
-    assert_eq!(
-        storage::live_coordinators(&pool, 5.0).await.unwrap(),
-        (0, 4)
-    );
     storage::register_coordinator(&pool, Uuid::from_u128(3), "three")
         .await
         .unwrap();

@@ -111,7 +111,10 @@ async fn public_columns_are_as_promised(pool: PgPool) {
             "workflow_task_log",
             "execution_id, task_id, attempt, line_no, at, stream, text",
         ),
-        ("coordinator", "id, name, pid, version, started_at, seen_at"),
+        (
+            "coordinator",
+            "id, name, pid, version, started_at, seen_at, stopped_at",
+        ),
     ];
     for (relation, promise) in promises {
         assert_eq!(columns(&pool, relation).await, promise, "{relation}");
@@ -152,7 +155,7 @@ async fn words_are_as_promised(pool: PgPool) {
         (
             "transition_kind",
             "execution_started, task_dispatched, task_started, task_ended, \
-             task_retry_scheduled, join_arrived, control_applied, execution_status_changed",
+             task_retry_scheduled, join_arrived, control_applied, execution_status_changed, job_resent",
         ),
         (
             "ignored_reason",

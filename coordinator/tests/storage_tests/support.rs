@@ -18,7 +18,7 @@ pub const HASH: DefinitionHash = DefinitionHash([7; 32]);
 /// Migrates the database, takes all partitions, and opens a connection.
 pub async fn ready(pool: &PgPool) -> PgConnection {
     storage::migrate(pool, None).await.expect("it migrates");
-    storage::take_partitions(pool, Uuid::from_u128(1), 60.0, None)
+    storage::take_partitions(pool, Uuid::from_u128(1), 60.0)
         .await
         .expect("partitions are taken");
     pool.acquire().await.expect("a connection").detach()

@@ -280,6 +280,7 @@ impl World {
             }
             effect @ (Effect::OpenChannel { .. }
             | Effect::CloseChannel { .. }
+            | Effect::InspectQueue { .. }
             | Effect::Acknowledge(_)) => {
                 self.perform_on_channel(no, &effect);
             }
@@ -314,37 +315,11 @@ impl World {
                 self.input(no, Input::PoolDeclared(pool));
             }
             Effect::SendCancels(_) | Effect::FindLostJobs(_) => {}
-            Effect::InspectQueue {
-                channel,
-                generation,
-            } => {
-                let messages = self.broker.queues.get(&Queue::Of(channel));
-                let messages = messages.and_then(|held| u32::try_from(held.len()).ok());
-                self.input(
-                    no,
-                    Input::QueueInspected {
-                        channel,
-                        generation,
-                        messages,
-                    },
-                );
-            }
             Effect::Forward { delivery, forward } => {
                 self.forwarded.push(show_forward(&forward));
                 self.input(no, Input::Forwarded(delivery));
             }
-            Effect::MarkSuspect { delivery, key } => {
-                let (owner, lease_s) = (self.coordinator(no).owner, self.config.lease_s);
-                let mark = self.database.mark(&key, owner, lease_s, now);
-                self.input(
-                    no,
-                    Input::SuspectMarked {
-                        delivery,
-                        key,
-                        mark,
-                    },
-                );
-            }
+            Effect::MarkSuspect { delivery, key } => self.mark_suspect(no, delivery, key),
             Effect::ClearSuspect { key } => {
                 let owner = self.coordinator(no).owner;
                 self.database.clear(&key, owner);
@@ -355,6 +330,19 @@ impl World {
             }
             Effect::Stopped => self.coordinator(no).stopped = true,
         }
+    }
+
+    fn mark_suspect(&mut self, no: usize, delivery: DeliveryId, key: String) {
+        let (owner, lease_s, now) = (self.coordinator(no).owner, self.config.lease_s, self.now);
+        let mark = self.database.mark(&key, owner, lease_s, now);
+        self.input(
+            no,
+            Input::SuspectMarked {
+                delivery,
+                key,
+                mark,
+            },
+        );
     }
 
     fn perform_on_channel(&mut self, no: usize, effect: &Effect) {
@@ -379,6 +367,21 @@ impl World {
             self.broker.close(no, channel, generation);
         } else if let Effect::Acknowledge(id) = *effect {
             self.acknowledge(no, id);
+        } else if let Effect::InspectQueue {
+            channel,
+            generation,
+        } = *effect
+        {
+            let messages = self.broker.queues.get(&Queue::Of(channel));
+            let messages = messages.and_then(|held| u32::try_from(held.len()).ok());
+            self.input(
+                no,
+                Input::QueueInspected {
+                    channel,
+                    generation,
+                    messages,
+                },
+            );
         }
     }
 
