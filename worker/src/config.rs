@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How long a job may run before `task.started` says that it does.
 const STARTED_AFTER: Duration = Duration::from_millis(500);
+/// How long an idle pool may deliver nothing before it is consumed anew.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The settings of a [`Worker`](crate::Worker). [`WorkerConfig::new`] has the usual ones.
 #[derive(Debug, Clone)]
@@ -26,6 +28,9 @@ pub struct WorkerConfig {
     pub allow_shell: bool,
     /// How long a job runs before `task.started` is sent; a shorter one's start travels in its completion.
     pub started_after: Duration,
+    /// How long a pool that has no job here may deliver nothing before it is consumed anew, more than
+    /// nothing and at most twice as long: the broker may have forgotten to whom it delivers.
+    pub silence_limit: Duration,
     /// How long the first connection is tried for; `None`: until it succeeds. Later ones never give up.
     pub connect_limit: Option<Duration>,
 }
@@ -43,6 +48,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(30),
             allow_shell: false,
             started_after: STARTED_AFTER,
+            silence_limit: SILENCE_LIMIT,
             connect_limit: Some(Duration::from_secs(10)),
         }
     }

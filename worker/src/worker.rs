@@ -15,7 +15,7 @@ use crate::builtin;
 use crate::config::WorkerConfig;
 use crate::context::Context;
 use crate::error::{ActionError, WorkerError};
-use crate::service::{Service, ServiceOptions, Session, SessionOptions};
+use crate::service::{PoolOptions, Service, ServiceOptions, Session, SessionOptions};
 
 /// Takes jobs from pools, runs their actions, and answers.
 ///
@@ -104,7 +104,10 @@ impl Worker {
             session: SessionOptions {
                 connect: connect("consume"),
                 pools: config.pools.clone(),
-                prefetch: config.fetched(),
+                pool: PoolOptions {
+                    prefetch: config.fetched(),
+                    silence_limit: config.silence_limit,
+                },
             },
         };
         let session = Session::open(1, &options.session, config.connect_limit)

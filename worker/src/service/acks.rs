@@ -43,6 +43,11 @@ impl AckTracker {
         self.done.insert(tag);
     }
 
+    /// Whether no delivery is left to acknowledge.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Takes the acknowledgements that are due.
     pub(crate) fn take(&mut self) -> Vec<Ack> {
         let mut acks = Vec::new();
@@ -109,8 +114,10 @@ mod tests {
     #[test]
     fn a_prefix_is_one_acknowledgement() {
         let mut tracker = tracker(3, &[2, 1, 3]);
+        assert!(!tracker.is_empty());
         assert_eq!(tracker.take(), [all_up_to(3)]);
         assert_eq!(tracker.take(), []);
+        assert!(tracker.is_empty());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! session.rs ── deliveries ──> jobs.rs ──> attempt.rs ── completions ──> gather.rs ──> outbound.rs
-//!     ▲                          └ held.rs (what is here, so that nothing runs beside itself)  │
-//!     └──────────── acks.rs <──────────────────── confirmed ──────────────────────────────────┘
+//!  ▲  └ pool.rs (one each)       └ held.rs (what is here, so that nothing runs beside itself)  │
+//!  └─────────────── acks.rs <──────────────────── confirmed ───────────────────────────────────┘
 //! ```
 //!
 //! A job is acknowledged only after the broker has confirmed its completion. The loop never waits
@@ -14,6 +14,7 @@ mod gather;
 mod held;
 mod jobs;
 mod outbound;
+mod pool;
 mod session;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ pub(crate) use held::JobKey;
 pub(crate) use held::tests::key;
 use held::{HeldJobs, Receipt};
 use outbound::{Outbound, Sent};
+pub(crate) use pool::PoolOptions;
 pub(crate) use session::{Session, SessionOptions};
 
 /// How many events are taken before the loop sends and acknowledges.

@@ -1,20 +1,15 @@
 //! Consuming the pools: a connection with a channel per pool, opened anew whenever it is lost.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{
-    Acker, AmqpError, ConnectOptions, Connection, Consumer, Delivery, declare_pool,
-};
-use flotilla_protocol::names;
+use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Delivery};
 
-use super::acks::{Ack, AckTracker};
 use super::held::Receipt;
+use super::pool::{Pool, PoolOptions};
 
-/// How long sending an acknowledgement may take before the connection counts as lost.
-const ACK_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait after the broker refused what a session needs.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
@@ -23,7 +18,7 @@ const REFUSED_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct SessionOptions {
     pub(crate) connect: ConnectOptions,
     pub(crate) pools: Vec<String>,
-    pub(crate) prefetch: u16,
+    pub(crate) pool: PoolOptions,
 }
 
 /// A connection that consumes all pools.
@@ -31,18 +26,10 @@ pub(crate) struct SessionOptions {
 pub(crate) struct Session {
     /// Tells the deliveries of this session from those of earlier ones.
     pub(crate) number: u64,
-    connection: Connection,
+    connection: Arc<Connection>,
     pools: Vec<Pool>,
     /// Where to look first for the next delivery, so that no pool starves another.
     turn: usize,
-}
-
-#[derive(Debug)]
-struct Pool {
-    queue: String,
-    consumer: Consumer,
-    acker: Acker,
-    acks: AckTracker,
 }
 
 impl Session {
@@ -53,17 +40,10 @@ impl Session {
         limit: Option<Duration>,
     ) -> Result<Self, AmqpError> {
         let connection = Box::pin(Connection::open_with_backoff(&options.connect, limit)).await?;
+        let connection = Arc::new(connection);
         let mut pools = Vec::with_capacity(options.pools.len());
         for pool in &options.pools {
-            declare_pool(&connection, pool).await?;
-            let queue = names::jobs_queue(pool);
-            let consumer = connection.consume(&queue, options.prefetch).await?;
-            pools.push(Pool {
-                queue,
-                acker: consumer.acker(),
-                consumer,
-                acks: AckTracker::default(),
-            });
+            pools.push(Pool::open(&connection, pool, options.pool).await?);
         }
         Ok(Self {
             number,
@@ -94,7 +74,6 @@ impl Session {
         let (pool, delivery) = poll_fn(|context| self.poll_pools(context)).await;
         let delivery = delivery?;
         self.turn = pool + 1;
-        self.pools[pool].acks.delivered(delivery.tag);
         let receipt = Receipt {
             session: self.number,
             pool,
@@ -107,8 +86,7 @@ impl Session {
         let count = self.pools.len();
         for at in 0..count {
             let pool = (self.turn + at) % count;
-            let next = pin!(self.pools[pool].consumer.next());
-            if let Poll::Ready(delivery) = next.poll(context) {
+            if let Poll::Ready(delivery) = self.pools[pool].poll_next(context) {
                 return Poll::Ready((pool, delivery));
             }
         }
@@ -117,23 +95,21 @@ impl Session {
 
     /// The queue that a delivery came from.
     pub(crate) fn queue(&self, receipt: Receipt) -> &str {
-        &self.pools[receipt.pool].queue
+        self.pools[receipt.pool].queue()
     }
 
     /// A delivery may be acknowledged. Deliveries of earlier sessions come again by themselves.
     pub(crate) fn done(&mut self, receipt: Receipt) {
         if receipt.session == self.number {
-            self.pools[receipt.pool].acks.done(receipt.tag);
+            self.pools[receipt.pool].done(receipt.tag);
         }
     }
 
     /// Sends the acknowledgements that are due; `false` if the session is lost.
     pub(crate) async fn acknowledge(&mut self) -> bool {
         for pool in &mut self.pools {
-            for ack in pool.acks.take() {
-                if !send(&pool.acker, ack).await {
-                    return false;
-                }
+            if !pool.acknowledge().await {
+                return false;
             }
         }
         true
@@ -142,22 +118,8 @@ impl Session {
     /// Gives back what is not acknowledged, and disconnects.
     pub(crate) async fn close(self) {
         for pool in self.pools {
-            pool.consumer.close().await;
+            pool.close().await;
         }
         self.connection.close().await;
-    }
-}
-
-async fn send(acker: &Acker, ack: Ack) -> bool {
-    match tokio::time::timeout(ACK_LIMIT, acker.ack(ack.tag, ack.multiple)).await {
-        Ok(Ok(in_time)) => in_time,
-        Ok(Err(error)) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "could not acknowledge"
-            );
-            false
-        }
-        Err(_) => false,
     }
 }

@@ -1,60 +1,16 @@
 //! Deliveries, confirms and acknowledgements.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{Outgoing, PublishOutcome, delete_queue};
+use flotilla_protocol::amqp::{Outgoing, delete_queue};
 use flotilla_protocol::message::CompletionStatus;
 use flotilla_protocol::{Refusal, names};
-use flotilla_worker::{Context, Worker, WorkerConfig};
+use flotilla_worker::{Worker, WorkerConfig};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use crate::fleet::{Fleet, eventually, job, kind, result, with_fleet, within};
+use crate::fleet::{eventually, job, kind, result, with_fleet, within};
+use crate::gate::{Gate, quiet};
 use crate::proxy::Proxy;
-
-/// An action that counts its runs, and waits for leave to end.
-#[derive(Clone)]
-struct Gate {
-    runs: Arc<AtomicUsize>,
-    leave: Arc<Semaphore>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self {
-            runs: Arc::default(),
-            leave: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    fn worker(&self, config: WorkerConfig) -> Worker {
-        let gate = self.clone();
-        Worker::new(config)
-            .built_in()
-            .action("test.gate", move |_: Context, input: Value| {
-                let gate = gate.clone();
-                async move {
-                    gate.runs.fetch_add(1, Ordering::SeqCst);
-                    gate.leave.acquire().await?.forget();
-                    Ok(input)
-                }
-            })
-    }
-
-    async fn has_run(&self, times: usize) {
-        eventually(async || self.runs.load(Ordering::SeqCst) == times).await;
-    }
-}
-
-/// Settings under which no start is told for being slow.
-fn quiet(fleet: &Fleet) -> WorkerConfig {
-    WorkerConfig {
-        started_after: Duration::from_secs(60),
-        ..fleet.config()
-    }
-}
 
 #[tokio::test]
 async fn a_busy_worker_gathers_completions() {
@@ -136,11 +92,7 @@ async fn a_job_whose_completion_is_not_confirmed_comes_again_and_is_announced() 
         };
         let second = fleet.start(gate.worker(prompt)).await;
         fleet.jobs_wait(0).await;
-        assert_eq!(
-            gate.runs.load(Ordering::SeqCst),
-            1,
-            "it ran before it was announced"
-        );
+        assert_eq!(gate.runs(), 1, "it ran before it was announced");
         fleet.open_inbox().await;
         assert_eq!(fleet.started().await.task_id, lost.task_id);
         gate.has_run(2).await;
@@ -156,13 +108,30 @@ async fn a_job_whose_completion_is_not_confirmed_comes_again_and_is_announced() 
 }
 
 #[tokio::test]
-async fn a_returned_completion_is_kept_until_the_inbox_appears() {
+async fn a_returned_completion_is_kept_and_its_job_too_until_the_inbox_is_back() {
     with_fleet(async |mut fleet| {
+        let proxy = Proxy::start(&fleet.url).await;
         let gate = Gate::new();
-        gate.leave.add_permits(1);
-        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
-        fleet.submit(&job("test.gate", json!("kept"))).await;
+        let config = WorkerConfig {
+            amqp_url: proxy.url.clone(),
+            ..quiet(&fleet)
+        };
+        let worker = fleet.start(gate.worker(config)).await;
+        fleet.open_inbox().await;
+        fleet.run(&job("core.noop", json!(null))).await;
+        let kept = job("test.gate", json!("kept"));
+        fleet.submit(&kept).await;
         gate.has_run(1).await;
+        delete_queue(&fleet.connection, &fleet.inbox_queue())
+            .await
+            .unwrap();
+        gate.let_end(1).await;
+        let _answers = fleet.worker_has_published().await;
+        // The broker still waits for the acknowledgement: without the worker, the job is back.
+        proxy.cut();
+        fleet.job_is_back(&kept).await;
+        proxy.mend();
+        fleet.jobs_wait(0).await;
         for _ in 0..3 {
             fleet.submit(&job("core.noop", json!(null))).await;
         }
@@ -172,8 +141,49 @@ async fn a_returned_completion_is_kept_until_the_inbox_appears() {
         for _ in 0..3 {
             fleet.completion().await;
         }
-        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        assert_eq!(gate.runs(), 1);
         worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_completion_of_a_lost_session_still_reaches_the_inbox() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let proxy = Proxy::start(&fleet.url).await;
+        let gate = Gate::new();
+        let config = WorkerConfig {
+            amqp_url: proxy.url.clone(),
+            name: "frozen".to_owned(),
+            ..quiet(&fleet)
+        };
+        let frozen = fleet.start(gate.worker(config)).await;
+        let lost = job("test.gate", json!(null));
+        fleet.submit(&lost).await;
+        gate.has_run(1).await;
+        proxy.cut();
+        fleet.jobs_wait(1).await;
+        let other = fleet.start(gate.worker(quiet(&fleet))).await;
+        assert_eq!(fleet.started().await.task_id, lost.task_id);
+        gate.has_run(2).await;
+        // Whoever waits longest is let through first.
+        gate.let_end(1).await;
+        gate.let_end(1).await;
+        let completed = fleet.completion().await;
+        assert_eq!(completed.worker.as_deref(), Some("test-worker"));
+        proxy.mend();
+        let late = fleet.completion().await;
+        assert_eq!((late.task_id, late.attempt), (lost.task_id, 1));
+        assert_eq!(late.worker.as_deref(), Some("frozen"));
+        other.drain().await;
+        let next = job("core.noop", json!(null));
+        fleet.submit(&next).await;
+        assert_eq!(fleet.completion().await.task_id, next.task_id);
+        frozen.drain().await;
+        assert_eq!(gate.runs(), 2);
         fleet.jobs_are_gone().await;
         fleet
     })
@@ -194,7 +204,7 @@ async fn a_job_that_comes_twice_runs_once_at_a_time() {
         gate.leave.add_permits(1);
         assert_eq!(fleet.completion().await.task_id, twice.task_id);
         worker.drain().await;
-        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        assert_eq!(gate.runs(), 1);
         fleet.jobs_are_gone().await;
         fleet
     })
@@ -214,11 +224,7 @@ async fn a_job_outlives_its_queue_and_the_worker_consumes_the_next() {
             .unwrap();
         // The worker makes the queue anew, and binds it a moment later.
         let new = job("core.echo", json!("new"));
-        eventually(async || {
-            let message = Outgoing::job(&fleet.pool, fleet.partition, &new);
-            fleet.publisher.publish(message).await == PublishOutcome::Confirmed
-        })
-        .await;
+        eventually(async || fleet.try_submit(&new).await).await;
         let completed = fleet.completion().await;
         assert_eq!(result(&completed), json!("new"));
         gate.leave.add_permits(1);
@@ -253,7 +259,7 @@ async fn a_job_outlives_the_connection_and_does_not_run_beside_itself() {
         fleet.run(&job("core.noop", json!(null))).await;
         gate.leave.add_permits(1);
         assert_eq!(fleet.completion().await.task_id, kept.task_id);
-        assert_eq!(gate.runs.load(Ordering::SeqCst), 1);
+        assert_eq!(gate.runs(), 1);
         worker.drain().await;
         fleet.jobs_are_gone().await;
         fleet

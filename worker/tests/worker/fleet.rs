@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_protocol::amqp::{
     ConnectOptions, Connection, Consumer, Outgoing, PublishOutcome, Publisher, PublisherOptions,
-    declare, declare_inbox, declare_pool, delete_queue, queue_depth,
+    declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
 };
 use flotilla_protocol::message::{CompletionStatus, TaskCompleted, TaskJob, TaskStarted};
 use flotilla_protocol::{ExecutionId, InboxMessage, TaskId, decode_inbox, names};
@@ -164,6 +164,44 @@ impl Fleet {
             .await;
     }
 
+    /// Submits a job whose answer goes elsewhere than to the inbox, and gives the place.
+    pub async fn submit_apart(&self, job: &TaskJob) -> Consumer {
+        let queue = reply_queue(&self.connection).await.unwrap();
+        let consumer = self.connection.consume(&queue, 0).await.unwrap();
+        let mut message = Outgoing::job(&self.pool, self.partition, job);
+        message.reply_to = Some(queue);
+        self.publish(message).await;
+        consumer
+    }
+
+    /// Waits until the broker has answered all that the worker has published so far: what is
+    /// published later, on the same channel, has arrived. The place where it arrived is to be kept
+    /// while the worker may still send it again.
+    pub async fn worker_has_published(&self) -> Consumer {
+        let mut answer = self.submit_apart(&job("core.noop", json!(null))).await;
+        assert!(within(answer.next()).await.is_some());
+        answer
+    }
+
+    /// Waits until a job has come back to its queue, and leaves it there.
+    pub async fn job_is_back(&self, job: &TaskJob) {
+        let message_id = format!("{}/{}", job.task_id, job.attempt);
+        let queue = self.jobs_queue();
+        let mut consumer = self.connection.consume(&queue, 0).await.unwrap();
+        while let Some(delivery) = within(consumer.next()).await {
+            if delivery.envelope.message_id.as_ref() == Some(&message_id) {
+                return consumer.close().await;
+            }
+        }
+        panic!("the consumer ended");
+    }
+
+    /// Submits a job if its queue is there.
+    pub async fn try_submit(&self, job: &TaskJob) -> bool {
+        let message = Outgoing::job(&self.pool, self.partition, job);
+        within(self.publisher.publish(message)).await == PublishOutcome::Confirmed
+    }
+
     /// The next message of the inbox, completions one by one.
     pub async fn next(&mut self) -> InboxMessage {
         while self.pending.is_empty() {
@@ -184,22 +222,28 @@ impl Fleet {
         self.pending.pop_front().unwrap()
     }
 
+    /// The next message, which has to be a start or (as the error) a completion.
+    pub async fn start_or_completion(&mut self) -> Result<TaskStarted, TaskCompleted> {
+        let message = self.next().await;
+        if let InboxMessage::Started(started) = message {
+            return Ok(started);
+        }
+        let InboxMessage::Completed(mut all) = message else {
+            panic!("neither a start nor a completion: {message:?}");
+        };
+        Err(all.pop().unwrap())
+    }
+
     /// The next message, which has to be a completion.
     pub async fn completion(&mut self) -> TaskCompleted {
-        let message = self.next().await;
-        let InboxMessage::Completed(mut all) = message else {
-            panic!("not a completion: {message:?}");
-        };
-        all.pop().unwrap()
+        let message = self.start_or_completion().await;
+        message.expect_err("the next message is a completion")
     }
 
     /// The next message, which has to be a start.
     pub async fn started(&mut self) -> TaskStarted {
-        let message = self.next().await;
-        let InboxMessage::Started(started) = message else {
-            panic!("not a start: {message:?}");
-        };
-        started
+        let message = self.start_or_completion().await;
+        message.expect("the next message is a start")
     }
 
     /// Submits a job and waits for its completion, which has to be the next message.

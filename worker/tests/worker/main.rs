@@ -6,5 +6,7 @@ mod builtin;
 mod delivery;
 mod drain;
 mod fleet;
+mod gate;
 mod proxy;
 mod shell;
+mod silence;
