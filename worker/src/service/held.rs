@@ -144,6 +144,10 @@ impl HeldJobs {
         begun.count()
     }
 
+    pub(crate) fn contains(&self, key: JobKey) -> bool {
+        self.jobs.contains_key(&key)
+    }
+
     /// Tells all that run to end.
     pub(crate) fn stop_all(&mut self) {
         for held in self.jobs.values_mut() {

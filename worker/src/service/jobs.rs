@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Service;
+use super::backlog::Standing;
 use super::held::{Arrival, Held, JobKey, Phase, Receipt};
 use super::outbound::{Sent, Unreadable};
 use super::{Ended, Mode};
@@ -35,8 +36,8 @@ impl Service {
                     Arrival::New => {
                         let phase = Phase::Waiting(Box::new(job));
                         self.held.insert(key, Held::new(reply_to, receipt, phase));
-                        let redelivered = delivery.envelope.delivery_count > 0;
-                        self.backlog.push_back((key, redelivered));
+                        let standing = Standing::of(delivery.envelope.delivery_count);
+                        self.backlog.push(key, standing);
                         self.start_waiting();
                     }
                 }
@@ -48,13 +49,12 @@ impl Service {
     /// Starts jobs while there are places.
     pub(super) fn start_waiting(&mut self) {
         while self.taken < self.options.concurrency && matches!(self.mode, Mode::Serving) {
-            let Some((key, redelivered)) = self.backlog.pop_front() else {
+            let Some((key, standing)) = self.backlog.next() else {
                 return;
             };
-            if redelivered {
-                self.announce(key);
-            } else {
-                self.begin(key, Start::Untold);
+            match standing {
+                Standing::New => self.begin(key, Start::Untold),
+                Standing::Redelivered | Standing::Suspect => self.announce(key),
             }
         }
     }
@@ -150,6 +150,7 @@ impl Service {
             Sent::Completions { reply_to, keys } => {
                 self.gatherer.confirmed(&reply_to);
                 for key in keys {
+                    self.backlog.answered(key);
                     for receipt in self.held.answered(key, self.sessions) {
                         self.done(receipt);
                     }

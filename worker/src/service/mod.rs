@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! session.rs ── deliveries ──> jobs.rs ──> attempt.rs ── completions ──> gather.rs ──> outbound.rs
-//!  ▲  └ pool.rs (one each)       └ held.rs (what is here, so that nothing runs beside itself)  │
+//!  ▲  │                          ├ held.rs (what is here, so that nothing runs beside itself)  │
+//!  │  └ pool.rs (one each)       └ backlog.rs (what waits, and whose turn it is)               │
 //!  └─────────────── acks.rs <──────────────────── confirmed ───────────────────────────────────┘
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! for a single thing: publishes, attempts and reconnects are all events to it.
 
 mod acks;
+mod backlog;
 mod gather;
 mod held;
 mod jobs;
@@ -32,6 +34,7 @@ use tokio::time::Instant;
 use crate::action::Actions;
 use crate::attempt::Ended;
 use crate::error::WorkerError;
+use backlog::Backlog;
 use gather::Gatherer;
 pub(crate) use held::JobKey;
 #[cfg(test)]
@@ -67,8 +70,7 @@ pub(crate) struct Service {
     opening: Option<BoxFuture<'static, Session>>,
     sessions: u64,
     held: HeldJobs,
-    /// Jobs that wait for a place, with whether they were delivered before.
-    backlog: VecDeque<(JobKey, bool)>,
+    backlog: Backlog,
     /// Places taken by jobs that run or are about to.
     taken: usize,
     attempts: JoinSet<(JobKey, Ended)>,
@@ -118,7 +120,7 @@ impl Service {
             session: Some(session),
             opening: None,
             held: HeldJobs::default(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             taken: 0,
             attempts: JoinSet::new(),
             silent: VecDeque::new(),
@@ -235,7 +237,8 @@ impl Service {
         // Perhaps only one channel is gone: what the others hold goes back now and not some day.
         tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, session.close()));
         self.held.session_lost();
-        self.backlog.clear();
+        let held = &self.held;
+        self.backlog.session_lost(|key| held.contains(key));
         if matches!(self.mode, Mode::Serving) {
             tracing::warn!("the broker's connection was lost, connecting again");
             self.sessions += 1;

@@ -10,3 +10,4 @@ mod gate;
 mod proxy;
 mod shell;
 mod silence;
+mod suspects;
