@@ -14,7 +14,9 @@ pub mod names;
 pub mod refusal;
 pub mod scan;
 
-pub use decode::{InboxMessage, decode_control, decode_inbox, decode_job, decode_start};
+pub use decode::{
+    InboxMessage, decode_cancel, decode_control, decode_inbox, decode_job, decode_start,
+};
 pub use envelope::Envelope;
 pub use ids::{ExecutionId, RunNo, TaskId};
 pub use message::RawJson;

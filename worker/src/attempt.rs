@@ -34,6 +34,15 @@ pub(crate) enum Ended {
     Abandoned,
 }
 
+/// Why a running attempt has to end early.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The worker is stopping.
+    Abandon,
+    /// A cancel asked for it, for this reason.
+    Cancel(String),
+}
+
 impl Attempt {
     pub(crate) fn new(job: TaskJob, worker: &Arc<str>) -> Self {
         let key = JobKey::from(&job);
@@ -73,12 +82,12 @@ impl Attempt {
 
     /// Runs a handler until it answers, its time is over, or `stop` says so; then waits for the
     /// processes that it left over.
-    pub(crate) async fn run(self, handler: Waiting, stop: oneshot::Receiver<()>) -> Ended {
+    pub(crate) async fn run(self, handler: Waiting, stop: oneshot::Receiver<Stop>) -> Ended {
         let span = self.span();
         self.run_bare(handler, stop).instrument(span).await
     }
 
-    async fn run_bare(self, handler: Waiting, stop: oneshot::Receiver<()>) -> Ended {
+    async fn run_bare(self, handler: Waiting, stop: oneshot::Receiver<Stop>) -> Ended {
         let worker = Arc::clone(&self.context.worker);
         let leftovers = self.context.leftovers.clone();
         let limit = self.context.timeout;
@@ -91,7 +100,10 @@ impl Attempt {
                     Some(Outcome::Answered(answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))))
                 }
                 limit = expiry(limit) => Some(Outcome::TimedOut(limit)),
-                Ok(()) = stop => None,
+                Ok(stop) = stop => match stop {
+                    Stop::Abandon => None,
+                    Stop::Cancel(reason) => Some(Outcome::Cancelled(reason)),
+                },
             }
         };
         // The next attempt must not meet the processes of this one.
@@ -125,6 +137,16 @@ pub(crate) fn refuse(key: JobKey, worker: &str, error: ActionError) -> Vec<u8> {
         started_at: Utc::now(),
     };
     encode(run, Outcome::Answered(Err(error)))
+}
+
+/// Answers an attempt that was cancelled before it ran.
+pub(crate) fn cancel(key: JobKey, worker: &str, reason: String) -> Vec<u8> {
+    let run = Run {
+        key,
+        worker,
+        started_at: Utc::now(),
+    };
+    encode(run, Outcome::Cancelled(reason))
 }
 
 /// Finds the handler of a job; refuses what this worker cannot do.

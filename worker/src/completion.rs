@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Answered(Answer),
     /// The time limit ended it.
     TimedOut(std::time::Duration),
+    /// A cancel ended it or kept it from running, for this reason.
+    Cancelled(String),
 }
 
 /// Who ran an attempt, and since when.
@@ -42,6 +44,7 @@ pub(crate) fn encode(run: Run<'_>, outcome: Outcome) -> Vec<u8> {
         Outcome::Answered(Ok(result)) => (CompletionStatus::Succeeded, Some(result), None),
         Outcome::Answered(Err(error)) => failed(error),
         Outcome::TimedOut(limit) => timed_out(limit),
+        Outcome::Cancelled(reason) => cancelled(reason),
     };
     let completed = TaskCompleted {
         execution_id: run.key.execution_id,
@@ -88,6 +91,16 @@ fn timed_out(limit: std::time::Duration) -> Parts {
         details: to_raw_value(&serde_json::json!({"timeout": limit.as_secs_f64()})).ok(),
     };
     (CompletionStatus::TimedOut, None, Some(error))
+}
+
+fn cancelled(reason: String) -> Parts {
+    let error = TaskError {
+        kind: "cancelled".to_owned(),
+        message: cut(reason, MAX_ERROR_MESSAGE_BYTES),
+        retryable: Some(false),
+        details: None,
+    };
+    (CompletionStatus::Cancelled, None, Some(error))
 }
 
 /// The bytes, or why a coordinator would not take them.

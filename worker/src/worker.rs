@@ -15,7 +15,9 @@ use crate::builtin;
 use crate::config::WorkerConfig;
 use crate::context::Context;
 use crate::error::{ActionError, WorkerError};
-use crate::service::{PoolOptions, Service, ServiceOptions, Session, SessionOptions};
+use crate::service::{
+    PoolOptions, Service, ServiceOptions, Session, SessionOptions, cancel_channel,
+};
 
 /// Takes jobs from pools, runs their actions, and answers.
 ///
@@ -51,7 +53,7 @@ impl Worker {
     ///
     /// The input is read from the job's JSON (one that does not fit fails as `invalid_input`, without
     /// a retry), and the output is written as the result. The future is dropped when the time limit
-    /// has passed; a panic fails the attempt.
+    /// has passed or the attempt is cancelled; a panic fails the attempt.
     pub fn action<I, O, F, Fut>(mut self, name: impl Into<String>, handler: F) -> Self
     where
         I: DeserializeOwned + Send,
@@ -96,6 +98,7 @@ impl Worker {
             let name = format!("flotilla-worker {} {purpose}", config.name);
             ConnectOptions::new(config.amqp_url.clone(), name)
         };
+        let (cancels, asked) = cancel_channel();
         let options = ServiceOptions {
             worker: Arc::from(config.name.as_str()),
             concurrency: usize::from(config.concurrency),
@@ -108,6 +111,7 @@ impl Worker {
                     prefetch: config.fetched(),
                     silence_limit: config.silence_limit,
                 },
+                cancels,
             },
         };
         let session = Session::open(1, &options.session, config.connect_limit)
@@ -117,7 +121,7 @@ impl Worker {
         let publisher = Publisher::start(PublisherOptions::new(connect("publish")));
         ready();
         let shutdown = pin!(shutdown);
-        Service::new(options, self.actions, session, publisher)
+        Service::new(options, self.actions, session, asked, publisher)
             .run(shutdown)
             .await
     }

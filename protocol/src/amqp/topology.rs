@@ -84,6 +84,8 @@ pub async fn declare_inbox(connection: &Connection, partition: i32) -> Result<()
 /// The broker refuses.
 pub async fn worker_cancel_queue(connection: &Connection) -> Result<String, AmqpError> {
     let channel = connection.channel().await?;
+    // Declared first: where it was missing, each try would leave a queue without a binding behind.
+    exchange(&channel, names::CANCEL_EXCHANGE, ExchangeKind::Fanout).await?;
     let name = temporary_queue(&channel).await?;
     bind(&channel, &name, names::CANCEL_EXCHANGE, "").await?;
     close(&channel).await;

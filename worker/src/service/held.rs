@@ -9,6 +9,8 @@ use flotilla_protocol::{ExecutionId, TaskId};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use crate::attempt::Stop;
+
 /// How many answered jobs are remembered whose acknowledgement did not reach the broker.
 const MAX_ANSWERED: usize = 10_000;
 
@@ -51,7 +53,7 @@ pub(crate) enum Phase {
     /// It runs. `stop` ends it early.
     Running {
         started_at: DateTime<Utc>,
-        stop: oneshot::Sender<()>,
+        stop: oneshot::Sender<Stop>,
     },
     /// It has ended, or was told to; its completion is not confirmed yet.
     Ended,
@@ -82,6 +84,17 @@ pub(crate) enum Arrival {
     Attached,
     /// Its completion is confirmed, only the acknowledgement was lost: acknowledge it.
     Answered,
+}
+
+/// What a cancel has met.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// A job that has not begun, and now will not.
+    Unrun,
+    /// A job that has begun: it has been told to end, or was ending anyway.
+    Ending,
+    /// No job: the attempt is not here.
+    NotHere,
 }
 
 impl HeldJobs {
@@ -151,13 +164,36 @@ impl HeldJobs {
     /// Tells all that run to end.
     pub(crate) fn stop_all(&mut self) {
         for held in self.jobs.values_mut() {
-            if let Phase::Running { .. } = held.phase
-                && let Phase::Running { stop, .. } =
-                    std::mem::replace(&mut held.phase, Phase::Ended)
-            {
-                // An error means that it has ended just now.
-                let _ = stop.send(());
+            held.stop(Stop::Abandon);
+        }
+    }
+
+    /// Ends an attempt, or keeps it from running.
+    pub(crate) fn cancel(&mut self, key: JobKey, reason: &str) -> Cancelled {
+        let Some(held) = self.jobs.get_mut(&key) else {
+            return Cancelled::NotHere;
+        };
+        match held.phase {
+            Phase::Waiting(_) | Phase::Announcing(_) => {
+                held.phase = Phase::Ended;
+                Cancelled::Unrun
             }
+            Phase::Running { .. } | Phase::Ended => {
+                held.stop(Stop::Cancel(reason.to_owned()));
+                Cancelled::Ending
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Tells a job that runs to end.
+    fn stop(&mut self, why: Stop) {
+        if let Phase::Running { .. } = self.phase
+            && let Phase::Running { stop, .. } = std::mem::replace(&mut self.phase, Phase::Ended)
+        {
+            // An error means that it has ended just now.
+            let _ = stop.send(why);
         }
     }
 }
@@ -209,7 +245,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn with_running(key: JobKey, receipt: Receipt) -> (HeldJobs, oneshot::Receiver<()>) {
+    fn with_running(key: JobKey, receipt: Receipt) -> (HeldJobs, oneshot::Receiver<Stop>) {
         let mut jobs = HeldJobs::default();
         assert_eq!(jobs.arrive(key, receipt), Arrival::New);
         let (stop, stopped) = oneshot::channel();
@@ -254,9 +290,21 @@ pub(crate) mod tests {
     fn stopping_reaches_what_runs() {
         let (mut jobs, mut stopped) = with_running(key(1), receipt(1, 1));
         jobs.stop_all();
-        assert_eq!(stopped.try_recv(), Ok(()));
+        assert_eq!(stopped.try_recv(), Ok(Stop::Abandon));
         assert_eq!(jobs.begun(), 1);
         assert!(jobs.remove(key(1)).is_some());
         assert_eq!(jobs.begun(), 0);
+    }
+
+    #[test]
+    fn a_cancel_reaches_its_own_attempt_alone() {
+        let (mut jobs, mut stopped) = with_running(key(1), receipt(1, 1));
+        let mut later = key(1);
+        later.attempt = 2;
+        assert_eq!(jobs.cancel(later, "why"), Cancelled::NotHere);
+        assert!(stopped.try_recv().is_err());
+        assert_eq!(jobs.cancel(key(1), "why"), Cancelled::Ending);
+        assert_eq!(stopped.try_recv(), Ok(Stop::Cancel("why".to_owned())));
+        assert_eq!(jobs.cancel(key(1), "again"), Cancelled::Ending);
     }
 }

@@ -34,16 +34,25 @@ impl Service {
                     Arrival::Attached => {}
                     Arrival::Answered => self.done(receipt),
                     Arrival::New => {
-                        let phase = Phase::Waiting(Box::new(job));
-                        self.held.insert(key, Held::new(reply_to, receipt, phase));
+                        let held = Held::new(reply_to, receipt, Phase::Waiting(Box::new(job)));
                         let standing = Standing::of(delivery.envelope.delivery_count);
-                        self.backlog.push(key, standing);
-                        self.start_waiting();
+                        self.take(key, held, standing);
                     }
                 }
             }
             Err(refused) => self.refuse_delivery(receipt, delivery, refused),
         }
+    }
+
+    fn take(&mut self, key: JobKey, mut held: Held, standing: Standing) {
+        if let Some(reason) = self.cancelled.reason(key, Instant::now()) {
+            held.phase = Phase::Ended;
+            self.held.insert(key, held);
+            return self.complete_cancelled(key, reason);
+        }
+        self.held.insert(key, held);
+        self.backlog.push(key, standing);
+        self.start_waiting();
     }
 
     /// Starts jobs while there are places.
@@ -61,14 +70,16 @@ impl Service {
 
     /// Tells that a job will run, before it does: should it kill this worker, somebody has counted.
     fn announce(&mut self, key: JobKey) {
-        let Some(held) = self.held.find(key) else {
-            return;
-        };
-        if let Some(job) = held.take_job() {
+        if let Some(held) = self.held.find(key)
+            && let Some(job) = held.take_job()
+        {
             self.taken += 1;
             held.phase = Phase::Announcing(job);
             let started = started(key, &self.options.worker, chrono::Utc::now());
             self.outbound.announcement(&held.reply_to, key, &started);
+        } else {
+            // It was cancelled while it waited.
+            self.backlog.answered(key);
         }
     }
 
@@ -138,7 +149,7 @@ impl Service {
         }
     }
 
-    fn completed(&mut self, key: JobKey, completion: Vec<u8>) {
+    pub(super) fn completed(&mut self, key: JobKey, completion: Vec<u8>) {
         if let Some(held) = self.held.find(key) {
             held.phase = Phase::Ended;
             self.gatherer.push(&held.reply_to, key, completion);

@@ -3,7 +3,8 @@
 //! ```text
 //! session.rs ── deliveries ──> jobs.rs ──> attempt.rs ── completions ──> gather.rs ──> outbound.rs
 //!  ▲  │                          ├ held.rs (what is here, so that nothing runs beside itself)  │
-//!  │  └ pool.rs (one each)       └ backlog.rs (what waits, and whose turn it is)               │
+//!  │  ├ pool.rs (one each)       ├ backlog.rs (what waits, and whose turn it is)               │
+//!  │  └ listen.rs ── cancels ──> cancel.rs (what ends early, or shall not run)                 │
 //!  └─────────────── acks.rs <──────────────────── confirmed ───────────────────────────────────┘
 //! ```
 //!
@@ -12,9 +13,11 @@
 
 mod acks;
 mod backlog;
+mod cancel;
 mod gather;
 mod held;
 mod jobs;
+mod listen;
 mod outbound;
 mod pool;
 mod session;
@@ -26,8 +29,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{Delivery, Publisher};
+use flotilla_protocol::message::TaskCancel;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -35,11 +40,13 @@ use crate::action::Actions;
 use crate::attempt::Ended;
 use crate::error::WorkerError;
 use backlog::Backlog;
+use cancel::CancelledAttempts;
 use gather::Gatherer;
 pub(crate) use held::JobKey;
 #[cfg(test)]
 pub(crate) use held::tests::key;
 use held::{HeldJobs, Receipt};
+pub(crate) use listen::cancel_channel;
 use outbound::{Outbound, Sent};
 pub(crate) use pool::PoolOptions;
 pub(crate) use session::{Session, SessionOptions};
@@ -71,6 +78,9 @@ pub(crate) struct Service {
     sessions: u64,
     held: HeldJobs,
     backlog: Backlog,
+    /// Cancels that any session has heard.
+    cancels: mpsc::Receiver<TaskCancel>,
+    cancelled: CancelledAttempts,
     /// Places taken by jobs that run or are about to.
     taken: usize,
     attempts: JoinSet<(JobKey, Ended)>,
@@ -96,6 +106,7 @@ enum Event {
     ShutdownAsked,
     Sent(Sent),
     Ended(Result<(JobKey, Ended), JoinError>),
+    CancelAsked(TaskCancel),
     Delivered(Box<(Receipt, Delivery)>),
     SessionLost,
     SessionOpened(Box<Session>),
@@ -110,6 +121,7 @@ impl Service {
         options: ServiceOptions,
         actions: Actions,
         session: Session,
+        cancels: mpsc::Receiver<TaskCancel>,
         publisher: Publisher,
     ) -> Self {
         Self {
@@ -121,6 +133,8 @@ impl Service {
             opening: None,
             held: HeldJobs::default(),
             backlog: Backlog::default(),
+            cancels,
+            cancelled: CancelledAttempts::default(),
             taken: 0,
             attempts: JoinSet::new(),
             silent: VecDeque::new(),
@@ -160,6 +174,7 @@ impl Service {
             () = shutdown, if serving => Event::ShutdownAsked,
             sent = self.outbound.next() => Event::Sent(sent),
             Some(ended) = self.attempts.join_next() => Event::Ended(ended),
+            Some(request) = self.cancels.recv() => Event::CancelAsked(request),
             event = next_delivery(self.session.as_mut()), if serving => event,
             session = opened(self.opening.as_mut()), if serving => Event::SessionOpened(Box::new(session)),
             () = passed(due) => Event::TimePassed,
@@ -182,6 +197,7 @@ impl Service {
             Event::Sent(sent) => self.sent(sent),
             Event::Ended(Ok((key, ended))) => self.attempt_ended(key, ended),
             Event::Ended(Err(error)) => tracing::error!(%error, "an attempt was lost"),
+            Event::CancelAsked(request) => self.cancel_asked(request),
             Event::Delivered(delivered) => {
                 let (receipt, delivery) = *delivered;
                 self.delivered(receipt, &delivery);

@@ -1,4 +1,5 @@
-//! Consuming the pools: a connection with a channel per pool, opened anew whenever it is lost.
+//! Consuming the pools: a connection with a channel per pool, opened anew whenever it is lost. The
+//! cancels come over it too.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Delivery};
 
 use super::held::Receipt;
+use super::listen::{CancelListener, CancelSender};
 use super::pool::{Pool, PoolOptions};
 
 /// How long to wait after the broker refused what a session needs.
@@ -19,6 +21,7 @@ pub(crate) struct SessionOptions {
     pub(crate) connect: ConnectOptions,
     pub(crate) pools: Vec<String>,
     pub(crate) pool: PoolOptions,
+    pub(crate) cancels: CancelSender,
 }
 
 /// A connection that consumes all pools.
@@ -30,6 +33,7 @@ pub(crate) struct Session {
     pools: Vec<Pool>,
     /// Where to look first for the next delivery, so that no pool starves another.
     turn: usize,
+    cancels: CancelListener,
 }
 
 impl Session {
@@ -41,6 +45,7 @@ impl Session {
     ) -> Result<Self, AmqpError> {
         let connection = Box::pin(Connection::open_with_backoff(&options.connect, limit)).await?;
         let connection = Arc::new(connection);
+        let cancels = CancelListener::open(&connection, options.cancels.clone()).await;
         let mut pools = Vec::with_capacity(options.pools.len());
         for pool in &options.pools {
             pools.push(Pool::open(&connection, pool, options.pool).await?);
@@ -50,6 +55,7 @@ impl Session {
             connection,
             pools,
             turn: 0,
+            cancels,
         })
     }
 
@@ -117,6 +123,7 @@ impl Session {
 
     /// Gives back what is not acknowledged, and disconnects.
     pub(crate) async fn close(self) {
+        drop(self.cancels);
         for pool in self.pools {
             pool.close().await;
         }

@@ -10,7 +10,9 @@ use flotilla_protocol::amqp::{
     ConnectOptions, Connection, Consumer, Outgoing, PublishOutcome, Publisher, PublisherOptions,
     declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
 };
-use flotilla_protocol::message::{CompletionStatus, TaskCompleted, TaskJob, TaskStarted};
+use flotilla_protocol::message::{
+    CompletionStatus, TaskCancel, TaskCompleted, TaskJob, TaskStarted,
+};
 use flotilla_protocol::{ExecutionId, InboxMessage, TaskId, decode_inbox, names};
 use flotilla_worker::{Worker, WorkerConfig, WorkerError};
 use futures::FutureExt;
@@ -164,6 +166,17 @@ impl Fleet {
             .await;
     }
 
+    /// Asks all workers to cancel an attempt of a job.
+    pub async fn cancel(&self, job: &TaskJob, attempt: u32, reason: &str) {
+        let cancel = TaskCancel {
+            execution_id: job.execution_id,
+            task_id: job.task_id,
+            attempt,
+            reason: Some(reason.to_owned()),
+        };
+        self.publish(Outgoing::cancel(&cancel)).await;
+    }
+
     /// Submits a job whose answer goes elsewhere than to the inbox, and gives the place.
     pub async fn submit_apart(&self, job: &TaskJob) -> Consumer {
         let queue = reply_queue(&self.connection).await.unwrap();
@@ -194,6 +207,14 @@ impl Fleet {
             }
         }
         panic!("the consumer ended");
+    }
+
+    /// Waits until the worker has seen all cancels so far: it has seen a later one.
+    pub async fn worker_has_seen_cancels(&self) {
+        let marker = job("core.sleep", json!({"seconds": 1000}));
+        let mut answer = self.submit_apart(&marker).await;
+        self.cancel(&marker, 1, "seen").await;
+        assert!(within(answer.next()).await.is_some());
     }
 
     /// Submits a job if its queue is there.
@@ -311,6 +332,18 @@ pub async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// Checks that a job was cancelled for a reason.
+pub fn assert_cancelled(completed: &TaskCompleted, job: &TaskJob, reason: &str) {
+    assert_eq!(completed.task_id, job.task_id);
+    assert_eq!(completed.attempt, job.attempt);
+    assert_eq!(completed.status, CompletionStatus::Cancelled);
+    let error = completed.error.as_ref().unwrap();
+    assert_eq!(
+        (error.kind.as_str(), error.message.as_str(), error.retryable),
+        ("cancelled", reason, Some(false))
+    );
 }
 
 /// The kind of a failure.

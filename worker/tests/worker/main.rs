@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod builtin;
+mod cancel;
 mod delivery;
 mod drain;
 mod fleet;

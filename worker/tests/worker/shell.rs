@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use flotilla_protocol::message::CompletionStatus;
+use flotilla_protocol::message::{CompletionStatus, TaskJob};
 use flotilla_worker::{Worker, WorkerConfig};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fleet::{Fleet, eventually, job, kind, result, retryable, with_fleet};
+use crate::fleet::{Fleet, assert_cancelled, eventually, job, kind, result, retryable, with_fleet};
 
 #[tokio::test]
 async fn a_program_gets_its_input_and_returns_its_output() {
@@ -150,6 +150,29 @@ async fn the_time_limit_ends_the_whole_process_group() {
 }
 
 #[tokio::test]
+async fn a_cancel_ends_the_whole_process_group() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let config = WorkerConfig {
+            started_after: Duration::from_secs(60),
+            ..fleet.config()
+        };
+        let worker = fleet.start(Worker::new(config).built_in()).await;
+        let pids = PidFile::new();
+        let sleeper = submit_sleeper(&fleet, &pids).await;
+        fleet.cancel(&sleeper, 1, "no longer wanted").await;
+        assert_cancelled(&fleet.completion().await, &sleeper, "no longer wanted");
+        for pid in pids.read() {
+            assert!(is_gone(pid), "the process lives on");
+        }
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_killed_worker_leaves_no_process() {
     with_fleet(async |mut fleet| {
         fleet.open_inbox().await;
@@ -214,12 +237,12 @@ async fn without_leave_nothing_is_run() {
     .await;
 }
 
-async fn submit_sleeper(fleet: &Fleet, pids: &PidFile) {
+async fn submit_sleeper(fleet: &Fleet, pids: &PidFile) -> TaskJob {
     let script = format!("sleep 1000 & echo $$ $! >{}; wait", pids.path);
-    fleet
-        .submit(&job("core.shell", json!({"script": script})))
-        .await;
+    let sleeper = job("core.shell", json!({"script": script}));
+    fleet.submit(&sleeper).await;
     eventually(async || pids.read().len() == 2).await;
+    sleeper
 }
 
 async fn process_is_gone(pid: i32) {
