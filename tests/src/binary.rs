@@ -21,6 +21,19 @@ pub fn flotilla() -> &'static Path {
     })
 }
 
+/// The worker that leaves traces, which cargo builds with the tests, in the folder above theirs.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn effects() -> PathBuf {
+    let here = std::env::current_exe().expect("a test program has a path");
+    let built = here.parent().and_then(Path::parent);
+    let path = built.expect("target/<profile>/deps").join("effects");
+    assert!(path.exists(), "{} is not built", path.display());
+    path
+}
+
 /// The root of the workspace.
 #[must_use]
 pub fn root() -> &'static Path {

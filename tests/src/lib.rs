@@ -15,12 +15,15 @@ pub mod database;
 pub mod fleet;
 pub mod invariants;
 pub mod load;
+pub mod membership;
 pub mod servers;
 pub mod service;
+pub mod stream;
 pub mod wait;
 
 pub use client::{Client, Reply, Start};
 pub use database::Database;
 pub use fleet::{Fleet, Options};
 pub use service::Service;
+pub use stream::Stream;
 pub use wait::{LIMIT, wait_until, within};

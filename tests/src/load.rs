@@ -156,7 +156,7 @@ async fn publish_all(
 }
 
 /// How many executions have finished; `None` while the database does not answer.
-async fn finished(database: &Database) -> Option<usize> {
+pub(crate) async fn finished(database: &Database) -> Option<usize> {
     let query = "SELECT count(*) FROM workflow_execution_summary WHERE finished_at IS NOT NULL";
     let count: i64 = sqlx::query_scalar(query)
         .fetch_one(&database.pool)

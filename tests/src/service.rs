@@ -120,6 +120,22 @@ impl Service {
         status.expect("it has ended")
     }
 
+    /// Freezes the process: it gets no time until it is thawed.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -323,13 +323,14 @@ async fn branches_join_decision_retry_and_timeout_leave_exactly_these_rows() {
 }
 
 #[tokio::test]
-async fn commands_are_answered_not_supported() {
+async fn commands_that_cannot_be_carried_out_are_answered() {
     let (fleet, coordinator, worker, mut client) = running().await;
     let start = Start::of("examples.single");
     client.run(&start).await;
     for (id, command, reason) in [
-        (start.execution_id(), "cancel", "not_supported"),
-        (Uuid::now_v7(), "pause", "not_supported"),
+        (start.execution_id(), "cancel", "already_finished"),
+        (start.execution_id(), "rerun", "not_supported"),
+        (Uuid::now_v7(), "pause", "unknown_execution"),
         (start.execution_id(), "explode", "unknown_command"),
     ] {
         let control = WorkflowControl {
