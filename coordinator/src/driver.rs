@@ -46,16 +46,7 @@ pub(crate) struct Driver {
     commits: mpsc::UnboundedSender<CommitOrder>,
     loads: mpsc::UnboundedSender<LoadRequest>,
     effects: Vec<Effect>,
-    taking: Taking,
     stopped: bool,
-}
-
-/// One look for partitions is under way at a time; what is asked for meanwhile follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    No,
-    Once,
-    Again,
 }
 
 impl Driver {
@@ -114,7 +105,6 @@ impl Driver {
             commits,
             loads,
             effects: Vec::new(),
-            taking: Taking::No,
             stopped: false,
         })
     }
@@ -182,7 +172,6 @@ impl Driver {
                 crash_at(CrashPoint::AfterCommit);
             }
             Input::PublishConfirmed(_) => crash_at(CrashPoint::AfterPublish),
-            Input::PartitionsTaken { .. } => self.look_ended(),
             Input::Tick
             | Input::ChannelOpened { .. }
             | Input::ChannelClosed { .. }
@@ -192,6 +181,7 @@ impl Driver {
             | Input::TimersLoaded { .. }
             | Input::CommitAnswered(_)
             | Input::PartitionsFreed
+            | Input::PartitionsTaken { .. }
             | Input::PublishReturned(_)
             | Input::PublishFailed(_)
             | Input::PublisherChanged { .. }
@@ -207,23 +197,6 @@ impl Driver {
         self.turns.handle(now, input, &mut self.effects);
     }
 
-    fn look(&mut self) {
-        match self.taking {
-            Taking::No => {
-                self.taking = Taking::Once;
-                tokio::spawn(self.orders.clone().take_partitions());
-            }
-            Taking::Once | Taking::Again => self.taking = Taking::Again,
-        }
-    }
-
-    fn look_ended(&mut self) {
-        let asked = std::mem::replace(&mut self.taking, Taking::No);
-        if asked == Taking::Again && !self.stopped {
-            self.look();
-        }
-    }
-
     async fn advance(&mut self) {
         self.turns.advance(self.clock.now(), &mut self.effects);
         for effect in std::mem::take(&mut self.effects) {
@@ -233,7 +206,9 @@ impl Driver {
 
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::TakePartitions => self.look(),
+            Effect::TakePartitions => {
+                tokio::spawn(self.orders.clone().take_partitions());
+            }
             Effect::ReleasePartitions { held, resigns } => {
                 self.orders.clone().release(held, resigns).await;
             }

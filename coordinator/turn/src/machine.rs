@@ -63,6 +63,7 @@ pub struct Turns {
     pub(crate) last_start_partition: PartitionNo,
     pub(crate) last_renewal: DateTime<Utc>,
     last_take: DateTime<Utc>,
+    pub(crate) looking: Looking,
     last_lost_jobs: DateTime<Utc>,
     /// Whether it has looked for partitions at least once.
     has_looked: bool,
@@ -101,6 +102,15 @@ pub(crate) struct Found {
     pub(crate) workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
 }
 
+/// Whether a look for partitions is under way. There is one at a time; what is asked for meanwhile
+/// follows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looking {
+    No,
+    Once,
+    Again,
+}
+
 /// How far a clean stop has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stopping {
@@ -133,6 +143,7 @@ impl Turns {
             last_start_partition: -1,
             last_renewal: now,
             last_take: DateTime::UNIX_EPOCH,
+            looking: Looking::No,
             last_lost_jobs: now,
             has_looked: false,
             excess_looks: 0,
@@ -157,6 +168,9 @@ impl Turns {
                     self.take_partition(partition, out);
                 }
                 self.shared(share);
+                if std::mem::replace(&mut self.looking, Looking::No) == Looking::Again {
+                    self.take_partitions(out);
+                }
             }
             Input::ChannelOpened {
                 channel,
@@ -331,9 +345,16 @@ impl Turns {
 
     /// Looks for partitions that are free, unless it could not work for them.
     fn take_partitions(&mut self, out: &mut Vec<Effect>) {
-        if self.stopping == Stopping::No && self.is_reachable() {
-            self.last_take = self.now;
-            out.push(Effect::TakePartitions);
+        if self.stopping != Stopping::No || !self.is_reachable() {
+            return;
+        }
+        self.last_take = self.now;
+        match self.looking {
+            Looking::No => {
+                self.looking = Looking::Once;
+                out.push(Effect::TakePartitions);
+            }
+            Looking::Once | Looking::Again => self.looking = Looking::Again,
         }
     }
 

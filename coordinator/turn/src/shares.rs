@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use crate::Turns;
 use crate::effect::Effect;
 use crate::gather::Turn;
-use crate::machine::Stopping;
+use crate::machine::{Looking, Stopping};
 use crate::message::ChannelId;
 use crate::partitions::Partition;
 use crate::rows::PartitionNo;
@@ -100,7 +100,9 @@ impl Turns {
 
     /// Ends a clean stop once nothing is held any more.
     pub(crate) fn stop_if_done(&mut self, out: &mut Vec<Effect>) {
-        if self.stopping != Stopping::Finishing || !self.partitions.is_empty() {
+        // A look that is under way may take more.
+        let is_held = !self.partitions.is_empty() || self.looking != Looking::No;
+        if self.stopping != Stopping::Finishing || is_held {
             return;
         }
         for channel in self.channels.ids() {

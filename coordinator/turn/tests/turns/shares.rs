@@ -196,3 +196,19 @@ fn an_empty_queue_may_be_silent() {
     assert_eq!(count(&effects, "inspect Inbox(0)"), 3);
     assert_eq!(count(&effects, "close Inbox(0)"), 0);
 }
+
+#[test]
+fn a_look_that_is_under_way_is_waited_for_before_a_stop() {
+    let mut world = World::new(1, &[ONE]);
+    let no = world.start_coordinator();
+    assert!(world.tick(no).contains(&"take".to_owned()));
+    world.input(no, Input::Stop);
+    assert_eq!(world.run(no), NONE);
+    world.calm(no);
+    assert!(world.coordinator(no).stopped);
+    let row = &world.database.partitions[&0];
+    assert!(
+        row.epoch == 1 && row.lease_expires_at <= world.now,
+        "taken, and given back"
+    );
+}
