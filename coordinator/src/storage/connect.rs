@@ -11,6 +11,9 @@ use super::StorageError;
 /// Seconds after which the server ends a statement. A commit whose answer is lost is decided by then.
 pub const STATEMENT_TIMEOUT_S: u64 = 10;
 
+/// The same for statements of a check, which may have to read a large execution.
+const CHECK_TIMEOUT_S: u64 = 120;
+
 /// Connections of a pool. Nothing hot goes through one.
 const MAX_CONNECTIONS: u32 = 8;
 
@@ -47,6 +50,28 @@ pub async fn connect_one(url: &str) -> Result<PgConnection, StorageError> {
         .map_err(StorageError::Connect)?;
     refuse_asynchronous_commit(&mut conn).await?;
     Ok(conn)
+}
+
+/// One connection that can only read, for checks of a fleet that lives: statements may take longer,
+/// and whatever the statistics say, tables are joined by reading what is asked of each of them
+/// once.
+///
+/// # Errors
+///
+/// [`StorageError::Url`], [`StorageError::Connect`].
+pub async fn connect_read_only(url: &str) -> Result<PgConnection, StorageError> {
+    let statement_timeout = format!("{CHECK_TIMEOUT_S}s");
+    options(url)?
+        .options([
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", statement_timeout.as_str()),
+            // Tables that were never analysed look small, and loops over them then take for ever.
+            ("enable_nestloop", "off"),
+            ("jit", "off"),
+        ])
+        .connect()
+        .await
+        .map_err(StorageError::Connect)
 }
 
 /// `off` loses acknowledged commits when the server crashes; any other setting does not.

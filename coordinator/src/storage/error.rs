@@ -33,6 +33,15 @@ pub enum StorageError {
         #[source]
         source: sqlx::Error,
     },
+    /// An invariant could not be looked at.
+    #[error("cannot check {invariant}")]
+    Check {
+        /// The invariant.
+        invariant: &'static str,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
     /// A row holds what this version cannot read.
     #[error("cannot read {column} of {table}: {problem}")]
     Row {
@@ -67,7 +76,7 @@ impl StorageError {
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Connect(_) => true,
-            Self::Step { source, .. } => matches!(
+            Self::Step { source, .. } | Self::Check { source, .. } => matches!(
                 source,
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
             ),

@@ -7,6 +7,7 @@
 //!      ◄─LoadedExecution── load ◄── rows
 //! ```
 
+pub mod check;
 mod column;
 mod commit;
 mod commit_call;
@@ -24,7 +25,7 @@ mod partitions;
 mod view;
 
 pub use commit::commit;
-pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one};
+pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only};
 pub use coordinators::register_coordinator;
 pub use definitions::{load_definitions, load_starts, register_definition};
 pub use error::{StorageError, chain};

@@ -1,11 +1,14 @@
 //! Storage against a real Postgres, with a database for each test: what is written can be loaded
 //! again, nobody writes behind the fence, and the schema keeps its promises.
 
+mod check;
 mod commit;
 mod fence;
+mod history;
 mod load;
 mod messages;
 mod partitions;
+mod planted;
 mod schema;
 mod support;
 mod view;
