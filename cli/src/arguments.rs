@@ -2,7 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::command::check::CheckArguments;
+use crate::command::control::{CancelArguments, ControlArguments};
 use crate::command::coordinator::CoordinatorArguments;
+use crate::command::dead::DeadCommand;
 use crate::command::list::ListArguments;
 use crate::command::migrate::MigrateArguments;
 use crate::command::register::RegisterArguments;
@@ -28,8 +31,9 @@ const AFTER_HELP: &str = "\
 Servers: a flag wins over its variable; where neither is given, .flotilla/env of the current folder \
 is read, which `make up` and `flotilla dev` write.
 
-Exit codes: 0 done; 1 the execution ended other than succeeded; 2 usage, an invalid file, a rejected \
-start or an unknown id; 3 a server cannot be reached; 4 --wait-timeout ran out.";
+Exit codes: 0 done; 1 the execution ended other than succeeded, or `check` found something; 2 usage, an \
+invalid file, a rejected start, a refused command or an unknown id; 3 a server cannot be reached, or no \
+coordinator answers; 4 --wait-timeout ran out.";
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -79,6 +83,17 @@ pub enum Command {
     Show(ShowArguments),
     /// List executions, the newest first
     List(ListArguments),
+    /// Cancel an execution: what waits ends, and workers are told to stop
+    Cancel(CancelArguments),
+    /// Pause an execution: what runs ends, and nothing new starts
+    Pause(ControlArguments),
+    /// Resume an execution that is paused
+    Resume(ControlArguments),
+    /// Look for rows that contradict each other; may run beside a fleet that works
+    Check(CheckArguments),
+    /// Look at messages that could not be used, and retry or discard them
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Run a coordinator; prints `ready` once it consumes
     Coordinator(CoordinatorArguments),
     /// Run a worker with the built-in actions; prints `ready` once it consumes
@@ -102,7 +117,12 @@ impl Command {
             | Self::Register(_)
             | Self::Start(_)
             | Self::Show(_)
-            | Self::List(_) => false,
+            | Self::List(_)
+            | Self::Cancel(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Check(_)
+            | Self::Dead(_) => false,
         }
     }
 }

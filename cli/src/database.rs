@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use flotilla_coordinator::storage::{self, ListFilter, Migrated, Shown, StorageError};
+use flotilla_coordinator::storage::check::{self, Checked, Since};
+use flotilla_coordinator::storage::{
+    self, DeadLetter, ListFilter, Migrated, Resolution, Shown, StorageError,
+};
 use flotilla_engine::Workflow;
 use flotilla_protocol::ExecutionId;
 use serde_json::Value;
@@ -89,9 +92,47 @@ impl Database {
         Ok(self.show(id).await?.map(|shown| shown.execution))
     }
 
+    /// Dead letters as a list shows them.
+    pub async fn dead_letters(&self, all: bool, limit: u32) -> Result<Vec<Value>, Failure> {
+        storage::list_dead_letters(&self.pool, all, limit)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A dead letter by its number.
+    pub async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, Failure> {
+        storage::load_dead_letter(&self.pool, id)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Says what was done with a dead letter; false if it has changed meanwhile.
+    pub async fn resolve(
+        &self,
+        letter: &DeadLetter,
+        resolution: Resolution,
+    ) -> Result<bool, Failure> {
+        storage::resolve_dead_letter(&self.pool, letter, resolution)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
     fn failed(&self, error: StorageError) -> Failure {
         failed(&self.url, error)
     }
+}
+
+/// Looks for rows that contradict each other, on a connection that can only read.
+pub async fn check(url: &str, since: Since) -> Result<Checked, Failure> {
+    let connecting = Box::pin(storage::connect_read_only(url));
+    let mut connection = match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(failed(url, error)),
+        Err(late) => return Err(unreachable(url).because(late)),
+    };
+    check::check(&mut connection, since)
+        .await
+        .map_err(|error| failed(url, error))
 }
 
 /// What storage could not do, with what to do about it.
@@ -116,7 +157,7 @@ fn unreachable(url: &str) -> Failure {
 }
 
 fn is_missing(error: &StorageError) -> bool {
-    if let StorageError::Step { source, .. } = error
+    if let StorageError::Step { source, .. } | StorageError::Check { source, .. } = error
         && let Some(database) = source.as_database_error()
         && let Some(code) = database.code()
     {

@@ -8,11 +8,11 @@ use std::fmt;
 pub enum Exit {
     /// The command did what it was asked.
     Done,
-    /// The execution ended other than succeeded.
+    /// The execution ended other than succeeded, or a check found something.
     NotSucceeded,
-    /// Usage, an invalid file, a rejected start, an unknown id.
+    /// Usage, an invalid file, a rejected start, a refused command, an unknown id.
     Refused,
-    /// A server cannot be reached.
+    /// A server cannot be reached, or nobody answers.
     Unreachable,
     /// `--wait-timeout` ran out.
     TimedOut,

@@ -16,6 +16,7 @@ mod failure;
 mod logging;
 mod output;
 mod picture;
+mod replies;
 mod servers;
 mod shutdown;
 mod source;

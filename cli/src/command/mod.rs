@@ -1,6 +1,9 @@
 //! One module per command: its arguments, what it calls, what it shows.
 
+pub mod check;
+pub mod control;
 pub mod coordinator;
+pub mod dead;
 pub mod dev;
 pub mod list;
 pub mod migrate;
@@ -27,6 +30,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Start(arguments) => Box::pin(start::run(&global, &arguments)).await,
         Command::Show(arguments) => Box::pin(show::run(&global, &arguments)).await,
         Command::List(arguments) => Box::pin(list::run(&global, &arguments)).await,
+        Command::Cancel(arguments) => Box::pin(control::cancel(&global, arguments)).await,
+        Command::Pause(arguments) => Box::pin(control::pause(&global, &arguments)).await,
+        Command::Resume(arguments) => Box::pin(control::resume(&global, &arguments)).await,
+        Command::Check(arguments) => Box::pin(check::run(&global, &arguments)).await,
+        Command::Dead(command) => Box::pin(dead::run(&global, &command)).await,
         Command::Coordinator(arguments) => Box::pin(coordinator::run(&global, arguments)).await,
         Command::Worker(arguments) => Box::pin(worker::run(&global, arguments)).await,
         Command::Dev => Box::pin(dev::run(&global)).await,

@@ -33,7 +33,10 @@ pub struct DeadLetterRow {
     pub body: Vec<u8>,
 }
 
-/// Records a dead letter; whether it is new.
+/// Records a dead letter; whether it is to be looked at anew, since it is new or had been resolved.
+///
+/// One that comes again is open again: it was retried and has died again. Where it was never
+/// resolved, only its time moves, by which whoever is retrying it sees that it has come again.
 ///
 /// # Errors
 ///
@@ -47,12 +50,18 @@ pub async fn insert_dead_letter(
     let bytes = (body.as_bytes() != letter.body).then_some(letter.body.as_slice());
     let mut properties = letter.properties.clone();
     make_storable(&mut properties);
-    let done = sqlx::query(
-        "INSERT INTO workflow_dead_letter ( \
+    sqlx::query_scalar(
+        "WITH before AS ( \
+             SELECT resolved_at FROM workflow_dead_letter WHERE message_key = $1 \
+         ) \
+         INSERT INTO workflow_dead_letter AS d ( \
              message_key, queue, reason, message_id, execution_id, task_id, properties, body, \
              body_bytes \
          ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-         ON CONFLICT (message_key) DO NOTHING",
+         ON CONFLICT (message_key) DO UPDATE \
+         SET received_at = clock_timestamp(), reason = excluded.reason, \
+             properties = excluded.properties, resolved_at = NULL, resolution = NULL \
+         RETURNING NOT EXISTS (SELECT FROM before WHERE resolved_at IS NULL)",
     )
     .bind(storable(&letter.key))
     .bind(storable(&letter.queue))
@@ -63,10 +72,9 @@ pub async fn insert_dead_letter(
     .bind(Json(&properties))
     .bind(body.as_ref())
     .bind(bytes)
-    .execute(database)
+    .fetch_one(database)
     .await
-    .map_err(StorageError::step("record a dead letter"))?;
-    Ok(done.rows_affected() == 1)
+    .map_err(StorageError::step("record a dead letter"))
 }
 
 /// The text without U+0000, which Postgres cannot hold.

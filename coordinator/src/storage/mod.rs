@@ -13,6 +13,7 @@ mod commit;
 mod commit_call;
 mod connect;
 mod coordinators;
+mod dead_letters;
 mod definitions;
 mod error;
 mod live;
@@ -27,6 +28,9 @@ mod view;
 pub use commit::commit;
 pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only};
 pub use coordinators::register_coordinator;
+pub use dead_letters::{
+    DeadLetter, Resolution, list_dead_letters, load_dead_letter, resolve_dead_letter,
+};
 pub use definitions::{load_definitions, load_starts, register_definition};
 pub use error::{StorageError, chain};
 pub use live::{load_controls, load_silent_jobs, partition_of};

@@ -17,7 +17,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json};
 pub use request::seconds;
 
-use replies::Replies;
+use replies::StartReplies;
 use request::Request;
 use wait::Ended;
 
@@ -99,7 +99,7 @@ const NOT_ANSWERED: &str =
 
 /// Waits for `workflow.started`, for a while.
 async fn answer(
-    replies: &mut Replies,
+    replies: &mut StartReplies,
     started: &mut Started,
     deadline: Option<Instant>,
 ) -> Result<(), Failure> {

@@ -1,16 +1,13 @@
-//! The replies to one start message, from a queue of its own.
+//! What a coordinator says to a start message.
 
-use flotilla_protocol::amqp::{Connection, Consumer, Delivery, queue_depth, reply_queue};
+use flotilla_protocol::amqp::Delivery;
 use flotilla_protocol::message::{WorkflowFinished, WorkflowRejected, WorkflowStarted};
 use flotilla_protocol::names;
 
 use super::Started;
 use super::wait::Ended;
-use crate::broker;
 use crate::failure::Failure;
-
-/// Replies that the client holds at a time.
-const PREFETCH: u16 = 10;
+use crate::replies::Replies;
 
 /// What a coordinator says.
 #[derive(Debug)]
@@ -56,49 +53,20 @@ fn rejection(reply: &WorkflowRejected) -> Failure {
     }
 }
 
-/// The broker was never set up for Flotilla.
-pub fn not_migrated() -> Failure {
-    Failure::refused("the broker has no queue for start messages, so nothing was started")
-        .hint("`flotilla migrate` declares the queues")
-        .of_kind("not_migrated")
-}
-
-/// The queue of replies.
-pub struct Replies {
-    queue: String,
-    correlation_id: String,
-    connection: Connection,
-    consumer: Option<Consumer>,
+/// The replies to a start.
+pub struct StartReplies {
+    replies: Replies,
     /// An end that came before anybody waited for it.
     finished: Option<Ended>,
 }
 
-impl Replies {
-    /// Connects and consumes a new queue.
-    pub async fn open(amqp_url: &str, correlation_id: String) -> Result<Self, Failure> {
-        let connection = broker::connect(amqp_url).await?;
-        let could_not = |error| broker::failed("could not open a queue for replies", error);
-        if queue_depth(&connection, names::START_QUEUE)
-            .await
-            .map_err(could_not)?
-            .is_none()
-        {
-            return Err(not_migrated());
-        }
-        let queue = reply_queue(&connection).await.map_err(could_not)?;
-        let consumer = connection.consume(&queue, PREFETCH).await;
-        Ok(Self {
-            consumer: Some(consumer.map_err(could_not)?),
-            queue,
-            correlation_id,
-            connection,
+impl StartReplies {
+    /// Those that come as `replies`.
+    pub fn new(replies: Replies) -> Self {
+        Self {
+            replies,
             finished: None,
-        })
-    }
-
-    /// The name of the queue.
-    pub fn queue(&self) -> &str {
-        &self.queue
+        }
     }
 
     /// Keeps an end until somebody waits for it.
@@ -115,33 +83,25 @@ impl Replies {
 
     /// Whether replies may still come.
     pub fn is_open(&self) -> bool {
-        self.consumer.is_some()
+        self.replies.is_open()
     }
 
     /// The next reply; `None` once the connection is lost, and the queue with it. Cancel-safe.
     pub async fn next(&mut self) -> Option<Reply> {
-        while let Some(consumer) = self.consumer.as_mut() {
-            let Some(delivery) = consumer.next().await else {
-                self.consumer = None;
-                break;
-            };
-            if delivery.envelope.correlation_id.as_deref() == Some(&self.correlation_id)
-                && let Some(reply) = read(&delivery)
-            {
+        loop {
+            let delivery = self.replies.next().await?;
+            if let Some(reply) = read(&delivery) {
                 return Some(reply);
             }
         }
-        None
     }
 
     /// Disconnects; the queue goes with the connection.
     pub async fn close(self) {
-        drop(self.consumer);
-        self.connection.close().await;
+        self.replies.close().await;
     }
 }
 
-/// Nothing is acknowledged: the queue ends with the command, and a start has three replies at most.
 fn read(delivery: &Delivery) -> Option<Reply> {
     let body = &delivery.body;
     let reply = match delivery.envelope.message_type.as_deref()? {

@@ -3,23 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{
-    ConnectOptions, Outgoing, PublishOutcome, Publisher, PublisherOptions,
-};
+use flotilla_protocol::amqp::Outgoing;
 use flotilla_protocol::message::WorkflowStart;
-use flotilla_protocol::{ExecutionId, RawJson};
+use flotilla_protocol::{ExecutionId, RawJson, names};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::StartArguments;
-use super::replies::{Replies, not_migrated};
-use crate::broker;
+use super::replies::StartReplies;
 use crate::failure::Failure;
+use crate::replies::{Asked, Replies};
 
 /// A start message that is ready to be sent.
 pub struct Request {
     start: WorkflowStart,
-    correlation_id: String,
 }
 
 impl Request {
@@ -39,10 +36,7 @@ impl Request {
             tags: tags(&arguments.tags)?,
             timeout: None,
         };
-        Ok(Self {
-            start,
-            correlation_id: Uuid::now_v7().to_string(),
-        })
+        Ok(Self { start })
     }
 
     /// The id of the execution, if the message gives one.
@@ -51,32 +45,14 @@ impl Request {
     }
 
     /// Publishes the message, confirmed, with a queue of its own for the replies.
-    pub async fn publish(&self, amqp_url: &str) -> Result<Replies, Failure> {
-        let replies = Replies::open(amqp_url, self.correlation_id.clone()).await?;
-        let options = ConnectOptions::new(amqp_url, format!("{} start", broker::CONNECTION_NAME));
-        let publisher = Publisher::start(PublisherOptions::new(options));
-        let message = Outgoing {
-            reply_to: Some(replies.queue().to_owned()),
-            correlation_id: Some(self.correlation_id.clone()),
-            ..Outgoing::start(&self.start)
+    pub async fn publish(&self, amqp_url: &str) -> Result<StartReplies, Failure> {
+        let asked = Asked {
+            name: "start message",
+            queue: names::START_QUEUE,
+            again: "start again with the same --id or --key: that makes one execution",
         };
-        let outcome = publisher.publish(message).await;
-        publisher.close().await;
-        judge(outcome).map(|()| replies)
-    }
-}
-
-fn judge(outcome: PublishOutcome) -> Result<(), Failure> {
-    match outcome {
-        PublishOutcome::Confirmed => Ok(()),
-        PublishOutcome::Returned => Err(not_migrated()),
-        PublishOutcome::Nacked => Err(Failure::refused(
-            "the broker refused the start message: its queue is full, or a name is too long",
-        )),
-        PublishOutcome::Unknown => Err(Failure::unreachable(
-            "the broker did not confirm the start message; it may or may not be stored",
-        )
-        .hint("start again with the same --id or --key: that makes one execution")),
+        let replies = Replies::ask(amqp_url, asked, Outgoing::start(&self.start)).await?;
+        Ok(StartReplies::new(replies))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Started;
-use super::replies::Replies;
+use super::replies::StartReplies;
 use crate::database::Database;
 use crate::failure::Failure;
 
@@ -43,7 +43,7 @@ impl From<WorkflowFinished> for Ended {
 
 /// Waits for the end; `None` once the deadline has passed.
 pub async fn end(
-    replies: &mut Replies,
+    replies: &mut StartReplies,
     started: &mut Started,
     database: Option<&Database>,
     deadline: Option<Instant>,
