@@ -50,6 +50,17 @@ fn wrong_usage_exits_with_2() {
         &["coordinator", "--lease", "0"],
         &["worker", "--concurrency", "0"],
         &["validate"],
+        &["cancel"],
+        &["cancel", "not-an-id"],
+        &["pause", "7"],
+        &["resume"],
+        &["check", "--since", "yesterday"],
+        &["check", "--since", "2"],
+        &["dead"],
+        &["dead", "list", "--limit", "0"],
+        &["dead", "show", "x"],
+        &["dead", "retry"],
+        &["dead", "discard", "one"],
         &["list", "-o", "xml"],
         &["list", "-o", "github"],
     ] {
@@ -81,6 +92,10 @@ fn unknown_servers_are_a_matter_of_usage_and_say_what_to_do() {
         &["list"],
         &["show", "0190b6a4-0000-7000-8000-000000000001"],
         &["start", "examples.order"],
+        &["cancel", "0190b6a4-0000-7000-8000-000000000001"],
+        &["check", "--since", "1d12h"],
+        &["dead", "list"],
+        &["dead", "retry", "1", "2"],
         &["coordinator"],
         &["worker"],
     ] {
@@ -101,6 +116,9 @@ fn servers_that_do_not_answer_exit_with_3() {
         &["migrate"][..],
         &["list"],
         &["start", "examples.order"],
+        &["pause", "0190b6a4-0000-7000-8000-000000000001"],
+        &["check", "--since", "2026-01-31T12:00:00Z"],
+        &["dead", "discard", "1"],
         &["coordinator"],
     ] {
         let all = [arguments, &[&database, &amqp]].concat();

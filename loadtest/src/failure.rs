@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use flotilla_coordinator::storage::StorageError;
 use flotilla_protocol::amqp::AmqpError;
 
 /// Why a run could not be made, by the step that failed.
@@ -14,6 +15,9 @@ pub enum Failure {
     /// Postgres cannot be used.
     #[error("could not use Postgres")]
     Database(#[from] sqlx::Error),
+    /// The rows that a run left cannot be checked.
+    #[error("could not check the rows")]
+    Check(#[from] StorageError),
     /// A file cannot be written, or a process not be started.
     #[error("could not use {path}")]
     File {
@@ -69,8 +73,10 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Broker(_) | Self::Database(_) | Self::Command { code: Some(3), .. } => 3,
+            Self::Check(error) if error.is_unreachable() => 3,
             Self::Stalled { .. } => 1,
-            Self::File { .. }
+            Self::Check(_)
+            | Self::File { .. }
             | Self::Command { .. }
             | Self::Rejected(_)
             | Self::RepliesLost

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load ──workflow.start──► fleet ──workflow.finished──► load     closed loop
-//!   measure: /proc of every process before and after; audit: SQL at the end
+//!   measure: /proc of every process before and after; audit: SQL at the end, and the invariants
 //! ```
 
 mod arguments;

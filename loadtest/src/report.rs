@@ -32,6 +32,8 @@ pub struct Report {
     pub lost: i64,
     /// Executions, runs and ends that there should be one of.
     pub doubled: i64,
+    /// Contradictions in the rows, as `flotilla check` finds them.
+    pub findings: usize,
     /// Executions that ended other than succeeded.
     pub not_succeeded: u64,
 }
@@ -48,7 +50,7 @@ pub struct Latency {
 impl Report {
     /// Whether each execution ended once and well.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.not_succeeded == 0
+        self.lost == 0 && self.doubled == 0 && self.findings == 0 && self.not_succeeded == 0
     }
 
     /// For people.
@@ -92,6 +94,9 @@ impl Report {
             "{:<18}{}\n{:<18}{}",
             "lost", self.lost, "doubled", self.doubled
         );
+        if self.findings > 0 {
+            let _ = write!(text, "\n{:<18}{}", "findings", self.findings);
+        }
         if self.not_succeeded > 0 {
             let _ = write!(text, "\n{:<18}{}", "not succeeded", self.not_succeeded);
         }

@@ -16,6 +16,10 @@ use crate::shape::Workflow;
 
 /// Executions that run before the measurement begins: so many times those in flight.
 const WARM_UP_ROUNDS: usize = 5;
+/// By how much the first execution may seem to be created before the load began.
+const CLOCK_MARGIN: Duration = Duration::from_secs(1);
+/// Findings that are printed; their number is in the report.
+const SHOWN_FINDINGS: usize = 20;
 
 /// What was measured, before anything is asked of Postgres.
 struct Window {
@@ -32,6 +36,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
     prepare(arguments, &folder.0, &workflow).await?;
     let processes = Processes::start(arguments, &folder.0).await?;
     let measured = Measured::new(&processes, &arguments.database_url, &arguments.amqp_url);
+    let began = Instant::now();
     let mut load = Load::connect(&arguments.amqp_url, workflow.clone()).await?;
     let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
     load.run(in_flight, Until::Ended(in_flight * WARM_UP_ROUNDS))
@@ -47,9 +52,19 @@ pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
         &workflow,
         load.id_range(),
         load.started(),
+        began.elapsed() + CLOCK_MARGIN,
     )
     .await?;
-    let report = report(arguments, &workflow, &load, &window, audit);
+    for finding in audit.findings.iter().take(SHOWN_FINDINGS) {
+        let execution = finding.execution_id.map(|id| id.to_string());
+        eprintln!(
+            "flotilla-loadtest: {}: {}: {}",
+            finding.invariant,
+            execution.unwrap_or_default(),
+            finding.detail
+        );
+    }
+    let report = report(arguments, &workflow, &load, &window, &audit);
     show(arguments, &report)?;
     Ok(report)
 }
@@ -88,7 +103,7 @@ fn report(
     workflow: &Workflow,
     load: &Load,
     window: &Window,
-    audit: Audit,
+    audit: &Audit,
 ) -> Report {
     let executions = window.executions as u64;
     let tasks = executions * u64::from(workflow.tasks);
@@ -119,6 +134,7 @@ fn report(
             .collect(),
         lost: audit.lost,
         doubled: audit.doubled,
+        findings: audit.findings.len(),
         not_succeeded: load.not_succeeded,
     }
 }

@@ -159,7 +159,9 @@ async fn a_check_cannot_write(pool: PgPool) {
         .execute(&mut conn)
         .await;
     let error = written.expect_err("it is refused");
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("25006"));
     conn.close().await.unwrap();
 }

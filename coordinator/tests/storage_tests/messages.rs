@@ -1,6 +1,6 @@
 //! Dead letters and suspects.
 
-use flotilla_coordinator::storage::{self, DeadLetterRow};
+use flotilla_coordinator::storage::{self, DeadLetter, DeadLetterRow, Resolution};
 use flotilla_turn::Mark;
 use serde_json::json;
 use sqlx::PgPool;
@@ -40,6 +40,81 @@ async fn a_dead_letter_is_recorded_once(pool: PgPool) {
             .unwrap()
     );
     assert_eq!(count(&mut conn, "workflow_dead_letter").await, 2);
+}
+
+async fn only_letter(pool: &PgPool) -> DeadLetter {
+    let rows = storage::list_dead_letters(pool, true, 10).await;
+    let rows = rows.expect("they are listed");
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    let id = row["id"].as_i64().expect("a number");
+    let loaded = storage::load_dead_letter(pool, id).await;
+    let loaded = loaded.expect("it is loaded");
+    loaded.expect("it exists")
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_dead_letter_that_was_resolved_and_comes_again_is_open_again(pool: PgPool) {
+    drop(ready(&pool).await);
+    let first = letter("m-1", b"{}");
+    storage::insert_dead_letter(&pool, &first).await.unwrap();
+    let loaded = only_letter(&pool).await;
+    assert!(
+        storage::resolve_dead_letter(&pool, &loaded, Resolution::Retried)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !storage::resolve_dead_letter(&pool, &loaded, Resolution::Discarded)
+            .await
+            .unwrap(),
+        "it is resolved"
+    );
+    assert_eq!(
+        storage::list_dead_letters(&pool, false, 10).await.unwrap(),
+        [] as [serde_json::Value; 0]
+    );
+    let resolved = only_letter(&pool).await;
+    assert_eq!(resolved.resolution.as_deref(), Some("retried"));
+
+    let again = DeadLetterRow {
+        reason: "rejected".to_owned(),
+        ..first
+    };
+    assert!(storage::insert_dead_letter(&pool, &again).await.unwrap());
+    let open = only_letter(&pool).await;
+    assert_eq!(
+        (open.id, open.resolution, open.row["reason"].as_str()),
+        (loaded.id, None, Some("rejected"))
+    );
+    assert!(open.received_at > loaded.received_at);
+    assert_eq!(
+        storage::list_dead_letters(&pool, false, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_dead_letter_that_comes_again_while_it_is_retried_stays_open(pool: PgPool) {
+    drop(ready(&pool).await);
+    storage::insert_dead_letter(&pool, &letter("m-1", b"a\0"))
+        .await
+        .unwrap();
+    let loaded = only_letter(&pool).await;
+    assert_eq!(loaded.body, b"a\0");
+    let is_new = storage::insert_dead_letter(&pool, &letter("m-1", b"a\0")).await;
+    assert!(!is_new.unwrap());
+    assert!(
+        !storage::resolve_dead_letter(&pool, &loaded, Resolution::Retried)
+            .await
+            .unwrap()
+    );
+    assert_eq!(only_letter(&pool).await.resolution, None);
+    assert_eq!(storage::load_dead_letter(&pool, 99).await.unwrap(), None);
 }
 
 #[sqlx::test(migrations = false)]

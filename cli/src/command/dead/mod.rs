@@ -126,8 +126,9 @@ async fn discard(global: &Global, arguments: &IdArguments) -> Result<Exit, Failu
 }
 
 async fn discard_one(database: &Database, id: i64) -> Result<Value, Failure> {
-    let letter = open(database, id).await?;
+    let mut letter = open(database, id).await?;
     if database.resolve(&letter, Resolution::Discarded).await? {
+        letter.row["resolution"] = Resolution::Discarded.word().into();
         return Ok(letter.row);
     }
     Err(Failure::refused(format!(

@@ -47,7 +47,7 @@ impl Retrying {
     /// next retry publishes it a second time. It is never marked without having been published.
     /// One that dies again before it is marked stays open, since it has come again.
     pub async fn retry(&self, database: &Database, id: i64) -> Result<Value, Failure> {
-        let letter = open(database, id).await?;
+        let mut letter = open(database, id).await?;
         if letter.queue == names::DEAD {
             return Err(Failure::refused(format!(
                 "dead letter {id} was published to {} itself: there is no queue to send it back to",
@@ -57,7 +57,9 @@ impl Retrying {
         }
         let outcome = self.publisher.publish(message(&letter)).await;
         judge(&letter, outcome)?;
-        if !database.resolve(&letter, Resolution::Retried).await? {
+        if database.resolve(&letter, Resolution::Retried).await? {
+            letter.row["resolution"] = Resolution::Retried.word().into();
+        } else {
             tracing::warn!(
                 id,
                 "it was published, and is left open: it has come again or was changed by somebody else"
