@@ -99,6 +99,7 @@ impl History {
             lease_s: LEASE_S,
             cached_executions: 100,
             max_unconfirmed: 100,
+            lost_jobs_interval_s: 300.0,
         };
         let mut history = Self {
             pool: pool.clone(),
@@ -222,9 +223,11 @@ impl History {
     /// What belongs to a broker that never fails needs nothing done.
     async fn carry_out(&mut self, effect: Effect) {
         if let Effect::TakePartitions = effect {
-            let taken = storage::take_partitions(&self.pool, OWNER, LEASE_S, None).await;
-            let taken = taken.expect("partitions are taken");
-            self.inputs.push_back(Input::PartitionsTaken(taken));
+            let taken = storage::take_partitions(&self.pool, OWNER, LEASE_S).await;
+            let (taken, _) = taken.expect("partitions are taken");
+            let share = None;
+            self.inputs
+                .push_back(Input::PartitionsTaken { taken, share });
         } else if let Effect::OpenChannel {
             channel,
             generation,
@@ -264,6 +267,9 @@ impl History {
             executions: storage::load_executions(&mut self.conn, &request.executions)
                 .await
                 .expect("executions are loaded"),
+            controls: storage::load_controls(&mut self.conn, &request.controls)
+                .await
+                .expect("commands are looked up"),
             workflows: vec![Ok(compiled.workflow)],
         }
     }
