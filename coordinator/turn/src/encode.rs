@@ -166,7 +166,7 @@ fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
     }
 }
 
-fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
+pub(crate) fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
     let execution = &held.execution;
     let mut ends = BranchJson::of(execution, &execution.ends);
     ends.last_ended = execution
@@ -192,7 +192,7 @@ fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
     }
 }
 
-fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRow {
+pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRow {
     let task = &execution.workflow.tasks[run.task.0];
     let end = run.ended.as_ref().filter(|_| run.unsaved.end);
     let has_action = task.action.is_some();

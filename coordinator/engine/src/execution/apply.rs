@@ -9,7 +9,7 @@ use flotilla_protocol::message::CompletionStatus;
 use super::changes::{Changes, JobCancel, TimerChange, TimerKind, TransitionKind};
 use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 use super::failure::kind;
-use super::log::RunEntry;
+use super::log::{Origin, RunEntry};
 use super::run::RunStatus;
 use super::step::Step;
 use super::{CANCEL_GRACE_S, DEADLINE_SLACK_S, Execution, ExecutionStatus};
@@ -231,7 +231,11 @@ impl Execution {
     ) -> Result<(), IgnoredReason> {
         let no = self.current_run(id)?;
         let mut step = Step::new(self, now, changes);
-        step.end_run(no, Ended::failed(kind, message));
+        let origin = Origin {
+            given_up: true,
+            ..Origin::default()
+        };
+        step.end_run_of(no, Ended::failed(kind, message), origin);
         step.settle();
         Ok(())
     }

@@ -1,13 +1,17 @@
 //! The log of an execution, and what is counted beside it.
 
 use flotilla_protocol::RunNo;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::ExecutionStatus;
 use super::changes::{Transition, TransitionKind};
 use super::failure::ExecutionError;
+use super::routes::Follow;
 use super::step::Step;
 use crate::json::Json;
-use crate::scope::EndStatus;
+use crate::scope::{EndStatus, Ended};
+use crate::variables::WriteNo;
 
 impl Step<'_> {
     /// The execution has a failure that nothing handles.
@@ -87,4 +91,66 @@ pub(super) struct RunEntry {
     pub from: Option<&'static str>,
     pub to: Option<&'static str>,
     pub detail: Option<Json>,
+}
+
+/// What the log has to say of an end beside what the row keeps, so that it can be followed again.
+#[derive(Default)]
+pub(super) struct Origin {
+    /// What was reported, where the recorded end differs: an expression could not be evaluated.
+    pub reported: Option<Ended>,
+    /// Whether the attempt was ended without a look at the retry rule.
+    pub given_up: bool,
+}
+
+#[derive(Serialize)]
+struct EndDetail<'a> {
+    /// Name and number of each write.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    published: Vec<(&'a str, WriteNo)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported: Option<Reported<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Reported<'a> {
+    status: &'static str,
+    error: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct RetryDetail<'a> {
+    ended: &'static str,
+    error: &'a RawValue,
+    delay_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+}
+
+/// The detail of an end: which write each published name got, and where the end came from. Nothing
+/// for an end without any of this, which is most.
+pub(super) fn end_detail(follow: &Follow, origin: &Origin) -> Option<Json> {
+    if follow.writes.is_empty() && origin.reported.is_none() && !origin.given_up {
+        return None;
+    }
+    let writes = follow.writes.iter();
+    Some(Json::of(&EndDetail {
+        published: writes.map(|write| (&*write.name, write.no)).collect(),
+        reported: origin.reported.as_ref().map(|reported| Reported {
+            status: reported.status.word(),
+            error: reported.error.raw(),
+        }),
+        given_up: origin.given_up.then_some(true),
+    }))
+}
+
+/// The detail of a retry: how the attempt ended, and seconds until the next one.
+pub(super) fn retry_detail(ended: &Ended, delay_s: f64) -> Json {
+    Json::of(&RetryDetail {
+        ended: ended.status.word(),
+        error: ended.error.raw(),
+        delay_s,
+        result: (!ended.result.is_null()).then(|| ended.result.raw()),
+    })
 }

@@ -8,7 +8,6 @@ use super::run::Run;
 use super::sight::Sight;
 use super::step::Step;
 use super::{Execution, ExecutionStatus, MAX_VARIABLE_BYTES};
-use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::variables::{Write, WriteNo};
 use crate::workflow::{
@@ -31,26 +30,11 @@ pub(super) struct Taken {
     pub targets: Targets,
 }
 
-impl Follow {
-    /// What the log says of the end: which write each published name got.
-    pub(super) fn detail(&self) -> Option<Json> {
-        if self.writes.is_empty() {
-            return None;
-        }
-        let published: Vec<(&str, WriteNo)> = self
-            .writes
-            .iter()
-            .map(|write| (&*write.name, write.no))
-            .collect();
-        Some(Json::of(&serde_json::json!({ "published": published })))
-    }
-}
-
 impl Step<'_> {
-    /// What follows, and how the run has really ended: an error in an expression makes it failed,
+    /// What follows, how the run has really ended, and what was given where that differs: an error in an expression makes it failed,
     /// takes nothing, and has its routes looked at once more for that failure. During a cancel no
     /// route is looked at, and what the task publishes is kept.
-    pub(super) fn follow(&self, run: &Run, ended: Ended) -> (Follow, Ended) {
+    pub(super) fn follow(&self, run: &Run, ended: Ended) -> (Follow, Ended, Option<Ended>) {
         let workflow = Arc::clone(&self.workflow);
         let task = &workflow.tasks[run.task.0];
         let ended = Ended {
@@ -58,7 +42,7 @@ impl Step<'_> {
             ..ended
         };
         match Evaluation::new(self.execution, task, run, &ended).follow() {
-            Ok(follow) => (follow, ended),
+            Ok(follow) => (follow, ended, None),
             Err(error) => {
                 let failed = Ended {
                     result: ended.result.clone(),
@@ -70,7 +54,7 @@ impl Step<'_> {
                     taken: Vec::new(),
                     writes: Vec::new(),
                 };
-                (again.unwrap_or_else(|_| nothing()), failed)
+                (again.unwrap_or_else(|_| nothing()), failed, Some(ended))
             }
         }
     }

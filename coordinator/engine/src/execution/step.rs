@@ -9,12 +9,11 @@ use flotilla_protocol::RunNo;
 use super::branch::{Branch, SeenTask};
 use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
 use super::failure::{ExecutionError, kind};
-use super::log::RunEntry;
+use super::log::{Origin, RunEntry, end_detail, retry_detail};
 use super::retry::Attempts;
 use super::routes::Follow;
 use super::run::{Run, RunStatus};
 use super::{Execution, ExecutionStatus};
-use crate::json::Json;
 use crate::scope::{Ended, TaskView};
 use crate::workflow::{TaskIndex, Workflow};
 
@@ -114,7 +113,17 @@ impl<'a> Step<'a> {
         match self.next_attempt(no, &ended, retryable) {
             Ok(Attempts::Over) => self.end_run(no, ended),
             Ok(Attempts::After { delay_s }) => self.schedule_retry(no, ended, delay_s),
-            Err(error) => self.end_run(no, Ended::not_evaluated(&error)),
+            Err(error) => {
+                let failed = Ended {
+                    result: ended.result.clone(),
+                    ..Ended::not_evaluated(&error)
+                };
+                let origin = Origin {
+                    reported: Some(ended),
+                    given_up: false,
+                };
+                self.end_run_of(no, failed, origin);
+            }
         }
     }
 
@@ -155,18 +164,28 @@ impl<'a> Step<'a> {
 
     /// A run has ended: publishes, looks at its routes, and sends its branch on.
     pub(super) fn end_run(&mut self, no: RunNo, ended: Ended) {
+        self.end_run_of(no, ended, Origin::default());
+    }
+
+    /// Likewise, where the log has more to say of how it came to the end.
+    pub(super) fn end_run_of(&mut self, no: RunNo, ended: Ended, origin: Origin) {
         self.clear_timer(no);
         let Some(mut run) = self.execution.live.remove(&no) else {
             return;
         };
-        let (follow, ended) = self.follow(&run, ended);
+        let (follow, ended, given) = self.follow(&run, ended);
+        let origin = Origin {
+            // Of what no worker had, the log says enough.
+            reported: origin.reported.or(given).filter(|_| run.is_with_a_worker()),
+            ..origin
+        };
         let is_old = run.attempt > 0 || self.execution.status == ExecutionStatus::Cancelling;
         let from = is_old.then(|| run.status.word());
         run.held = false;
         run.status = RunStatus::Ended(ended.status);
         run.finished_at = Some(self.now);
         self.count_end(ended.status);
-        let detail = follow.detail();
+        let detail = end_detail(&follow, &origin);
         let attempt = (run.attempt > 0).then_some(run.attempt);
         self.log_run(
             TransitionKind::TaskEnded,
@@ -271,12 +290,4 @@ fn see(branch: &mut Branch, seen: Option<&(Arc<str>, SeenTask)>) {
     if let Some((name, seen)) = seen {
         Arc::make_mut(&mut branch.tasks).insert(Arc::clone(name), seen.clone());
     }
-}
-
-fn retry_detail(ended: &Ended, delay_s: f64) -> Json {
-    Json::of(&serde_json::json!({
-        "ended": ended.status.word(),
-        "error": ended.error.raw(),
-        "delay_s": delay_s,
-    }))
 }

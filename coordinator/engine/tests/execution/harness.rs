@@ -29,6 +29,8 @@ pub struct Scene {
     pub cancels: Vec<JobCancel>,
     /// The log.
     pub log: Vec<String>,
+    /// What its entries say beside that, null where they say nothing.
+    pub details: Vec<Value>,
 }
 
 /// Starts a workflow that must be sound.
@@ -57,6 +59,7 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
         ended: Vec::new(),
         cancels: Vec::new(),
         log: Vec::new(),
+        details: Vec::new(),
     };
     scene.take(changes);
     Ok(scene)
@@ -76,6 +79,9 @@ impl Scene {
             let expected = i64::try_from(self.log.len()).expect("a short log") + 1;
             assert_eq!(transition.seq, expected, "the log has no gap");
             let (from, to) = (transition.from.unwrap_or("-"), transition.to.unwrap_or("-"));
+            let detail = transition.detail.as_ref().map(Json::text);
+            self.details
+                .push(serde_json::from_str(detail.unwrap_or("null")).expect("JSON"));
             self.log
                 .push(format!("{} {from}>{to}", transition.kind.word()));
         }

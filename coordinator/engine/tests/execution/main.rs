@@ -5,6 +5,7 @@ mod branches;
 mod cancel;
 mod failures;
 mod harness;
+mod log;
 mod lost;
 mod pause;
 mod retries;

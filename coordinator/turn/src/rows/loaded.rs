@@ -1,9 +1,9 @@
 //! What a turn loads, and what a new owner finds.
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::Counts;
+use flotilla_engine::execution::{Counts, TransitionKind};
 use flotilla_engine::{DefinitionHash, Json};
-use flotilla_protocol::{ExecutionId, RunNo};
+use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
 use super::{Epoch, OutboxJob, OutboxReply, PartitionNo, TimerRow, TurnNo, VariableRow};
 
@@ -109,6 +109,27 @@ pub struct LoadedTask {
     pub started_at: Option<DateTime<Utc>>,
     /// When the run ended.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// An entry of the log as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedTransition {
+    /// Its number.
+    pub seq: i64,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// What happened.
+    pub kind: TransitionKind,
+    /// The run.
+    pub task_id: Option<TaskId>,
+    /// The attempt.
+    pub attempt: Option<u32>,
+    /// Status before.
+    pub from_status: Option<String>,
+    /// Status after.
+    pub to_status: Option<String>,
+    /// More.
+    pub detail: Option<Json>,
 }
 
 /// A start that is to be looked up.

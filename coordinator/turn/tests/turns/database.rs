@@ -565,7 +565,7 @@ pub fn lease(lease_s: f64) -> TimeDelta {
     TimeDelta::milliseconds((lease_s * 1000.0) as i64)
 }
 
-fn loaded_row(row: &ExecutionRow) -> LoadedRow {
+pub fn loaded_row(row: &ExecutionRow) -> LoadedRow {
     let state = row.state.clone();
     LoadedRow {
         execution_id: state.execution_id,
@@ -589,7 +589,7 @@ fn loaded_row(row: &ExecutionRow) -> LoadedRow {
     }
 }
 
-fn loaded_task(row: &TaskRow) -> LoadedTask {
+pub fn loaded_task(row: &TaskRow) -> LoadedTask {
     let row = row.clone();
     LoadedTask {
         run: row.run,

@@ -6,6 +6,7 @@ mod control;
 mod database;
 mod fences;
 mod flow;
+mod history;
 mod messages;
 mod poison;
 mod random;

@@ -1,0 +1,489 @@
+//! Whatever happens to an execution, its log gives its rows; and rows that somebody has changed are
+//! told from those.
+
+mod planted;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use flotilla_engine::execution::{
+    AttemptId, Changes, Command, Event, Outcome, Report, Start, TimerChange, TimerKind,
+    TransitionKind, start,
+};
+use flotilla_engine::{Json, Workflow, compile};
+use flotilla_protocol::message::{CompletionStatus, TaskError};
+use flotilla_protocol::{ExecutionId, RunNo};
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{History, fold};
+use crate::cache::Held;
+use crate::decision::before;
+use crate::encode::{self, Before};
+use crate::rows::Commit;
+
+/// Executions that the random test runs.
+const EXECUTIONS: u64 = 1500;
+
+const WORKFLOWS: [&str; 7] = [
+    "
+ref: t.diamond
+parameters: {n: {type: integer, default: 3}, s: {type: string, default: \"{{ system.workflow }}\"}}
+vars: {x: 0, l: \"{{ parameters.n }}\"}
+tasks:
+  - {name: a, action: core.noop, publish: [{x: \"{{ result() }}\"}], on_success: [b, c], on_failure: c}
+  - {name: b, action: core.noop, timeout: 20, when: \"{{ vars.x != 4 }}\", publish: [{l: \"{{ result() }}\"}], on_complete: d}
+  - {name: c, action: core.noop, retry: {count: 1}, next: [{when: \"{{ succeeded() }}\", publish: [{r: \"{{ result() }}\"}], do: d}]}
+  - {name: d, join: all, action: core.noop, input: {x: \"{{ vars.x }}\", b: \"{{ task.b.status }}\"}}
+output_map: {x: \"{{ vars.x }}\", d: \"{{ task.d.result }}\"}
+",
+    "
+ref: t.loop
+vars: {rounds: 0}
+tasks:
+  - {name: begin, on_success: a}
+  - {name: a, action: core.noop, timeout: 5, retry: {count: 2, delay: 1, jitter: 0.5}, publish: [{rounds: \"{{ vars.rounds + 1 }}\"}], on_success: b, on_timeout: b}
+  - {name: b, action: core.noop, retry: {count: 1, delay: 200}, next: [{when: \"{{ vars.rounds < 4 }}\", do: a}]}
+",
+    "
+ref: t.failing
+tasks:
+  - {name: a, action: core.noop, timeout: 5, retry: {count: 2, delay: 3}}
+  - {name: b, action: core.noop, timeout: 5, on_success: d}
+  - {name: c, action: core.noop, timeout: 5, on_success: d}
+  - {name: d, join: all, action: core.noop}
+",
+    "
+ref: t.errors
+vars: {y: 1}
+tasks:
+  - {name: a, action: core.noop, publish: [{y: \"{{ 6 // result() }}\"}], next: [{when: \"{{ result() + 0 < 7 }}\", do: [b, e]}, {when: \"{{ failed() }}\", publish: [{why: \"{{ error().kind }}\"}], do: c}]}
+  - {name: b, action: core.noop, retry: {count: 2, when: \"{{ result() > 3 }}\", delay: \"{{ 4 - vars.y }}\"}, on_complete: c}
+  - {name: c, action: core.noop, input: {x: \"{{ 1 // (3 - system.visit) }}\"}, retry: {count: 2}, on_failure: [noop]}
+  - {name: e, action: core.noop, retry: {count: 3, delay: 2}, input: {x: \"{{ 1 // (2 - system.attempt) }}\"}}
+output_map: {y: \"{{ vars.y }}\", z: \"{{ 1 // vars.y }}\"}
+",
+    "
+ref: t.decision
+tasks:
+  - {name: a, action: core.noop, decision: [{when: \"{{ result() == 1 }}\", next: [b, fail]}, {when: \"{{ result() == 2 }}\", next: c}, {when: \"{{ result() in [3, 4, 5] }}\", next: d}], on_failure: d}
+  - {name: b, action: core.noop, on_success: c}
+  - {name: c, on_success: d}
+  - {name: d, action: core.noop, max_redeliveries: 1}
+",
+    "
+ref: t.joins
+vars: {n: 0}
+tasks:
+  - {name: s, action: core.noop, on_success: [l, r]}
+  - {name: l, action: core.noop, publish: [{n: \"{{ vars.n + 1 }}\"}], on_success: j}
+  - {name: r, action: core.noop, on_complete: j}
+  - {name: j, join: all, publish: [{m: \"{{ vars.n }}\"}], on_success: k}
+  - {name: k, action: core.noop, next: [{when: \"{{ vars.n < 3 and succeeded() }}\", do: [l, r]}]}
+",
+    "
+ref: t.bad_default
+parameters: {n: {type: integer, default: \"{{ 1 // 0 }}\"}}
+tasks:
+  - {name: a, action: core.noop}
+",
+];
+
+/// What must have happened somewhere for the random test to mean anything.
+const EXPECTED: [&str; 24] = [
+    "succeeded",
+    "failed",
+    "cancelled",
+    "paused",
+    "pausing",
+    "cancelling",
+    "failing",
+    "running",
+    "task_retry_scheduled",
+    "task_retry_scheduled result",
+    "task_ended reported",
+    "task_ended given_up",
+    "task_ended given_up reported",
+    "task_ended published reported",
+    "task_ended omitted",
+    "task_ended skipped",
+    "task_ended timed_out",
+    "task_ended cancelled",
+    "job_resent lost",
+    "job_resent delivery_limit",
+    "control_applied of a run",
+    "error worker_lost",
+    "error contract_violation",
+    "error unreachable_join",
+];
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).expect("small")
+    }
+
+    fn percent(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn of<T: Clone>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())].clone()
+    }
+}
+
+/// One execution, in memory and in rows.
+struct Scene {
+    held: Held,
+    now: DateTime<Utc>,
+    history: Option<History>,
+    timers: BTreeMap<RunNo, (TimerKind, DateTime<Utc>)>,
+    random: Random,
+}
+
+#[test]
+fn the_log_gives_the_rows_whatever_happens() {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for seed in 0..EXECUTIONS {
+        let mut random = Random(seed);
+        let yaml = random.of(&WORKFLOWS);
+        let scene = run(yaml, random, seed);
+        scene.note(&mut seen);
+    }
+    for what in EXPECTED {
+        assert!(
+            seen.contains_key(what),
+            "never seen: {what}; seen: {seen:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_log_gives_the_rows_of_wide_steps() {
+    use std::fmt::Write;
+    let mut yaml = "ref: t.wide\ntasks:\n".to_owned();
+    for no in 0..262 {
+        let retry = if no % 2 == 0 {
+            ", retry: {count: 1, delay: 1}"
+        } else {
+            ""
+        };
+        writeln!(yaml, "  - {{name: t{no}, action: core.noop{retry}}}").expect("a text");
+    }
+    for seed in 0..4 {
+        run(&yaml, Random(seed), seed);
+    }
+}
+
+fn run(yaml: &str, random: Random, seed: u64) -> Scene {
+    let mut scene = Scene::begin(yaml, random, false);
+    for turn in 0..80 {
+        if scene.held.execution.status.is_final() {
+            break;
+        }
+        scene.turn();
+        if turn % 7 == 0 {
+            scene.check(seed);
+        }
+    }
+    scene.check(seed);
+    scene
+}
+
+impl Scene {
+    /// A started execution; unless it is to be `quiet`, the turn of the start may bring more.
+    fn begin(yaml: &str, mut random: Random, quiet: bool) -> Self {
+        let compiled = compile(yaml).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let now = DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time");
+        let given = if yaml.contains("{n: {type") && random.percent(30) {
+            json!({"n": 7})
+        } else {
+            json!({})
+        };
+        let given = to_raw_value(&given).expect("JSON");
+        let mut changes = Changes::default();
+        let request = Start {
+            id: ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
+            workflow: compiled.workflow,
+            parameters: Some(&given),
+        };
+        let execution = start(request, now, &mut changes).expect("the start is accepted");
+        let mut scene = Self {
+            held: Held {
+                execution,
+                partition: 0,
+                idempotency_key: None,
+                tags: BTreeMap::new(),
+                reply_to: Vec::new(),
+                traceparent: None,
+            },
+            now,
+            history: None,
+            timers: BTreeMap::new(),
+            random,
+        };
+        let before = Before {
+            is_new: true,
+            ..Before::default()
+        };
+        if !quiet && scene.random.percent(30) {
+            scene.event(&mut changes);
+        }
+        scene.commit(before, &changes);
+        scene
+    }
+
+    fn apply_one(&mut self, event: &Event) {
+        let before = before(&self.held);
+        let mut changes = Changes::default();
+        let outcome = self.held.execution.apply(event, self.now, &mut changes);
+        assert_eq!(outcome, Outcome::Applied);
+        self.commit(before, &changes);
+    }
+
+    fn workflow(&self) -> Arc<Workflow> {
+        Arc::clone(&self.held.execution.workflow)
+    }
+
+    /// Some events of one time, and their commit.
+    fn turn(&mut self) {
+        if self.random.percent(30) {
+            self.now += TimeDelta::milliseconds(self.random.of(&[1, 700, 30_000]));
+        }
+        let before = before(&self.held);
+        let mut changes = Changes::default();
+        for _ in 0..=self.random.below(3) {
+            self.event(&mut changes);
+        }
+        if changes != Changes::default() {
+            self.commit(before, &changes);
+        }
+        if self.random.percent(30) {
+            let history = self.history.as_ref().expect("committed");
+            self.held = store::load(history, &self.workflow());
+        }
+    }
+
+    fn commit(&mut self, before: Before, changes: &Changes) {
+        let mut commit = Commit::empty(Uuid::nil(), 3.0);
+        encode::add_execution(&mut commit, &mut self.held, before, changes, self.now);
+        store::write(&mut self.history, &commit);
+        let timers = &self.history.as_ref().expect("committed").timers;
+        self.timers = timers
+            .iter()
+            .map(|row| (row.run, (row.kind, row.due_at)))
+            .collect();
+    }
+
+    fn event(&mut self, changes: &mut Changes) {
+        let event = self.random_event();
+        let known = changes.timers.len();
+        let log = changes.transitions.len();
+        let outcome = self.held.execution.apply(&event, self.now, changes);
+        if outcome == Outcome::Applied {
+            assert!(changes.transitions.len() > log, "not in the log: {event:?}");
+        }
+        for change in &changes.timers[known..] {
+            match *change {
+                TimerChange::Set { run, kind, due } => drop(self.timers.insert(run, (kind, due))),
+                TimerChange::Clear { run } => drop(self.timers.remove(&run)),
+            }
+        }
+    }
+
+    fn random_event(&mut self) -> Event {
+        match self.random.below(100) {
+            0..14 => self.timer(),
+            14..16 => Event::Controlled {
+                command: Command::Pause,
+                message_id: Some("m".to_owned()),
+            },
+            16..21 => Event::Controlled {
+                command: Command::Resume,
+                message_id: None,
+            },
+            21 => Event::Controlled {
+                command: Command::Cancel {
+                    reason: Some("enough".to_owned()),
+                },
+                message_id: None,
+            },
+            22..35 => Event::AttemptStarted {
+                attempt: self.attempt(),
+                worker: self.worker(),
+                started_at: self
+                    .random
+                    .percent(50)
+                    .then_some(self.now - TimeDelta::seconds(1)),
+            },
+            35..37 => Event::JobLost {
+                attempt: self.attempt(),
+            },
+            37..40 => Event::JobDied {
+                attempt: self.attempt(),
+                reason: self
+                    .random
+                    .of(&["delivery_limit", "delivery_limit", "no_action"])
+                    .to_owned(),
+            },
+            40 => Event::CompletionPoisoned {
+                attempt: self.attempt(),
+                reason: "it cannot be stored".to_owned(),
+            },
+            _ => Event::AttemptEnded {
+                attempt: self.attempt(),
+                report: Box::new(self.report()),
+            },
+        }
+    }
+
+    fn timer(&mut self) -> Event {
+        let next = self.timers.iter().min_by_key(|(_, (_, due))| *due);
+        let Some((run, (kind, _))) = next.map(|(run, timer)| (*run, *timer)) else {
+            return Event::TimerFired {
+                run: 1,
+                kind: TimerKind::Retry,
+            };
+        };
+        Event::TimerFired { run, kind }
+    }
+
+    /// An attempt that is with a worker, or now and then any other.
+    fn attempt(&mut self) -> AttemptId {
+        let execution = &self.held.execution;
+        let with_workers: Vec<(RunNo, u32)> = execution
+            .live
+            .values()
+            .filter(|run| run.is_with_a_worker())
+            .map(|run| (run.no, run.attempt))
+            .collect();
+        let (run, attempt) = if with_workers.is_empty() || self.random.percent(5) {
+            let run = 1 + u32::try_from(self.random.below(4)).expect("small");
+            (run, 1)
+        } else {
+            self.random.of(&with_workers)
+        };
+        AttemptId {
+            task_id: self.held.execution.task_id(run),
+            attempt,
+        }
+    }
+
+    fn worker(&mut self) -> Option<String> {
+        self.random
+            .of(&[None, Some("one".to_owned()), Some("two".to_owned())])
+    }
+
+    fn report(&mut self) -> Report {
+        use CompletionStatus::{Cancelled, Failed, Succeeded, TimedOut};
+        let status = self.random.of(&[
+            Succeeded, Succeeded, Succeeded, Succeeded, Succeeded, Succeeded, Failed, Failed,
+            TimedOut, Cancelled,
+        ]);
+        let results: [Option<Value>; 9] = [
+            None,
+            Some(json!(0)),
+            Some(json!(1)),
+            Some(json!(2)),
+            Some(json!(3)),
+            Some(json!(4)),
+            Some(json!(5.5)),
+            Some(json!({"b": [1, null], "a": {"z": 1e20, "y": "text"}})),
+            Some(json!("text")),
+        ];
+        let kinds = ["broken", "task_timeout", "worker_lost", "invalid_result"];
+        let error = TaskError {
+            kind: self.random.of(&kinds).to_owned(),
+            message: "no".to_owned(),
+            retryable: self.random.of(&[None, None, Some(true), Some(false)]),
+            details: self
+                .random
+                .percent(20)
+                .then(|| to_raw_value(&results).expect("JSON")),
+        };
+        Report {
+            status,
+            result: self.random.of(&results).as_ref().map(Json::of),
+            error: self.random.percent(70).then_some(error),
+            started_at: self
+                .random
+                .percent(50)
+                .then_some(self.now - TimeDelta::seconds(2)),
+            finished_at: None,
+            worker: self.worker(),
+        }
+    }
+
+    /// Notes what the log and the rows say that has happened.
+    fn note(&self, seen: &mut BTreeMap<String, usize>) {
+        let history = self.history.as_ref().expect("committed");
+        let mut words = vec!["running".to_owned()];
+        for entry in &history.transitions {
+            let kind = entry.kind.word();
+            let detail: Value = entry.detail.as_ref().map_or(Value::Null, |detail| {
+                serde_json::from_str(detail.text()).expect("JSON")
+            });
+            let has = |key: &&str| detail.get(*key).is_some();
+            let keys: Vec<&str> = ["given_up", "published", "reported", "result"]
+                .into_iter()
+                .filter(has)
+                .collect();
+            words.push(format!("{kind} {}", keys.join(" ")).trim().to_owned());
+            let to = entry.to_status.as_deref().unwrap_or_default();
+            let reason = detail
+                .get("reason")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            words.push(match entry.kind {
+                TransitionKind::TaskEnded => format!("{kind} {to}"),
+                TransitionKind::ExecutionStatusChanged => to.to_owned(),
+                TransitionKind::JobResent => format!("{kind} {reason}"),
+                TransitionKind::ControlApplied if entry.task_id.is_some() => {
+                    format!("{kind} of a run")
+                }
+                TransitionKind::ExecutionStarted
+                | TransitionKind::TaskDispatched
+                | TransitionKind::TaskStarted
+                | TransitionKind::TaskRetryScheduled
+                | TransitionKind::JoinArrived
+                | TransitionKind::ControlApplied => kind.to_owned(),
+            });
+        }
+        let errors = self.held.execution.errors.iter();
+        words.extend(errors.map(|error| format!("error {}", error.kind)));
+        for word in words {
+            *seen.entry(word).or_insert(0) += 1;
+        }
+    }
+
+    fn check(&self, seed: u64) {
+        let history = self.history.as_ref().expect("committed");
+        let differences = fold(history, self.workflow());
+        let log = || -> Vec<String> {
+            history
+                .transitions
+                .iter()
+                .map(super::compare::describe)
+                .collect()
+        };
+        assert!(
+            differences.is_empty(),
+            "seed {seed}:\n{}\n{}",
+            differences.join("\n"),
+            log().join("\n")
+        );
+    }
+}

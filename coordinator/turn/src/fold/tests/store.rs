@@ -1,0 +1,182 @@
+//! The rows of one execution, as Postgres would keep them.
+
+use flotilla_engine::{Json, Workflow};
+use flotilla_protocol::RunNo;
+use serde_json::Value;
+use std::sync::Arc;
+
+use crate::cache::Held;
+use crate::fold::History;
+use crate::restore;
+use crate::rows::*;
+
+/// Writes the rows of a commit.
+pub fn write(history: &mut Option<History>, commit: &Commit) {
+    for row in &commit.new_executions {
+        *history = Some(History {
+            row: new_row(row),
+            tasks: Vec::new(),
+            variables: Vec::new(),
+            transitions: Vec::new(),
+            timers: Vec::new(),
+        });
+    }
+    let history = history.as_mut().expect("it was started");
+    for state in &commit.executions {
+        update_row(&mut history.row, state);
+    }
+    for row in &commit.new_tasks {
+        history.tasks.push(task(row, None));
+    }
+    history.tasks.sort_by_key(|row| row.run);
+    for row in &commit.tasks {
+        let at = usize::try_from(row.run).expect("small") - 1;
+        history.tasks[at] = task(row, Some(&history.tasks[at]));
+    }
+    history
+        .variables
+        .extend(commit.variables.iter().map(|row| VariableRow {
+            value: jsonb(&row.value),
+            ..row.clone()
+        }));
+    history
+        .transitions
+        .extend(commit.transitions.iter().map(transition));
+    let is_gone = |run: RunNo| {
+        let set = commit.timers_set.iter().map(|timer| timer.run);
+        commit
+            .timers_cleared
+            .iter()
+            .map(|(_, run)| *run)
+            .chain(set)
+            .any(|gone| gone == run)
+    };
+    history.timers.retain(|timer| !is_gone(timer.run));
+    history.timers.extend(commit.timers_set.iter().copied());
+}
+
+/// Loads the execution again.
+pub fn load(history: &History, workflow: &Arc<Workflow>) -> Held {
+    let is_live = |row: &&LoadedTask| history.row.live_runs.contains(&row.run);
+    let loaded = LoadedExecution {
+        row: history.row.clone(),
+        tasks: history.tasks.iter().filter(is_live).cloned().collect(),
+        variables: history.variables.clone(),
+        links: history
+            .variables
+            .iter()
+            .map(|row| (row.write_no, row.previous_write_no))
+            .collect(),
+        seen: history.tasks.clone(),
+    };
+    restore(&loaded, Arc::clone(workflow)).expect("rows can be read")
+}
+
+fn new_row(row: &ExecutionRow) -> LoadedRow {
+    let state = &row.state;
+    LoadedRow {
+        execution_id: state.execution_id,
+        definition_hash: row.definition_hash,
+        partition: row.partition,
+        status: state.status.to_owned(),
+        parameters: jsonb(&row.parameters),
+        reply_to: row.reply_to.clone(),
+        traceparent: None,
+        created_at: row.created_at,
+        finished_at: state.finished_at,
+        counts: state.counts,
+        visits: state.visits.clone(),
+        last_run: state.last_run,
+        last_write: state.last_write,
+        last_seq: state.last_seq,
+        live_runs: state.live_runs.clone(),
+        ends: jsonb(&state.ends),
+        errors: state.errors.as_ref().map_or_else(empty_list, jsonb),
+        output: state.output.as_ref().map(jsonb),
+    }
+}
+
+fn update_row(row: &mut LoadedRow, state: &ExecutionStateRow) {
+    row.status = state.status.to_owned();
+    row.finished_at = state.finished_at;
+    row.counts = state.counts;
+    row.visits.clone_from(&state.visits);
+    row.last_run = state.last_run;
+    row.last_write = state.last_write;
+    row.last_seq = state.last_seq;
+    row.live_runs.clone_from(&state.live_runs);
+    row.ends = jsonb(&state.ends);
+    if let Some(errors) = &state.errors {
+        row.errors = jsonb(errors);
+    }
+    if let Some(output) = &state.output {
+        row.output = Some(jsonb(output));
+    }
+}
+
+fn empty_list() -> Json {
+    Json::of::<[u8; 0]>(&[])
+}
+
+fn task(row: &TaskRow, old: Option<&LoadedTask>) -> LoadedTask {
+    let kept = row.result.is_none() && row.error.is_none();
+    let (result, error) = match old.filter(|_| kept) {
+        Some(old) => (old.result.clone(), old.error.clone()),
+        None => (
+            row.result.as_ref().map(jsonb),
+            row.error.as_ref().map(jsonb),
+        ),
+    };
+    LoadedTask {
+        run: row.run,
+        task: row.task.clone(),
+        visit: row.visit,
+        status: row.status.to_owned(),
+        attempt: row.attempt,
+        max_attempts: row.max_attempts,
+        starts: row.starts,
+        held: row.held,
+        action: row.action.clone(),
+        timeout_s: row.timeout_s,
+        input: row
+            .input
+            .as_ref()
+            .map(jsonb)
+            .or_else(|| old.and_then(|old| old.input.clone())),
+        branch: row
+            .branch
+            .as_ref()
+            .map(jsonb)
+            .or_else(|| old.map(|old| old.branch.clone()))
+            .expect("always set"),
+        caused_by: row.caused_by.clone(),
+        arrived: row.arrived.clone(),
+        worker: row.worker.clone(),
+        result,
+        error: error.filter(|error| !error.is_null()),
+        created_at: row.created_at,
+        dispatched_at: row.dispatched_at,
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+    }
+}
+
+fn transition(row: &TransitionRow) -> LoadedTransition {
+    LoadedTransition {
+        seq: row.seq,
+        at: row.at,
+        kind: row.kind,
+        task_id: row.task_id,
+        attempt: row.attempt,
+        from_status: row.from_status.map(str::to_owned),
+        to_status: row.to_status.map(str::to_owned),
+        detail: row.detail.as_ref().map(jsonb),
+    }
+}
+
+/// JSON as Postgres gives it back: keys in another order, with spaces.
+fn jsonb(json: &Json) -> Json {
+    let mut value: Value = serde_json::from_str(json.text()).expect("JSON");
+    value.sort_all_objects();
+    Json::parse(serde_json::to_string_pretty(&value).expect("JSON")).expect("JSON")
+}
