@@ -59,9 +59,7 @@ impl Execution {
         let held = live().filter(|run| run.held).count();
         let fits = match self.status {
             ExecutionStatus::Running => waiting < self.live.len() && held == 0,
-            ExecutionStatus::Failing => {
-                with_workers > 0 && with_workers + waiting == self.live.len()
-            }
+            ExecutionStatus::Failing => waiting < self.live.len(),
             ExecutionStatus::Pausing => with_workers > 0,
             ExecutionStatus::Paused => with_workers == 0,
             ExecutionStatus::Cancelling => with_workers > 0 && with_workers == self.live.len(),

@@ -103,8 +103,9 @@ impl Fold<'_> {
             | RunStatus::Running
             | RunStatus::Ended(_) => return None,
         };
-        let is_set = self.timers.get(&run.no).map(|timer| timer.kind) == Some(kind);
-        is_set.then_some(Event::TimerFired { run: run.no, kind })
+        let timer = self.timers.get(&run.no)?;
+        let is_due = timer.kind == kind && timer.due_at <= entry.at;
+        is_due.then_some(Event::TimerFired { run: run.no, kind })
     }
 
     /// A deadline or a cancel that was not answered looks like the report of a worker, and does the

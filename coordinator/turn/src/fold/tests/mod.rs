@@ -263,6 +263,10 @@ impl Scene {
         if self.random.percent(30) {
             self.now += TimeDelta::milliseconds(self.random.of(&[1, 700, 30_000]));
         }
+        let next = self.timers.values().map(|(_, due)| *due).min();
+        if self.random.percent(30) {
+            self.now = next.map_or(self.now, |due| due.max(self.now));
+        }
         let before = before(&self.held);
         let mut changes = Changes::default();
         for _ in 0..=self.random.below(3) {
@@ -306,22 +310,22 @@ impl Scene {
 
     fn random_event(&mut self) -> Event {
         match self.random.below(100) {
-            0..14 => self.timer(),
-            14..16 => Event::Controlled {
+            0..20 => self.timer(),
+            20..22 => Event::Controlled {
                 command: Command::Pause,
                 message_id: Some("m".to_owned()),
             },
-            16..21 => Event::Controlled {
+            22..27 => Event::Controlled {
                 command: Command::Resume,
                 message_id: None,
             },
-            21 => Event::Controlled {
+            27 => Event::Controlled {
                 command: Command::Cancel {
                     reason: Some("enough".to_owned()),
                 },
                 message_id: None,
             },
-            22..35 => Event::AttemptStarted {
+            28..41 => Event::AttemptStarted {
                 attempt: self.attempt(),
                 worker: self.worker(),
                 started_at: self
@@ -329,17 +333,17 @@ impl Scene {
                     .percent(50)
                     .then_some(self.now - TimeDelta::seconds(1)),
             },
-            35..37 => Event::JobLost {
+            41..43 => Event::JobLost {
                 attempt: self.attempt(),
             },
-            37..40 => Event::JobDied {
+            43..46 => Event::JobDied {
                 attempt: self.attempt(),
                 reason: self
                     .random
                     .of(&["delivery_limit", "delivery_limit", "no_action"])
                     .to_owned(),
             },
-            40 => Event::CompletionPoisoned {
+            46 => Event::CompletionPoisoned {
                 attempt: self.attempt(),
                 reason: "it cannot be stored".to_owned(),
             },
@@ -350,14 +354,11 @@ impl Scene {
         }
     }
 
-    fn timer(&mut self) -> Event {
+    /// The next timer that is due, or one that is not set.
+    fn timer(&self) -> Event {
         let next = self.timers.iter().min_by_key(|(_, (_, due))| *due);
-        let Some((run, (kind, _))) = next.map(|(run, timer)| (*run, *timer)) else {
-            return Event::TimerFired {
-                run: 1,
-                kind: TimerKind::Retry,
-            };
-        };
+        let due = next.filter(|(_, (_, due))| *due <= self.now);
+        let (run, kind) = due.map_or((99, TimerKind::Retry), |(run, (kind, _))| (*run, *kind));
         Event::TimerFired { run, kind }
     }
 

@@ -1,7 +1,8 @@
 //! Differences that are planted, each of which must be found.
 
 use flotilla_engine::Json;
-use flotilla_engine::execution::{AttemptId, Event, Report, TransitionKind};
+use flotilla_engine::execution::{AttemptId, Event, Report, TimerKind, TransitionKind};
+use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 use serde_json::json;
 
@@ -114,27 +115,34 @@ const PLANTED: &[(&str, Plant)] = &[
     ("entry 3", |h| h.transitions[2].attempt = Some(2)),
 ];
 
-/// One that has a variable written, a run that has ended, one that runs and one that is dispatched.
-fn history() -> (Scene, History) {
-    let mut scene = Scene::begin(WORKFLOWS[0], Random(1), true);
-    let attempt = |scene: &Scene, run| AttemptId {
-        task_id: scene.held.execution.task_id(run),
-        attempt: 1,
-    };
+fn attempt_ended(scene: &Scene, run: RunNo, status: CompletionStatus) -> Event {
     let report = Report {
-        status: CompletionStatus::Succeeded,
+        status,
         result: Some(Json::of(&json!(5))),
         error: None,
         started_at: None,
         finished_at: None,
         worker: None,
     };
-    scene.apply_one(&Event::AttemptEnded {
-        attempt: attempt(&scene, 1),
+    Event::AttemptEnded {
+        attempt: first_attempt(scene, run),
         report: Box::new(report),
-    });
+    }
+}
+
+fn first_attempt(scene: &Scene, run: RunNo) -> AttemptId {
+    AttemptId {
+        task_id: scene.held.execution.task_id(run),
+        attempt: 1,
+    }
+}
+
+/// One that has a variable written, a run that has ended, one that runs and one that is dispatched.
+fn history() -> (Scene, History) {
+    let mut scene = Scene::begin(WORKFLOWS[0], Random(1), true);
+    scene.apply_one(&attempt_ended(&scene, 1, CompletionStatus::Succeeded));
     scene.apply_one(&Event::AttemptStarted {
-        attempt: attempt(&scene, 2),
+        attempt: first_attempt(&scene, 2),
         worker: None,
         started_at: None,
     });
@@ -154,6 +162,39 @@ fn every_planted_difference_is_found() {
             found.iter().any(|sentence| sentence.contains(expected)),
             "{expected}: {found:#?}"
         );
-        assert!(found.len() <= MAX_DIFFERENCES);
     }
+}
+
+#[test]
+fn a_retry_before_its_time_is_found() {
+    let mut scene = Scene::begin(WORKFLOWS[2], Random(1), true);
+    scene.apply_one(&attempt_ended(&scene, 1, CompletionStatus::Failed));
+    scene.now += chrono::TimeDelta::seconds(3);
+    scene.apply_one(&Event::TimerFired {
+        run: 1,
+        kind: TimerKind::Retry,
+    });
+    let mut history = scene.history.clone().expect("committed");
+    assert_eq!(fold(&history, scene.workflow()), Vec::<String>::new());
+    let last = history.transitions.last_mut().expect("an entry");
+    last.at -= chrono::TimeDelta::microseconds(1);
+    history.tasks[0].dispatched_at = Some(last.at);
+    let found = fold(&history, scene.workflow());
+    assert!(
+        found
+            .iter()
+            .any(|sentence| sentence.contains("does not follow")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn no_more_is_told_than_the_limit() {
+    let (scene, mut history) = history();
+    for (no, task) in (1..).zip(&mut history.tasks) {
+        (task.attempt, task.starts, task.max_attempts, task.visit) = (9, 9, 9, 9);
+        (task.action, task.input, task.timeout_s) = (None, None, Some(9.0));
+        task.caused_by = vec![no];
+    }
+    assert_eq!(fold(&history, scene.workflow()).len(), MAX_DIFFERENCES);
 }
