@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{ConnectOptions, Connection, Publisher, PublisherOptions, declare};
+use flotilla_turn::message::DeliveryId;
 use flotilla_turn::{Config, Effect, Input, LoadRequest, Turns};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -204,6 +205,14 @@ impl Driver {
         }
     }
 
+    async fn acknowledge(&mut self, delivery: DeliveryId) {
+        let written = self.inbound.acknowledge(delivery);
+        if failpoints::ENABLED {
+            // An error says that the channel has ended: nothing was acknowledged.
+            let _ = written.await;
+        }
+    }
+
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::TakePartitions => {
@@ -237,13 +246,7 @@ impl Driver {
                 crash_at(CrashPoint::BeforeCommit);
                 drop(self.commits.send((commit, attempts)));
             }
-            Effect::Acknowledge(delivery) => {
-                let written = self.inbound.acknowledge(delivery);
-                if failpoints::ENABLED {
-                    // An error says that the channel has ended: nothing was acknowledged.
-                    let _ = written.await;
-                }
-            }
+            Effect::Acknowledge(delivery) => self.acknowledge(delivery).await,
             Effect::Publish(publications) => {
                 crash_at(CrashPoint::AfterAcknowledge);
                 self.outbound.publish(&publications);

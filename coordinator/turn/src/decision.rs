@@ -230,7 +230,16 @@ impl Deciding<'_> {
             attempt: Some(started.attempt),
             worker: started.worker.as_deref(),
         };
-        self.apply_message(started.execution_id, &event, &source);
+        let outcome = self.apply_message(started.execution_id, &event, &source);
+        if let Some(Outcome::Ignored(_)) = outcome {
+            // Nobody waits for it any more.
+            self.decision.cancels.push(TaskCancel {
+                execution_id: started.execution_id,
+                task_id: started.task_id,
+                attempt: started.attempt,
+                reason: Some("the attempt has ended".to_owned()),
+            });
+        }
     }
 
     fn dead(&mut self, partition: PartitionNo, dead: &TaskDead) {
@@ -251,10 +260,17 @@ impl Deciding<'_> {
         self.apply_message(dead.execution_id, &event, &source);
     }
 
-    fn apply_message(&mut self, execution_id: ExecutionId, event: &Event, source: &Source<'_>) {
-        let reason = match self.apply(source.partition, execution_id, event) {
+    /// Applies what a message says, and records that it had no effect where that is so.
+    fn apply_message(
+        &mut self,
+        execution_id: ExecutionId,
+        event: &Event,
+        source: &Source<'_>,
+    ) -> Option<Outcome> {
+        let outcome = self.apply(source.partition, execution_id, event);
+        let reason = match outcome {
             // Only commands are refused, and they are answered.
-            Some(Outcome::Applied | Outcome::Nothing | Outcome::Refused(_)) => return,
+            Some(Outcome::Applied | Outcome::Nothing | Outcome::Refused(_)) => return outcome,
             Some(Outcome::Ignored(reason)) => reason.word(),
             None => "unknown_execution",
         };
@@ -267,6 +283,7 @@ impl Deciding<'_> {
             worker: source.worker.map(str::to_owned),
             reason,
         });
+        outcome
     }
 
     /// Applies an event; `None` if there is no such execution in the partition.

@@ -66,6 +66,11 @@ impl Backlog {
         self.usual.pop_front()
     }
 
+    /// Whether it is this suspect's turn.
+    pub(crate) fn is_suspect(&self, key: JobKey) -> bool {
+        self.turn == Some(key)
+    }
+
     /// A job is answered, or did not begin after all.
     pub(crate) fn answered(&mut self, key: JobKey) {
         if self.turn == Some(key) {

@@ -1,6 +1,7 @@
 //! What the loop does with a job: from its delivery to the confirm of its completion.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla_protocol::amqp::{Delivery, Outgoing};
 use flotilla_protocol::message::{TaskJob, TaskStarted};
@@ -17,6 +18,11 @@ use super::{Ended, Mode};
 use crate::action::{Handler, Waiting};
 use crate::attempt::{Attempt, handler_of, refuse};
 use crate::error::ActionError;
+
+/// How long a suspect waits between the confirm of its start and its run. Where its starts were too
+/// many the coordinator has given the attempt up and answers with a cancel: a job that kills workers
+/// then kills no more of them.
+const HESITATION: Duration = Duration::from_millis(300);
 
 /// Whether the start of a job has been told. It is told once: the coordinator counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,21 @@ impl Service {
     }
 
     fn announced(&mut self, key: JobKey) {
+        if self.backlog.is_suspect(key) {
+            self.hesitating = Some((Instant::now() + HESITATION, key));
+        } else {
+            self.begin_announced(key);
+        }
+    }
+
+    /// Runs the suspect that has waited for a cancel long enough.
+    pub(super) fn end_hesitation(&mut self, now: Instant) {
+        if let Some((_, key)) = self.hesitating.take_if(|(until, _)| *until <= now) {
+            self.begin_announced(key);
+        }
+    }
+
+    fn begin_announced(&mut self, key: JobKey) {
         self.taken -= 1;
         let is_announcing = self
             .held

@@ -86,6 +86,8 @@ pub(crate) struct Service {
     attempts: JoinSet<(JobKey, Ended)>,
     /// Jobs whose start has not been told, with the time to tell it.
     silent: VecDeque<(Instant, JobKey)>,
+    /// A suspect whose start was told, and when it may run.
+    hesitating: Option<(Instant, JobKey)>,
     gatherer: Gatherer,
     outbound: Outbound,
 }
@@ -138,6 +140,7 @@ impl Service {
             taken: 0,
             attempts: JoinSet::new(),
             silent: VecDeque::new(),
+            hesitating: None,
             gatherer: Gatherer::default(),
             outbound: Outbound::new(publisher),
         }
@@ -218,7 +221,8 @@ impl Service {
             Mode::Serving => None,
             Mode::Draining { until } | Mode::Stopping { until, .. } => Some(until),
         };
-        [until, self.next_start_to_tell()]
+        let suspect = self.hesitating.map(|(until, _)| until);
+        [until, suspect, self.next_start_to_tell()]
             .into_iter()
             .flatten()
             .min()
@@ -226,6 +230,7 @@ impl Service {
 
     fn time_passed(&mut self, now: Instant) {
         self.tell_starts(now);
+        self.end_hesitation(now);
         match self.mode {
             Mode::Draining { until } if until <= now => self.stop(now),
             Mode::Serving | Mode::Draining { .. } | Mode::Stopping { .. } => {}

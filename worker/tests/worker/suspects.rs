@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
-use crate::fleet::{Fleet, job, with_fleet, within};
+use crate::fleet::{Fleet, assert_cancelled, job, with_fleet, within};
 use crate::gate::{Gate, quiet};
 
 /// Tells the worker that dies the name of its pool.
@@ -47,6 +47,36 @@ async fn suspects_run_one_at_a_time_and_others_beside_them() {
             gate.leave.add_permits(1);
             assert_eq!(fleet.completion().await.task_id, job.task_id);
         }
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspect_whose_start_is_answered_by_a_cancel_does_not_run() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let gate = Gate::new();
+        let unwanted = job("test.gate", json!(null));
+        fleet.submit(&unwanted).await;
+        for deliveries in 1..=3 {
+            let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+            gate.has_run(deliveries).await;
+            worker.kill().await;
+            fleet.jobs_wait(1).await;
+            if deliveries > 1 {
+                fleet.started().await;
+            }
+        }
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        assert_eq!(fleet.started().await.task_id, unwanted.task_id);
+        fleet.cancel(&unwanted, 1, "it was given up").await;
+        let completed = fleet.completion().await;
+        assert_cancelled(&completed, &unwanted, "it was given up");
+        fleet.run(&job("core.noop", json!(null))).await;
+        assert_eq!(gate.runs(), 3);
         worker.drain().await;
         fleet.jobs_are_gone().await;
         fleet

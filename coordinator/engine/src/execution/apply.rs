@@ -135,6 +135,12 @@ impl Execution {
                 "{} workers started the attempt, and none finished it",
                 run.starts - 1
             );
+            // The worker that is about to run it would be the next to die.
+            changes.cancels.push(JobCancel {
+                task_id: id.task_id,
+                attempt: id.attempt,
+                reason: Some(reason.clone()),
+            });
             return self.give_up(id, kind::WORKER_LOST, &reason, now, changes);
         }
         let from = run.status.word();
