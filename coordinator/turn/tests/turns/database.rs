@@ -348,53 +348,6 @@ impl Database {
         }
     }
 
-    /// What must hold for the rows of one execution after each commit.
-    pub fn check(&self, id: ExecutionId) {
-        let log: Vec<&TransitionRow> = self
-            .transitions
-            .range((id, 0)..=(id, i64::MAX))
-            .map(|(_, row)| row)
-            .collect();
-        let last_seq = self.executions[&id].state.last_seq;
-        assert_eq!(
-            log.len(),
-            usize::try_from(last_seq).expect("positive"),
-            "a gap in the log"
-        );
-        let mut ends = BTreeSet::new();
-        for row in &log {
-            let is_end = match row.kind {
-                TransitionKind::TaskEnded | TransitionKind::TaskRetryScheduled => {
-                    row.attempt.is_some()
-                }
-                TransitionKind::ExecutionStarted
-                | TransitionKind::TaskDispatched
-                | TransitionKind::TaskStarted
-                | TransitionKind::JoinArrived
-                | TransitionKind::ControlApplied
-                | TransitionKind::JobResent
-                | TransitionKind::ExecutionStatusChanged => false,
-            };
-            if is_end && row.from_status != Some("retrying") {
-                assert!(
-                    ends.insert((row.task_id, row.attempt)),
-                    "two ends of {row:?}"
-                );
-            }
-        }
-        let held = self.restore(id);
-        held.execution.check().expect("the rows are consistent");
-        let mut waits = held.execution.live.keys().filter(|run| {
-            held.execution.job(**run).is_some() || self.timers.contains_key(&(id, **run))
-        });
-        assert!(
-            held.execution.status.is_final()
-                || held.execution.status.is_paused()
-                || waits.next().is_some(),
-            "nothing will ever happen to {id}"
-        );
-    }
-
     /// Takes a mark back.
     pub fn clear(&mut self, key: &str, owner: Uuid) {
         if self.suspects.get(key) == Some(&owner) {

@@ -394,9 +394,6 @@ impl Schedule {
             self.asked.len(),
             "executions that nobody asked for"
         );
-        for id in ids {
-            assert_eq!(database.fold(*id), [""; 0], "{id} is not what its log says");
-        }
         let unknown = |row: &&IgnoredRow| row.reason == "unknown_execution";
         assert_eq!(database.ignored.iter().find(unknown), None);
     }
