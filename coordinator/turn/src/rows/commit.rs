@@ -176,7 +176,7 @@ pub struct TaskRow {
     pub max_attempts: u32,
     /// Starts seen of the current attempt.
     pub starts: u32,
-    /// Whether it was held back because the execution had failed.
+    /// Whether it is held back: the execution has failed, or its time came during a pause.
     pub held: bool,
     /// Name of the action.
     pub action: Option<String>,
