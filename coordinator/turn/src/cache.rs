@@ -49,6 +49,10 @@ impl Cache {
         self.by_id.contains_key(&id)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.by_id.values().map(|(_, held)| held)
+    }
+
     pub fn insert(&mut self, held: Held) {
         let id = held.execution.id;
         self.remove(id);

@@ -9,6 +9,7 @@ use crate::decision::Deciding;
 use crate::effect::Publication;
 use crate::gather::Recovery;
 use crate::message::ReplyAddress;
+use crate::mutant::Mutant;
 use crate::publications::{self, Debt};
 use crate::rows::{OutboxJob, OutboxReply, PartitionNo, PartitionTurn, ReplyMessage};
 
@@ -21,9 +22,10 @@ impl Deciding<'_> {
             epoch: recovery.epoch,
             turn: recovery.turn,
         };
+        let drops_jobs = self.turns.is_planted(Mutant::RecoveryDropsJobs);
         for owed in &recovery.jobs {
             let held = self.turns.cache.use_mut(owed.execution_id);
-            let job = held.and_then(|held| {
+            let job = held.filter(|_| !drops_jobs).and_then(|held| {
                 let job = held
                     .execution
                     .job(owed.run)
@@ -104,7 +106,7 @@ impl Deciding<'_> {
                 turn: 0,
                 dispatched_through: 0,
             },
-            |held| held.next_turn(partition),
+            |held| self.turns.spoiled_fence(held, held.next_turn(partition)),
         );
         *self.fence.entry(partition).or_insert(next)
     }

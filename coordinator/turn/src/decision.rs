@@ -190,11 +190,12 @@ impl Deciding<'_> {
     }
 
     fn completed(&mut self, partition: PartitionNo, completed: &TaskCompleted) {
+        let attempt = AttemptId {
+            task_id: completed.task_id,
+            attempt: completed.attempt,
+        };
         let event = Event::AttemptEnded {
-            attempt: AttemptId {
-                task_id: completed.task_id,
-                attempt: completed.attempt,
-            },
+            attempt: self.turns.spoiled_attempt(completed.execution_id, attempt),
             report: Box::new(Report {
                 status: completed.status,
                 result: completed.result.clone().map(Json::new),

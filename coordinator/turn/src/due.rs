@@ -9,6 +9,7 @@ use flotilla_engine::execution::TimerKind;
 use crate::Turns;
 use crate::effect::Effect;
 use crate::gather::{Budget, Item, Turn};
+use crate::mutant::Mutant;
 use crate::rows::{Epoch, PartitionNo, TimerRow};
 
 /// Seconds after which a probe that has not come back is sent again.
@@ -120,7 +121,8 @@ impl Turns {
         match timer.kind {
             // A completion that ends the attempt may wait in the inbox.
             TimerKind::Deadline | TimerKind::Cancel
-                if Some(timer.due_at) > held.deadlines_until =>
+                if Some(timer.due_at) > held.deadlines_until
+                    && !self.is_planted(Mutant::DeadlineWithoutProbe) =>
             {
                 Standing::Probe
             }

@@ -14,6 +14,7 @@ use crate::due::Pace;
 use crate::effect::{Effect, Input, LoadRequest};
 use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
+use crate::mutant::Mutant;
 use crate::partitions::Partition;
 use crate::publications::Publications;
 use crate::rows::{Commit, ControlLookup, FoundStart, LostJob, PartitionNo};
@@ -75,6 +76,8 @@ pub struct Turns {
     pub(crate) pace: Pace,
     pub(crate) turns_begun: u64,
     pub(crate) stopping: Stopping,
+    #[cfg(feature = "mutants")]
+    pub(crate) planted: Option<Mutant>,
 }
 
 /// Where the turn under way stands.
@@ -152,6 +155,8 @@ impl Turns {
             pace: Pace::new(now),
             turns_begun: 0,
             stopping: Stopping::No,
+            #[cfg(feature = "mutants")]
+            planted: None,
         }
     }
 
@@ -241,11 +246,6 @@ impl Turns {
         self.has_looked && self.channels.are_open()
     }
 
-    /// The partitions that are held.
-    pub fn partitions(&self) -> impl Iterator<Item = PartitionNo> {
-        self.partitions.keys().copied()
-    }
-
     /// Begins a turn if none is under way and there is something to do. The driver calls it when it
     /// has handed over every input that is there, so that they make one turn.
     pub fn advance(&mut self, now: DateTime<Utc>, out: &mut Vec<Effect>) {
@@ -266,8 +266,9 @@ impl Turns {
             Stopping::Done => return,
         };
         self.add_farewells(&mut turn);
-        turn.renews |= self.is_renewal_due();
         let has_work = !(turn.items.is_empty() && turn.farewells.is_empty());
+        let renews = has_work || !self.is_planted(Mutant::IdleOwnerNeverRenews);
+        turn.renews |= renews && self.is_renewal_due();
         if !has_work && (!turn.renews || self.partitions.is_empty()) {
             return;
         }

@@ -9,12 +9,17 @@ use crate::effect::Effect;
 use crate::gather::{Item, Recovery};
 use crate::machine::{Phase, Stopping, TIMER_HORIZON_S};
 use crate::message::ChannelId;
+use crate::mutant::Mutant;
 use crate::partitions::Partition;
 use crate::rows::{Epoch, OutboxJob, OutboxReply, PartitionNo, TakenPartition, TimerRow, TurnNo};
 
 impl Turns {
-    pub(crate) fn take_partition(&mut self, taken: TakenPartition, out: &mut Vec<Effect>) {
+    pub(crate) fn take_partition(&mut self, mut taken: TakenPartition, out: &mut Vec<Effect>) {
         let no = taken.partition;
+        if self.is_planted(Mutant::NoOutboxAtTakeOver) {
+            taken.jobs.clear();
+            taken.replies.clear();
+        }
         if self.partitions.contains_key(&no) {
             self.lose_partition(no, out);
             self.forget_in_turn(no);
@@ -40,9 +45,15 @@ impl Turns {
     /// Forgets a partition that is no longer ours.
     pub(crate) fn lose_partition(&mut self, no: PartitionNo, out: &mut Vec<Effect>) {
         self.partitions.remove(&no);
-        self.cache.remove_partition(no);
+        if !self.is_planted(Mutant::CacheKeptAfterFence) {
+            self.cache.remove_partition(no);
+        }
         self.timers.remove_partition(no);
-        self.publications.remove_partition(no);
+        if !self.is_planted(Mutant::LostPartitionPublishes)
+            && !self.is_planted(Mutant::RepliesNotMatched)
+        {
+            self.publications.remove_partition(no);
+        }
         self.recoveries.retain(|recovery| recovery.partition != no);
         self.poisoned.retain(|poisoned| poisoned.partition != no);
         self.lost_jobs.retain(|lost| lost.partition != no);

@@ -87,6 +87,11 @@ impl Partition {
             .map_or(self.last_turn, |turn| turn - 1)
     }
 
+    /// Whether nothing of the newest turn is unconfirmed.
+    pub fn is_newest_confirmed(&self) -> bool {
+        !self.unconfirmed.contains_key(&self.last_turn)
+    }
+
     /// The fence of the next turn.
     pub fn next_turn(&self, partition: PartitionNo) -> PartitionTurn {
         PartitionTurn {

@@ -12,11 +12,16 @@ use crate::effect::{Effect, Publication};
 use crate::gather::{Item, MAX_TURN_MESSAGES, Turn};
 use crate::machine::Phase;
 use crate::message::{DeliveryId, Forward};
+use crate::mutant::{self, Mutant};
 use crate::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
 
 impl Turns {
     /// Sends the commit of a decided turn.
     pub(crate) fn commit(&mut self, turn: Turn, mut decision: Decision, out: &mut Vec<Effect>) {
+        if self.is_planted(Mutant::UnfencedAckOfNoOps) && mutant::is_no_op(&turn, &decision) {
+            return self.acknowledge(turn, decision.forwards, out);
+        }
+        self.spoil_commit(&turn, &mut decision, out);
         let empty = Commit::empty(decision.commit.turn_id, decision.commit.lease_s);
         let commit = Arc::new(std::mem::replace(&mut decision.commit, empty));
         out.push(Effect::Commit {
@@ -46,6 +51,10 @@ impl Turns {
                 self.now = self.now.max(now);
                 self.committed(turn, *decision, &commit, out);
             }
+            CommitAnswer::TryAgain { .. } if self.is_planted(Mutant::BlindRetry) => {
+                self.discard(&decision.touched);
+                self.put_back(turn);
+            }
             CommitAnswer::TryAgain { error } => {
                 let attempts = attempts + 1;
                 tracing::warn!(attempts, error, "the same commit is sent again");
@@ -65,6 +74,7 @@ impl Turns {
             }
             CommitAnswer::StartExists => {
                 self.discard(&decision.touched);
+                let turn = self.spoil_starts(turn, out);
                 self.put_back(turn);
             }
             CommitAnswer::Refused { error } => {
@@ -183,7 +193,7 @@ impl Turns {
         }
     }
 
-    fn acknowledge(
+    pub(crate) fn acknowledge(
         &mut self,
         turn: Turn,
         forwards: Vec<(DeliveryId, Forward)>,
@@ -237,8 +247,14 @@ impl Turns {
                 .collect()
         };
         let lost: Vec<PartitionNo> = if lost.is_empty() { all() } else { lost };
-        self.discard(touched);
-        self.put_back(turn);
+        if !self.is_planted(Mutant::CacheKeptAfterFence) {
+            self.discard(touched);
+        }
+        if self.is_planted(Mutant::AckOnFence) {
+            self.acknowledge(turn, Vec::new(), out);
+        } else {
+            self.put_back(turn);
+        }
         for fence in &commit.partitions {
             if lost.contains(&fence.partition) && self.is_held(fence.partition, fence.epoch) {
                 self.lose_partition(fence.partition, out);

@@ -1,0 +1,270 @@
+//! The end of a schedule: faults stop, and everything must come to its end in bounded time.
+
+use flotilla_turn::Input;
+use flotilla_turn::message::ChannelId;
+
+use crate::message::show_id;
+use crate::planted::ShellMutant;
+use crate::random::Random;
+use crate::world::World;
+
+/// Time that passes at most when nothing else can happen: a third of a lease.
+const LONGEST_WAIT_US: i64 = 1_000_000;
+const SHORTEST_WAIT_US: i64 = 5_000;
+/// Time within which everything must have come to its end.
+const PATIENCE_US: i64 = 90_000_000;
+/// The same, where a retry waits for minutes.
+const LONG_PATIENCE_US: i64 = 900_000_000;
+/// Rounds of work without time passing; more are a loop without end.
+const MAX_ROUNDS: usize = 400;
+
+impl World {
+    /// Lets everything come to its end.
+    pub fn converge(&mut self) {
+        let mut random = Random::new(self.setup.seed ^ 0xca1f);
+        self.end_faults(&mut random);
+        let patience = if self.setup.slow_workflow {
+            LONG_PATIENCE_US
+        } else {
+            PATIENCE_US
+        };
+        let until = self.time_us + patience;
+        while self.violation.is_none() {
+            self.come_to_rest(&mut random);
+            if self.violation.is_some() || self.is_over() {
+                break;
+            }
+            if self.time_us > until {
+                let what = self.what_is_left();
+                self.violate(|| format!("it does not come to its end: {what}"));
+                break;
+            }
+            self.wait();
+        }
+        if self.violation.is_none() {
+            for place in 0..self.coordinators.len() {
+                self.check_memory(place);
+            }
+            self.check_end();
+        }
+    }
+
+    fn end_faults(&mut self, random: &mut Random) {
+        self.say(|| "the faults end".to_owned());
+        self.has_faults = false;
+        self.checks.calm_since = Some(self.store.now);
+        self.broker.set_alarm(false);
+        for place in 0..self.coordinators.len() {
+            self.resume_coordinator(place);
+        }
+        for no in 0..self.workers.len() {
+            self.workers[no].is_paused = false;
+            let hangs =
+                |held: &crate::worker::HeldJob| matches!(held.phase, crate::worker::Phase::Hanging);
+            if self.workers[no].held.iter().any(hangs) {
+                self.crash_worker(no);
+            }
+        }
+        while self.late_step(random) {}
+        self.close_silent();
+        let mut living = self.coordinators.iter().flatten();
+        if living.all(|held| held.is_stopping) {
+            match self.coordinators.iter().position(Option::is_none) {
+                Some(place) => self.start_coordinator(place),
+                None => {
+                    self.crash_coordinator(0, random);
+                    self.start_coordinator(0);
+                }
+            }
+        }
+    }
+
+    /// Everything that can happen without time passing.
+    fn come_to_rest(&mut self, random: &mut Random) {
+        for _ in 0..MAX_ROUNDS {
+            let mut is_busy = self.late_step(random);
+            for place in 0..self.coordinators.len() {
+                if self.is_alive(place) {
+                    is_busy |= self.work_off(place, random);
+                }
+            }
+            for no in 0..self.workers.len() {
+                is_busy |= self.work(no, random);
+            }
+            if self.violation.is_some() || !is_busy {
+                return;
+            }
+        }
+        let what = self.what_is_left();
+        self.violate(|| format!("it never comes to rest: {what}"));
+    }
+
+    fn work_off(&mut self, place: usize, random: &mut Random) -> bool {
+        let mut is_busy = self.deliver_all(place);
+        is_busy |= self.run(place);
+        while self.is_alive(place) && self.carry_out_any(place, random) {
+            is_busy = true;
+        }
+        is_busy
+    }
+
+    /// Everything that the broker has for a coordinator.
+    pub fn deliver_all(&mut self, place: usize) -> bool {
+        let channels = &self.coordinator(place).channels;
+        let keys: Vec<(ChannelId, u64)> = channels.keys().copied().collect();
+        let mut is_busy = false;
+        for key in keys {
+            while self.deliver(place, key) {
+                is_busy = true;
+            }
+        }
+        is_busy
+    }
+
+    /// Something that a coordinator has asked for.
+    pub fn carry_out_any(&mut self, place: usize, random: &mut Random) -> bool {
+        if self.commit_step(place, random)
+            || self.load_step(place, random)
+            || self.order_step(place, random)
+            || self.publish_step(place, random)
+            || self.answer_step(place, random)
+        {
+            return true;
+        }
+        let channels = self.coordinator(place).channels.iter();
+        let due = channels.filter(|(_, own)| !own.orders.is_empty());
+        let keys: Vec<(ChannelId, u64)> = due.map(|(key, _)| *key).collect();
+        for key in &keys {
+            while self.channel_step(place, *key) {}
+        }
+        !keys.is_empty()
+    }
+
+    fn work(&mut self, no: usize, random: &mut Random) -> bool {
+        let mut is_busy = false;
+        while self.take_job(no, random) {
+            is_busy = true;
+        }
+        for _ in 0..3 * self.workers[no].held.len() {
+            is_busy |= self.go_on(no, random);
+        }
+        while self.send_completions(no, random) {
+            is_busy = true;
+        }
+        while self.acknowledge_job(no) {
+            is_busy = true;
+        }
+        is_busy
+    }
+
+    /// Time passes until something is due.
+    fn wait(&mut self) {
+        let mut wait = LONGEST_WAIT_US;
+        for held in self.coordinators.iter().flatten() {
+            if let Some(due) = held.turns.next_due() {
+                let left = due - held.clock(self.time_us);
+                wait = wait.min(left.num_microseconds().unwrap_or(i64::MAX));
+            }
+        }
+        self.pass(wait.clamp(SHORTEST_WAIT_US, LONGEST_WAIT_US));
+        for held in self.coordinators.iter_mut().flatten() {
+            held.mailbox.push_back(Input::Tick);
+        }
+        if self.is_planted(ShellMutant::StateReadBeforeEpoch) {
+            self.remember_outbox();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let store = &self.store;
+        store.jobs.is_empty()
+            && store.replies.is_empty()
+            && self
+                .coordinators
+                .iter()
+                .flatten()
+                .all(|held| held.turns.is_idle())
+            && (0..self.clients.asked.len()).all(|asked| {
+                self.clients.asked[asked].is_poison
+                    || self
+                        .execution_of(asked)
+                        .is_some_and(|id| store.executions[&id].state.finished_at.is_some())
+            })
+            && self.busy_queues().next().is_none()
+    }
+
+    fn busy_queues(&self) -> impl Iterator<Item = &str> {
+        let queues = [
+            self.queues.start,
+            self.queues.control,
+            self.queues.dead,
+            self.queues.pool,
+        ];
+        let all = queues
+            .into_iter()
+            .chain(self.queues.inboxes.iter().copied());
+        all.filter(|queue| self.broker.messages(*queue).next().is_some())
+            .map(|queue| self.broker.name(queue))
+    }
+
+    fn what_is_left(&self) -> String {
+        let live = self.store.executions.values();
+        let live = live.filter(|row| row.state.finished_at.is_none());
+        let live: Vec<String> = live.map(|row| show_id(row.state.execution_id)).collect();
+        format!(
+            "executions {live:?}, {} jobs and {} replies owed, queues {:?}",
+            self.store.jobs.len(),
+            self.store.replies.len(),
+            self.busy_queues().collect::<Vec<_>>(),
+        )
+    }
+
+    fn check_end(&mut self) {
+        if !self.store.timers.is_empty() {
+            self.violate(|| "timers outlive their executions".to_owned());
+        }
+        let mut expected = std::collections::BTreeSet::new();
+        for no in 0..self.clients.asked.len() {
+            expected.extend(self.execution_of(no));
+            self.check_answers(no);
+        }
+        if expected.len() != self.store.executions.len() {
+            self.violate(|| "there are executions that nobody asked for".to_owned());
+        }
+        let unknown = |row: &flotilla_turn::rows::IgnoredRow| row.reason == "unknown_execution";
+        if self.store.ignored.iter().any(unknown) {
+            self.violate(|| "a message of a known execution is called unknown".to_owned());
+        }
+    }
+
+    /// Whoever asked has been answered, and told the end if theirs was the first request.
+    fn check_answers(&mut self, no: usize) {
+        let asked = &self.clients.asked[no];
+        let Some(client) = asked.reply_to.filter(|_| !asked.is_poison) else {
+            return;
+        };
+        let Some(id) = self.execution_of(no) else {
+            return;
+        };
+        let name = id.to_string();
+        let has_come = |message_type: &str| {
+            self.clients.replies.iter().any(|(to, reply)| {
+                *to == client && reply.message_type == message_type && reply.text.contains(&name)
+            })
+        };
+        let what = show_id(id);
+        let (started, finished) = (has_come("workflow.started"), has_come("workflow.finished"));
+        let same = self
+            .clients
+            .asked
+            .iter()
+            .filter(|other| other.id == asked.id);
+        let is_only = same.count() == 1;
+        if !started {
+            self.violate(|| format!("client {client} was never told that {what} started"));
+        }
+        if is_only && !finished {
+            self.violate(|| format!("client {client} was never told that {what} ended"));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Loads: an execution's row, its live runs, and what those see; starts by their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flotilla_engine::Json;
+use flotilla_protocol::{ExecutionId, RunNo};
+use flotilla_turn::rows::{
+    ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution, LoadedRow,
+    LoadedTask, StartLookup, TaskRow, VariableRow,
+};
+use flotilla_turn::{LoadRequest, Loaded};
+use serde::Deserialize;
+
+use super::Store;
+
+/// What a branch names, of the columns `branch` and `ends`.
+#[derive(Default, Deserialize)]
+struct Sight {
+    #[serde(default)]
+    vars: BTreeMap<String, u64>,
+    #[serde(default)]
+    tasks: BTreeMap<String, RunNo>,
+    #[serde(default)]
+    last_ended: BTreeMap<String, RunNo>,
+}
+
+impl Sight {
+    fn of(json: &Json) -> Self {
+        if json.text() == "{}" {
+            return Self::default();
+        }
+        serde_json::from_str(json.text()).expect("the column holds a branch")
+    }
+}
+
+impl Store {
+    /// Answers a load, all of it as of now.
+    #[must_use]
+    pub fn load(&self, request: &LoadRequest) -> Loaded {
+        let starts = request.starts.iter();
+        let executions = request.executions.iter();
+        let loaded = Loaded {
+            starts: starts.map(|lookup| self.look_up(lookup)).collect(),
+            executions: executions
+                .filter_map(|id| self.load_execution(*id))
+                .collect(),
+            workflows: Vec::new(),
+        };
+        let of_starts = loaded
+            .starts
+            .iter()
+            .filter_map(|found| match found.definition {
+                FoundDefinition::Registered(hash) => Some(hash),
+                FoundDefinition::UnknownWorkflow | FoundDefinition::UnknownVersion => None,
+            });
+        let of_executions = loaded
+            .executions
+            .iter()
+            .map(|held| held.row.definition_hash);
+        let wanted: BTreeSet<_> = of_starts.chain(of_executions).collect();
+        let workflows = wanted
+            .iter()
+            .map(|hash| Ok(Arc::clone(&self.workflows[hash])));
+        Loaded {
+            workflows: workflows.collect(),
+            ..loaded
+        }
+    }
+
+    fn look_up(&self, lookup: &StartLookup) -> FoundStart {
+        let by_id = lookup.execution_id.and_then(|id| self.starts.get(&id));
+        let by_key = || {
+            let id = self.started_with(lookup.idempotency_key.as_deref()?)?;
+            self.starts.get(&id)
+        };
+        let existing = by_id.or_else(by_key).map(|row| ExistingStart {
+            execution_id: row.execution_id,
+            workflow: row.workflow.clone(),
+            partition: row.partition,
+        });
+        let registered = self
+            .workflows
+            .values()
+            .find(|workflow| *workflow.reference == lookup.workflow);
+        FoundStart {
+            existing,
+            definition: registered.map_or(FoundDefinition::UnknownWorkflow, |workflow| {
+                FoundDefinition::Registered(workflow.hash)
+            }),
+        }
+    }
+
+    /// An execution with all that it needs; `None` if there is none.
+    #[must_use]
+    pub fn load_execution(&self, id: ExecutionId) -> Option<LoadedExecution> {
+        let row = self.executions.get(&id)?;
+        let live = row.state.live_runs.iter();
+        let tasks: Vec<LoadedTask> = live
+            .map(|run| loaded_task(&self.tasks[&(id, *run)]))
+            .collect();
+        let sights: Vec<Sight> = tasks.iter().map(|task| Sight::of(&task.branch)).collect();
+        let ends = Sight::of(&row.state.ends);
+        let mut oldest: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, no) in sights.iter().flat_map(|sight| &sight.vars) {
+            let held = oldest.entry(name).or_insert(*no);
+            *held = (*no).min(*held);
+        }
+        let mut writes = BTreeSet::new();
+        let mut runs = BTreeSet::new();
+        for sight in sights.iter().chain([&ends]) {
+            writes.extend(sight.vars.values());
+            runs.extend(sight.tasks.values().chain(sight.last_ended.values()));
+        }
+        let variables: Vec<VariableRow> = writes
+            .iter()
+            .map(|no| self.variables[&(id, *no)].clone())
+            .collect();
+        Some(LoadedExecution {
+            row: loaded_row(row),
+            tasks,
+            links: self.links(&variables, &oldest),
+            variables,
+            seen: runs
+                .iter()
+                .map(|run| seen_task(&self.tasks[&(id, *run)]))
+                .collect(),
+        })
+    }
+
+    /// Which write replaced which, as far back as a live run sees an older one.
+    fn links(
+        &self,
+        variables: &[VariableRow],
+        oldest: &BTreeMap<&str, u64>,
+    ) -> Vec<(u64, Option<u64>)> {
+        let mut links = BTreeMap::new();
+        for variable in variables {
+            let floor = oldest.get(variable.name.as_str()).copied();
+            let mut at = Some(variable.write_no);
+            while let Some(no) = at {
+                at = self.variables[&(variable.execution_id, no)].previous_write_no;
+                links.insert(no, at);
+                at = at.filter(|previous| floor.is_some_and(|floor| *previous >= floor));
+            }
+        }
+        links.into_iter().collect()
+    }
+}
+
+fn loaded_row(row: &ExecutionRow) -> LoadedRow {
+    let state = row.state.clone();
+    LoadedRow {
+        execution_id: state.execution_id,
+        definition_hash: row.definition_hash,
+        partition: row.partition,
+        status: state.status.to_owned(),
+        parameters: row.parameters.clone(),
+        reply_to: state.reply_to.expect("always set"),
+        traceparent: row.traceparent.clone(),
+        created_at: row.created_at,
+        finished_at: state.finished_at,
+        counts: state.counts,
+        visits: state.visits,
+        last_run: state.last_run,
+        last_write: state.last_write,
+        last_seq: state.last_seq,
+        ends: state.ends,
+        errors: state.errors.expect("always set"),
+        output: state.output,
+    }
+}
+
+/// An ended run: nothing reads its input and branch, and they are not loaded.
+fn seen_task(row: &TaskRow) -> LoadedTask {
+    let none = TaskRow {
+        input: None,
+        branch: None,
+        ..row.clone()
+    };
+    loaded_task(&none)
+}
+
+fn loaded_task(row: &TaskRow) -> LoadedTask {
+    let row = row.clone();
+    LoadedTask {
+        run: row.run,
+        task: row.task,
+        visit: row.visit,
+        status: row.status.to_owned(),
+        attempt: row.attempt,
+        max_attempts: row.max_attempts,
+        starts: row.starts,
+        held: row.held,
+        action: row.action,
+        timeout_s: row.timeout_s,
+        input: row.input,
+        branch: row
+            .branch
+            .unwrap_or_else(|| Json::parse("{}".to_owned()).expect("JSON")),
+        caused_by: row.caused_by,
+        arrived: row.arrived,
+        worker: row.worker,
+        result: row.result,
+        error: row.error,
+        created_at: row.created_at,
+        dispatched_at: row.dispatched_at,
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+    }
+}

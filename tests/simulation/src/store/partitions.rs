@@ -1,0 +1,157 @@
+//! Take-overs, releases, timers, and who lives. A take-over is several statements: others can commit
+//! between them.
+
+use chrono::{DateTime, Utc};
+use flotilla_turn::TIMER_HORIZON_S;
+use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
+use uuid::Uuid;
+
+use super::{CoordinatorRow, Store, seconds};
+
+impl Store {
+    /// Takes partitions whose leases have expired, at most `limit`: raises their epochs. What their
+    /// former owners owed is still to be read.
+    pub fn raise_epochs(
+        &mut self,
+        owner: Uuid,
+        lease_s: f64,
+        limit: Option<usize>,
+    ) -> Vec<TakenPartition> {
+        let free: Vec<PartitionNo> = self
+            .partitions
+            .iter()
+            .filter(|(_, row)| row.lease_expires_at <= self.now)
+            .map(|(no, _)| *no)
+            .take(limit.unwrap_or(usize::MAX))
+            .collect();
+        free.iter()
+            .map(|no| self.raise_epoch(*no, owner, lease_s))
+            .collect()
+    }
+
+    fn raise_epoch(&mut self, no: PartitionNo, owner: Uuid, lease_s: f64) -> TakenPartition {
+        let now = self.now;
+        let row = self.partitions.get_mut(&no).expect("a partition");
+        row.owner = Some(owner);
+        row.epoch += 1;
+        row.lease_expires_at = now + seconds(lease_s);
+        TakenPartition {
+            partition: no,
+            epoch: row.epoch,
+            last_turn: row.last_turn,
+            dispatched_through: row.dispatched_through,
+            jobs: Vec::new(),
+            replies: Vec::new(),
+            timers: Vec::new(),
+            timers_until: now + seconds(TIMER_HORIZON_S as f64),
+            now,
+        }
+    }
+
+    /// The second statement of a take-over: what is owed above the watermarks.
+    pub fn add_outbox(&self, taken: &mut [TakenPartition]) {
+        for taken in taken {
+            let no = taken.partition;
+            let through = self.partitions[&no].dispatched_through;
+            let is_owed = |partition, turn| partition == no && turn > through;
+            let jobs = self.jobs.iter();
+            taken.jobs = jobs
+                .filter(|job| is_owed(job.partition, job.turn))
+                .copied()
+                .collect();
+            let replies = self.replies.iter();
+            taken.replies = replies
+                .filter(|reply| is_owed(reply.partition, reply.turn))
+                .cloned()
+                .collect();
+        }
+    }
+
+    /// The third: the timers that are due soon.
+    pub fn add_timers(&self, taken: &mut [TakenPartition]) {
+        for taken in taken {
+            taken.timers = self.timers(
+                taken.partition,
+                DateTime::<Utc>::MIN_UTC,
+                taken.timers_until,
+            );
+        }
+    }
+
+    /// The three statements of a take-over one right after the other.
+    pub fn take(&mut self, owner: Uuid, lease_s: f64, limit: Option<usize>) -> Vec<TakenPartition> {
+        let mut taken = self.raise_epochs(owner, lease_s, limit);
+        self.add_outbox(&mut taken);
+        self.add_timers(&mut taken);
+        taken
+    }
+
+    /// Takes one partition, whether its lease has expired or not.
+    pub fn take_one(&mut self, no: PartitionNo, owner: Uuid, lease_s: f64) -> TakenPartition {
+        let mut taken = [self.raise_epoch(no, owner, lease_s)];
+        self.add_outbox(&mut taken);
+        self.add_timers(&mut taken);
+        let [taken] = taken;
+        taken
+    }
+
+    /// Timers of a partition that are due in `from..until`, earliest first.
+    #[must_use]
+    pub fn timers(
+        &self,
+        partition: PartitionNo,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Vec<TimerRow> {
+        let mut due: Vec<TimerRow> = self
+            .timers
+            .values()
+            .filter(|timer| timer.partition == partition && (from..until).contains(&timer.due_at))
+            .copied()
+            .collect();
+        due.sort_by_key(|timer| (timer.due_at, timer.execution_id, timer.run));
+        due
+    }
+
+    /// Gives partitions back, those that are still held in that epoch; how many.
+    pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)]) -> usize {
+        let now = self.now;
+        let mut released = 0;
+        for (no, epoch) in held {
+            if let Some(row) = self.partitions.get_mut(no)
+                && row.owner == Some(owner)
+                && row.epoch == *epoch
+            {
+                row.owner = None;
+                row.lease_expires_at = now;
+                released += 1;
+            }
+        }
+        released
+    }
+
+    /// Says that a coordinator has started, or that it still lives.
+    pub fn say_alive(&mut self, id: Uuid) {
+        let row = CoordinatorRow {
+            seen_at: self.now,
+            has_stopped: false,
+        };
+        self.coordinators.insert(id, row);
+    }
+
+    /// Says that a coordinator has stopped cleanly.
+    pub fn say_stopped(&mut self, id: Uuid) {
+        if let Some(row) = self.coordinators.get_mut(&id) {
+            row.has_stopped = true;
+        }
+    }
+
+    /// Coordinators that were seen within so many seconds and have not stopped.
+    #[must_use]
+    pub fn live_coordinators(&self, within_s: f64) -> usize {
+        let since = self.now - seconds(within_s);
+        let rows = self.coordinators.values();
+        rows.filter(|row| row.seen_at > since && !row.has_stopped)
+            .count()
+    }
+}
