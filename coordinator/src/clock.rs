@@ -1,8 +1,11 @@
 //! The database's clock, as well as this process knows it between two answers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// An answer that was longer under way says too little about the time now.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The database's time at an instant of ours. Only one clock decides about leases and timers; what
 /// the clock of this machine says does not matter.
@@ -17,6 +20,17 @@ impl DatabaseClock {
         Self {
             at,
             read: Instant::now(),
+        }
+    }
+
+    /// Takes in what the database said in answer to something that was sent at `sent`.
+    ///
+    /// A process that stood still finds an old answer waiting. Believed, it would set the clock back,
+    /// and until that has caught up the time would stand still for whoever may not see it run
+    /// backwards.
+    pub fn learn(&mut self, said: DateTime<Utc>, sent: Instant) {
+        if said > self.now() || sent.elapsed() < FRESH {
+            *self = Self::new(said);
         }
     }
 
@@ -47,5 +61,26 @@ mod tests {
         assert!(clock.now() >= said);
         assert!(clock.now() < said + TimeDelta::seconds(60));
         assert_eq!(clock.until(said), std::time::Duration::ZERO);
+    }
+
+    #[test]
+    fn an_old_answer_does_not_set_the_clock_back() {
+        let said = DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time");
+        let Some(long_ago) = Instant::now().checked_sub(Duration::from_secs(60)) else {
+            return; // The machine has only just started.
+        };
+        let mut clock = DatabaseClock::new(said);
+        clock.learn(said - TimeDelta::seconds(50), long_ago);
+        assert!(clock.now() >= said, "it was under way for a minute");
+        clock.learn(said - TimeDelta::seconds(50), Instant::now());
+        assert!(
+            clock.now() < said,
+            "it is fresh: the database's clock was set back"
+        );
+        clock.learn(said + TimeDelta::seconds(50), long_ago);
+        assert!(
+            clock.now() > said,
+            "however old it is, it is later than we knew"
+        );
     }
 }

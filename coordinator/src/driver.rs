@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_protocol::amqp::{ConnectOptions, Connection, Publisher, PublisherOptions, declare};
 use flotilla_turn::message::DeliveryId;
@@ -40,6 +40,7 @@ const LOST_JOBS_LOOKS: f64 = 3.0;
 pub(crate) struct Driver {
     orders: Orders,
     clock: DatabaseClock,
+    commit_sent: Instant,
     turns: Turns,
     inputs: mpsc::UnboundedReceiver<Input>,
     inbound: Inbound,
@@ -99,6 +100,7 @@ impl Driver {
         Ok(Self {
             orders,
             clock: DatabaseClock::new(now),
+            commit_sent: Instant::now(),
             turns,
             inputs,
             inbound: Inbound::new(options, sender.clone()),
@@ -169,7 +171,7 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         match &input {
             Input::CommitAnswered(flotilla_turn::rows::CommitAnswer::Committed { now }) => {
-                self.clock = DatabaseClock::new(*now);
+                self.clock.learn(*now, self.commit_sent);
                 crash_at(CrashPoint::AfterCommit);
             }
             Input::PublishConfirmed(_) => crash_at(CrashPoint::AfterPublish),
@@ -244,6 +246,7 @@ impl Driver {
             }
             Effect::Commit { commit, attempts } => {
                 crash_at(CrashPoint::BeforeCommit);
+                self.commit_sent = Instant::now();
                 drop(self.commits.send((commit, attempts)));
             }
             Effect::Acknowledge(delivery) => self.acknowledge(delivery).await,

@@ -11,7 +11,7 @@ use flotilla_turn::rows::{
 };
 use uuid::Uuid;
 
-use crate::broker::Stored;
+use crate::broker::{ChannelNo, Stored};
 use crate::coordinator::LEASE_S;
 use crate::coverage::Happening;
 use crate::message::{AttemptKey, Body, Job, show_attempt, show_id};
@@ -126,7 +126,7 @@ impl World {
             }
         }
         for (key, due_at) in deadlines {
-            self.check_deadline(*key, *due_at);
+            self.check_deadline(sender, *key, *due_at);
         }
         let touched: BTreeSet<ExecutionId> = commit
             .transitions
@@ -179,16 +179,26 @@ impl World {
     }
 
     /// A deadline acts only if no completion from before it waits in the inbox.
-    fn check_deadline(&mut self, key: AttemptKey, due_at: DateTime<Utc>) {
+    fn check_deadline(&mut self, sender: Uuid, key: AttemptKey, due_at: DateTime<Utc>) {
         self.note(Happening::DeadlineFired);
         let Some(row) = self.store.executions.get(&key.0) else {
             return;
         };
         let inbox = self.queues.inbox(row.partition);
-        let waits = self.broker.messages(inbox).any(|stored| {
-            // One that has come back may stand behind the probe, which was sent to another owner.
-            stored.returns == 0 && completes_by(&stored.message, key, due_at)
-        });
+        // What a former owner has not given back is nobody's backlog yet.
+        let coordinators = self.coordinators.iter().flatten();
+        let sender = coordinators.filter(|held| held.owner == sender);
+        let own: Vec<ChannelNo> = sender
+            .flat_map(|held| held.channels.values().filter_map(|own| own.no))
+            .collect();
+        let taken = self.broker.unacknowledged_by_channel(inbox);
+        let taken = taken.filter(|(no, _)| own.contains(no));
+        let ready = self.broker.ready(inbox).iter();
+        let mut backlog = ready.chain(taken.map(|(_, stored)| stored));
+        // One that has come back may stand behind the probe, which was sent to another owner.
+        let waits =
+            backlog.any(|stored| stored.returns == 0 && completes_by(&stored.message, key, due_at));
+        drop(backlog);
         if waits {
             let what = show_attempt(key);
             self.violate(|| format!("the deadline of {what} acts before its completion is read"));

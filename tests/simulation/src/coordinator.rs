@@ -27,6 +27,9 @@ pub(crate) const LEASE_S: f64 = 3.0;
 /// Deliveries per channel that are not acknowledged.
 const PREFETCH: usize = 500;
 
+/// An answer that was longer under way says too little about the time.
+const FRESH_US: i64 = 1_000_000;
+
 /// What is to be done on a channel, in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ChannelOrder {
@@ -52,6 +55,7 @@ pub(crate) struct Coordinator {
     pub is_stopping: bool,
     clock_at: DateTime<Utc>,
     clock_read_us: i64,
+    commit_sent_us: i64,
     /// What the turn logic will be told next.
     pub mailbox: VecDeque<Input>,
     /// Answers that are on their way.
@@ -68,6 +72,14 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
+    /// As the driver's clock does it: an old answer does not set it back.
+    fn learn(&mut self, said: DateTime<Utc>, time_us: i64) {
+        let is_fresh = time_us - self.commit_sent_us < FRESH_US;
+        if is_fresh || said > self.clock(time_us) {
+            (self.clock_at, self.clock_read_us) = (said, time_us);
+        }
+    }
+
     /// The database's clock, as well as this process knows it.
     pub fn clock(&self, time_us: i64) -> DateTime<Utc> {
         self.clock_at + TimeDelta::microseconds(time_us - self.clock_read_us)
@@ -99,6 +111,7 @@ impl World {
             is_stopping: false,
             clock_at: self.store.now,
             clock_read_us: self.time_us,
+            commit_sent_us: 0,
             mailbox: VecDeque::from([Input::Tick]),
             answers: Vec::new(),
             commits: VecDeque::new(),
@@ -163,8 +176,7 @@ impl World {
         while let Some(input) = held.mailbox.pop_front() {
             match &input {
                 Input::CommitAnswered(CommitAnswer::Committed { now }) => {
-                    held.clock_at = *now;
-                    held.clock_read_us = self.time_us;
+                    held.learn(*now, self.time_us);
                 }
                 Input::PartitionsTaken(_) => held.is_taking = false,
                 Input::Tick
@@ -232,7 +244,10 @@ impl World {
                 tag,
             }) => queue_on_channel(held, channel, generation, ChannelOrder::Acknowledge(tag)),
             Effect::Load(request) => held.loads.push_back(request),
-            Effect::Commit { commit, .. } => held.commits.push_back(commit),
+            Effect::Commit { commit, .. } => {
+                held.commit_sent_us = self.time_us;
+                held.commits.push_back(commit);
+            }
             Effect::Publish(publications) => held.publishing.extend(publications),
             Effect::LoadTimers {
                 partition,

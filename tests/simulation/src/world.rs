@@ -184,7 +184,7 @@ impl World {
     /// Tells what happens, if anybody listens.
     pub fn say(&mut self, words: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(words());
+            trace.push(format!("{:9.3} {}", self.time_us as f64 / 1e6, words()));
         }
     }
 
