@@ -17,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## target/release/flotilla and target/release/flotilla-loadtest
-	@cargo build --release --workspace </dev/null
+	@cargo build --release --package flotilla --package flotilla-loadtest </dev/null
 
 up: ## start private Postgres and RabbitMQ servers and write .flotilla/env
 	@deploy/servers.sh up
