@@ -193,6 +193,7 @@ impl Driver {
             | Input::JobsLost(_)
             | Input::Forwarded(_)
             | Input::SuspectMarked { .. }
+            | Input::ProbeSent { .. }
             | Input::ProbeFailed { .. }
             | Input::Stop => {}
         }

@@ -227,7 +227,7 @@ impl Orders {
     pub async fn send_probe(self, partition: PartitionNo, epoch: Epoch) {
         let probe = Outgoing::probe(&CoordinatorProbe { partition, epoch });
         match self.publisher.publish(probe).await {
-            PublishOutcome::Confirmed => {}
+            PublishOutcome::Confirmed => self.answer(Input::ProbeSent { partition }),
             PublishOutcome::Returned | PublishOutcome::Nacked | PublishOutcome::Unknown => {
                 tokio::time::sleep(AGAIN_AFTER).await;
                 self.answer(Input::ProbeFailed { partition });

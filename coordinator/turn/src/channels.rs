@@ -54,9 +54,9 @@ pub(crate) struct Channel {
     pub deliveries: VecDeque<Delivery>,
     /// Since when nothing has come.
     pub quiet_since: DateTime<Utc>,
-    /// Whether its queue is being looked at.
-    pub is_inspected: bool,
-    /// Whether messages were found in its queue while nothing came.
+    /// Whether it is being tried, since nothing has come for long.
+    pub is_tried: bool,
+    /// Whether there is something in its queue that does not come.
     pub is_suspected: bool,
 }
 
@@ -79,7 +79,7 @@ impl Channels {
                 is_open: false,
                 deliveries: VecDeque::new(),
                 quiet_since: now,
-                is_inspected: false,
+                is_tried: false,
                 is_suspected: false,
             },
         );

@@ -98,6 +98,11 @@ pub enum Input {
         /// What was found.
         mark: Mark,
     },
+    /// A probe is in the inbox of its partition.
+    ProbeSent {
+        /// The partition.
+        partition: PartitionNo,
+    },
     /// A probe could not be sent.
     ProbeFailed {
         /// The partition.

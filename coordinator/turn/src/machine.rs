@@ -216,7 +216,7 @@ impl Turns {
                 channel,
                 generation,
                 messages,
-            } => self.queue_inspected(channel, generation, messages, out),
+            } => self.queue_inspected(channel, generation, messages),
             Input::JobsLost(jobs) => self.lost_jobs.extend(jobs),
             Input::Forwarded(delivery) => self.forwarded(delivery, out),
             Input::SuspectMarked {
@@ -224,11 +224,8 @@ impl Turns {
                 key,
                 mark,
             } => self.suspect_marked(delivery, key, mark, out),
-            Input::ProbeFailed { partition } => {
-                if let Some(held) = self.partitions.get_mut(&partition) {
-                    held.probe_sent_at = None;
-                }
-            }
+            Input::ProbeSent { partition } => self.probe_sent(partition),
+            Input::ProbeFailed { partition } => self.probe_failed(partition),
             Input::Stop => self.stop(),
         }
     }

@@ -10,6 +10,8 @@ use flotilla_turn::{Destination, Effect, Publication};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::world::Lane;
+
 pub fn execution_id(id: u128) -> ExecutionId {
     ExecutionId(Uuid::from_u128(id))
 }
@@ -130,5 +132,29 @@ pub fn show_forward(forward: &Forward) -> String {
         Forward::Control { .. } => "control".to_owned(),
         Forward::Start { .. } => "start".to_owned(),
         Forward::Dead(_) => "dead".to_owned(),
+    }
+}
+
+/// The lane in which an effect is carried out.
+pub fn lane(effect: &Effect) -> Lane {
+    match effect {
+        Effect::Load(_) => Lane::Loads,
+        Effect::Commit { .. } => Lane::Commits,
+        Effect::OpenChannel { .. } | Effect::CloseChannel { .. } | Effect::Acknowledge(_) => {
+            Lane::Channels
+        }
+        Effect::Publish(_) => Lane::Publications,
+        Effect::TakePartitions
+        | Effect::ReleasePartitions { .. }
+        | Effect::LoadTimers { .. }
+        | Effect::DeclarePool(_)
+        | Effect::SendCancels(_)
+        | Effect::InspectQueue { .. }
+        | Effect::FindLostJobs(_)
+        | Effect::Forward { .. }
+        | Effect::MarkSuspect { .. }
+        | Effect::ClearSuspect { .. }
+        | Effect::SendProbe { .. }
+        | Effect::Stopped => Lane::Others,
     }
 }

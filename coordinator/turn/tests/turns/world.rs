@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::broker::{Body, Broker, Queue, Stored};
 use crate::database::Database;
-use crate::messages::{execution_id, request, show, show_forward};
+use crate::messages::{execution_id, lane, request, show, show_forward};
 
 /// Effects that are carried out one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -327,6 +327,7 @@ impl World {
             Effect::SendProbe { partition, epoch } => {
                 let probe = InboxMessage::Probe(CoordinatorProbe { partition, epoch });
                 self.put_inbox(partition, probe);
+                self.input(no, Input::ProbeSent { partition });
             }
             Effect::Stopped => self.coordinator(no).stopped = true,
         }
@@ -595,28 +596,5 @@ impl World {
                 )
             })
             .collect()
-    }
-}
-
-fn lane(effect: &Effect) -> Lane {
-    match effect {
-        Effect::Load(_) => Lane::Loads,
-        Effect::Commit { .. } => Lane::Commits,
-        Effect::OpenChannel { .. } | Effect::CloseChannel { .. } | Effect::Acknowledge(_) => {
-            Lane::Channels
-        }
-        Effect::Publish(_) => Lane::Publications,
-        Effect::TakePartitions
-        | Effect::ReleasePartitions { .. }
-        | Effect::LoadTimers { .. }
-        | Effect::DeclarePool(_)
-        | Effect::SendCancels(_)
-        | Effect::InspectQueue { .. }
-        | Effect::FindLostJobs(_)
-        | Effect::Forward { .. }
-        | Effect::MarkSuspect { .. }
-        | Effect::ClearSuspect { .. }
-        | Effect::SendProbe { .. }
-        | Effect::Stopped => Lane::Others,
     }
 }
