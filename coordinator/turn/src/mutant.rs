@@ -110,6 +110,7 @@ pub(crate) fn is_no_op(turn: &Turn, decision: &Decision) -> bool {
         && decision.touched.is_empty()
         && decision.publications.is_empty()
         && decision.forwards.is_empty()
+        && turn.farewells.is_empty()
 }
 
 impl Turns {

@@ -11,6 +11,7 @@ use crate::cache::Held;
 use crate::decision::{Deciding, before};
 use crate::encode::Before;
 use crate::message::{DeliveryId, Forward, RefusedMessage, StartRequest};
+use crate::partitions::Partition;
 use crate::publications::to_json;
 use crate::rows::{FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartRow};
 
@@ -61,11 +62,16 @@ impl Deciding<'_> {
         }
     }
 
-    /// The partitions in turn.
+    /// The partitions in turn; one that is being handed over only if all are.
     fn next_partition(&mut self) -> PartitionNo {
         let turns = &mut *self.turns;
         let after = turns.last_start_partition;
-        let mut partitions = turns.partitions.keys().copied();
+        let any_serves = turns.partitions.values().any(Partition::is_serving);
+        let mut partitions = turns
+            .partitions
+            .iter()
+            .filter(|(_, held)| held.is_serving() || !any_serves)
+            .map(|(no, _)| *no);
         let next = partitions
             .clone()
             .find(|partition| *partition > after)

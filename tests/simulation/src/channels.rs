@@ -79,6 +79,13 @@ impl World {
 
     /// Publishes the next message of a coordinator.
     pub fn publish_step(&mut self, place: usize, random: &mut Random) -> bool {
+        let held = self.coordinators[place].as_mut().expect("it lives");
+        if !self.broker.is_connected(held.publisher) {
+            held.publisher = self.broker.connect();
+            let changed = Input::PublisherChanged { is_up: true };
+            held.mailbox.push_back(changed);
+            return true;
+        }
         if self.broker.has_alarm() {
             let is_blocked = !self.coordinator(place).publishing.is_empty();
             if is_blocked {
@@ -90,9 +97,6 @@ impl World {
         let Some(publication) = held.publishing.pop_front() else {
             return false;
         };
-        if !self.broker.is_connected(held.publisher) {
-            held.publisher = self.broker.connect();
-        }
         let id = publication.id;
         let (queue, body) = self.destination(&publication);
         if self.goes_astray(random) {
@@ -135,7 +139,7 @@ impl World {
             Body::Job(job) => self.job_arrives(queue, *job),
             Body::Reply(reply) => self.clients.answered(queue, reply),
             Body::Inbox(_, sent_at) => *sent_at = self.store.now,
-            Body::Start(_) | Body::Refused(_) => {}
+            Body::Start(_) | Body::Control(_) | Body::Refused(_) => {}
         }
         self.broker.arrive(queue, body, true)
     }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::{TimerKind, TransitionKind};
+use flotilla_engine::Json;
+use flotilla_engine::execution::TransitionKind;
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::{ExecutionId, TaskId};
+use flotilla_turn::message::ControlRequest;
 use flotilla_turn::rows::{
     Commit, Epoch, OutboxJob, OutboxReply, PartitionNo, TakenPartition, TransitionRow,
 };
@@ -23,6 +25,10 @@ use crate::world::World;
 pub(crate) struct Checks {
     /// Jobs that the broker has had.
     pub published: BTreeSet<AttemptKey>,
+    /// Jobs that the broker was made to lose.
+    pub lost: BTreeSet<AttemptKey>,
+    /// Commands that came before their executions.
+    pub too_early: BTreeSet<String>,
     /// Attempts that have ended.
     ended: BTreeSet<AttemptKey>,
     /// Who has written in each epoch.
@@ -90,11 +96,12 @@ impl World {
         let mut deadlines = Vec::new();
         for row in &commit.tasks {
             let error = row.error.as_ref();
-            if !error.is_some_and(|error| error.text().contains("no answer within")) {
-                continue;
-            }
+            let says_so = |error: &Json| {
+                let text = error.text();
+                text.contains("no answer within") || text.contains("it did not stop within")
+            };
             let timer = self.store.timers.get(&(row.execution_id, row.run));
-            let Some(timer) = timer.filter(|timer| timer.kind == TimerKind::Deadline) else {
+            let Some(timer) = timer.filter(|_| error.is_some_and(says_so)) else {
                 continue;
             };
             let ended = commit
@@ -261,6 +268,7 @@ impl World {
             match &stored.message {
                 Body::Start(request) => self.check_start_spent(request),
                 Body::Inbox(message, _) => self.check_inbox_spent(message),
+                Body::Control(request) => self.check_command_spent(request),
                 Body::Job(Job { execution_id, .. }) => self.check_seen(*execution_id),
                 Body::Reply(_) | Body::Refused(_) => {}
             }
@@ -292,6 +300,32 @@ impl World {
             | InboxMessage::Log(_)
             | InboxMessage::Probe(_)
             | InboxMessage::Control(_) => {}
+        }
+    }
+
+    /// A cancel that is gone was carried out, or is on its way, or came too late. Other commands may
+    /// be refused.
+    fn check_command_spent(&mut self, request: &ControlRequest) {
+        let id = request.control.execution_id;
+        let Some(row) = self.store.executions.get(&id) else {
+            return;
+        };
+        let is_done = row.state.finished_at.is_some() || row.state.status == "cancelling";
+        if request.control.command != "cancel" || is_done {
+            return;
+        }
+        let name = request.message_id.as_deref();
+        if name.is_some_and(|name| self.checks.too_early.contains(name)) {
+            return;
+        }
+        let inbox = self.queues.inbox(row.partition);
+        let mut waiting = self.broker.messages(inbox);
+        let waits = waiting.any(|stored| {
+            matches!(&stored.message, Body::Control(other) if other.message_id.as_deref() == name)
+        });
+        drop(waiting);
+        if !waits {
+            self.violate(|| format!("the cancel of {} was eaten", show_id(id)));
         }
     }
 
@@ -375,7 +409,7 @@ fn completes_by(body: &Body, key: AttemptKey, due_at: DateTime<Utc>) -> bool {
     let InboxMessage::Completed(list) = &**message else {
         return false;
     };
-    *sent_at <= due_at
+    *sent_at < due_at
         && list
             .iter()
             .any(|ended| key_of(ended.execution_id, ended.task_id, ended.attempt) == key)
@@ -393,6 +427,8 @@ fn ends_attempt(row: &TransitionRow) -> bool {
         | TransitionKind::TaskDispatched
         | TransitionKind::TaskStarted
         | TransitionKind::JoinArrived
+        | TransitionKind::ControlApplied
+        | TransitionKind::JobResent
         | TransitionKind::ExecutionStatusChanged => false,
     };
     is_end && row.from_status != Some("retrying")

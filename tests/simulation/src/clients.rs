@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flotilla_protocol::ExecutionId;
-use flotilla_protocol::message::WorkflowStart;
-use flotilla_turn::message::{RefusedMessage, ReplyAddress, StartRequest};
+use flotilla_protocol::message::{WorkflowControl, WorkflowStart};
+use flotilla_turn::message::{ControlRequest, RefusedMessage, ReplyAddress, StartRequest};
 use uuid::Uuid;
 
 use crate::broker::{Broker, QueueNo, QueueOptions};
@@ -32,7 +32,9 @@ pub(crate) struct Clients {
     queues: Vec<QueueNo>,
     has_gone: Vec<bool>,
     pub asked: Vec<Asked>,
+    requests: Vec<Arc<StartRequest>>,
     executions: u32,
+    commands: u32,
     /// Answers that have come, by client.
     pub replies: Vec<(usize, Reply)>,
 }
@@ -44,7 +46,9 @@ impl Clients {
             queues: (0..CLIENTS).map(queue).collect(),
             has_gone: vec![false; CLIENTS],
             asked: Vec::new(),
+            requests: Vec::new(),
             executions: 0,
+            commands: 0,
             replies: Vec::new(),
         }
     }
@@ -60,6 +64,12 @@ impl Clients {
     fn fresh_id(&self, id: ExecutionId) -> ExecutionId {
         let no = self.asked.len() as u128;
         ExecutionId(Uuid::from_u128(id.0.as_u128() + (no << 8)))
+    }
+
+    /// The start that was passed on.
+    pub fn request(&self, original: &RefusedMessage) -> Arc<StartRequest> {
+        let no: usize = original.detail.parse().expect("a number");
+        Arc::clone(&self.requests[no])
     }
 
     /// Notes an answer.
@@ -137,8 +147,56 @@ impl World {
                 ..RefusedMessage::default()
             },
         };
+        let request = Arc::new(request);
         self.clients.asked.push(asked);
-        self.arrive(self.queues.start, Body::Start(Arc::new(request)));
+        self.clients.requests.push(Arc::clone(&request));
+        self.arrive(self.queues.start, Body::Start(request));
+    }
+
+    /// A client sends a command, perhaps twice.
+    pub fn command_step(&mut self, random: &mut Random) -> bool {
+        if self.clients.asked.is_empty() {
+            return false;
+        }
+        let no = random.below(self.clients.asked.len());
+        let id = self.execution_of(no).unwrap_or(self.clients.asked[no].id);
+        let command = random.pick(&["cancel", "pause", "pause", "resume", "resume"]);
+        let client = random.percent(50).then(|| random.below(CLIENTS));
+        let request = self.send_command(id, command, client);
+        if random.percent(20) {
+            self.arrive(self.queues.control, Body::Control(request));
+        }
+        true
+    }
+
+    /// Sends a command.
+    pub fn send_command(
+        &mut self,
+        execution_id: ExecutionId,
+        command: &str,
+        client: Option<usize>,
+    ) -> Arc<ControlRequest> {
+        self.note(Happening::Commanded);
+        self.say(|| format!("a client sends {command} to {}", show_id(execution_id)));
+        self.clients.commands += 1;
+        let request = Arc::new(ControlRequest {
+            control: WorkflowControl {
+                execution_id,
+                command: command.to_owned(),
+                reason: None,
+                from: Vec::new(),
+                reset_items: false,
+                parameters: None,
+                vars: None,
+            },
+            message_id: Some(format!("command {}", self.clients.commands)),
+            reply_to: client.map(|client| ReplyAddress {
+                reply_to: format!("client {client}"),
+                correlation_id: None,
+            }),
+        });
+        self.arrive(self.queues.control, Body::Control(Arc::clone(&request)));
+        request
     }
 
     /// A start became a dead letter.

@@ -1,8 +1,11 @@
 //! The end of a schedule: faults stop, and everything must come to its end in bounded time.
 
+use flotilla_protocol::ExecutionId;
 use flotilla_turn::Input;
 use flotilla_turn::message::ChannelId;
 
+use crate::broker::QueueNo;
+use crate::coverage::Happening;
 use crate::message::show_id;
 use crate::planted::ShellMutant;
 use crate::random::Random;
@@ -12,7 +15,7 @@ use crate::world::World;
 const LONGEST_WAIT_US: i64 = 1_000_000;
 const SHORTEST_WAIT_US: i64 = 5_000;
 /// Time within which everything must have come to its end.
-const PATIENCE_US: i64 = 90_000_000;
+const PATIENCE_US: i64 = 150_000_000;
 /// The same, where a retry waits for minutes.
 const LONG_PATIENCE_US: i64 = 900_000_000;
 /// Rounds of work without time passing; more are a loop without end.
@@ -31,7 +34,8 @@ impl World {
         let until = self.time_us + patience;
         while self.violation.is_none() {
             self.come_to_rest(&mut random);
-            if self.violation.is_some() || self.is_over() {
+            // What only a silent channel holds back, nobody but a watchdog of the broker ends.
+            if self.violation.is_some() || (self.is_over() && !self.close_silent()) {
                 break;
             }
             if self.time_us > until {
@@ -66,7 +70,7 @@ impl World {
             }
         }
         while self.late_step(random) {}
-        self.close_silent();
+        self.resume_executions(random);
         let mut living = self.coordinators.iter().flatten();
         if living.all(|held| held.is_stopping) {
             match self.coordinators.iter().position(Option::is_none) {
@@ -75,6 +79,18 @@ impl World {
                     self.crash_coordinator(0, random);
                     self.start_coordinator(0);
                 }
+            }
+        }
+    }
+
+    /// What is paused goes on, in half of the schedules.
+    fn resume_executions(&mut self, random: &mut Random) {
+        if !self.setup.has_commands || random.percent(50) {
+            return;
+        }
+        for no in 0..self.clients.asked.len() {
+            if let Some(id) = self.execution_of(no) {
+                self.send_command(id, "resume", None);
             }
         }
     }
@@ -188,9 +204,15 @@ impl World {
                 self.clients.asked[asked].is_poison
                     || self
                         .execution_of(asked)
-                        .is_some_and(|id| store.executions[&id].state.finished_at.is_some())
+                        .is_some_and(|id| self.has_ended(id))
             })
             && self.busy_queues().next().is_none()
+    }
+
+    /// Whether nothing more will happen to an execution by itself.
+    fn has_ended(&self, id: ExecutionId) -> bool {
+        let state = &self.store.executions[&id].state;
+        state.finished_at.is_some() || state.status == "paused"
     }
 
     fn busy_queues(&self) -> impl Iterator<Item = &str> {
@@ -203,8 +225,13 @@ impl World {
         let all = queues
             .into_iter()
             .chain(self.queues.inboxes.iter().copied());
-        all.filter(|queue| self.broker.messages(*queue).next().is_some())
-            .map(|queue| self.broker.name(queue))
+        // What is acknowledged on a channel that is silent is not heard, and nobody is told.
+        let is_busy = |queue: &QueueNo| {
+            let mut taken = self.broker.unacknowledged_by_channel(*queue);
+            !self.broker.ready(*queue).is_empty()
+                || taken.any(|(channel, _)| !self.broker.is_silent(channel))
+        };
+        all.filter(is_busy).map(|queue| self.broker.name(queue))
     }
 
     fn what_is_left(&self) -> String {
@@ -220,12 +247,17 @@ impl World {
     }
 
     fn check_end(&mut self) {
-        if !self.store.timers.is_empty() {
+        let mut timers = self.store.timers.keys();
+        if timers.any(|(id, _)| self.store.executions[id].state.finished_at.is_some()) {
             self.violate(|| "timers outlive their executions".to_owned());
         }
         let mut expected = std::collections::BTreeSet::new();
         for no in 0..self.clients.asked.len() {
-            expected.extend(self.execution_of(no));
+            let id = self.execution_of(no);
+            if id.is_some_and(|id| self.store.executions[&id].state.status == "paused") {
+                self.note(Happening::Paused);
+            }
+            expected.extend(id);
             self.check_answers(no);
         }
         if expected.len() != self.store.executions.len() {
@@ -263,7 +295,8 @@ impl World {
         if !started {
             self.violate(|| format!("client {client} was never told that {what} started"));
         }
-        if is_only && !finished {
+        let is_over = self.store.executions[&id].state.finished_at.is_some();
+        if is_only && is_over && !finished {
             self.violate(|| format!("client {client} was never told that {what} ended"));
         }
     }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_turn::message::{ChannelId, DeliveryId};
-use flotilla_turn::rows::{Commit, CommitAnswer};
+use flotilla_turn::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
 use flotilla_turn::{Config, Destination, Effect, Input, LoadRequest, Publication, Turns};
 use uuid::Uuid;
 
-use crate::broker::{ChannelNo, ConnectionNo};
+use crate::broker::{ChannelNo, ConnectionNo, QueueNo};
 use crate::coverage::Happening;
 use crate::message::{Body, receive};
 use crate::orders::{Order, TakeStage};
@@ -24,6 +24,8 @@ use crate::world::World;
 
 /// Seconds of a lease.
 pub(crate) const LEASE_S: f64 = 3.0;
+/// Seconds after which a job that nobody has started may be lost.
+pub(crate) const RESEND_AFTER_S: f64 = 20.0;
 /// Deliveries per channel that are not acknowledged.
 const PREFETCH: usize = 500;
 
@@ -67,11 +69,36 @@ pub(crate) struct Coordinator {
     pub channels: BTreeMap<(ChannelId, u64), OwnChannel>,
     pub consuming: ConnectionNo,
     pub publisher: ConnectionNo,
-    pub is_taking: bool,
+    taking: Taking,
     has_stopped: bool,
 }
 
+/// One look for partitions is under way at a time; what is asked for meanwhile follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    No,
+    Once,
+    Again,
+}
+
 impl Coordinator {
+    fn look(&mut self) {
+        match self.taking {
+            Taking::No => {
+                self.taking = Taking::Once;
+                self.orders.push(Order::Take(TakeStage::Begin));
+            }
+            Taking::Once | Taking::Again => self.taking = Taking::Again,
+        }
+    }
+
+    fn look_ended(&mut self) {
+        let asked = std::mem::replace(&mut self.taking, Taking::No);
+        if asked == Taking::Again && !self.has_stopped {
+            self.look();
+        }
+    }
+
     /// As the driver's clock does it: an old answer does not set it back.
     fn learn(&mut self, said: DateTime<Utc>, time_us: i64) {
         let is_fresh = time_us - self.commit_sent_us < FRESH_US;
@@ -93,12 +120,13 @@ impl World {
         let owner = Uuid::from_u128(
             0x0190_0000_0000_7000_8000_0000_0000_0000 + (u128::from(self.incarnations) << 32),
         );
-        self.store.say_alive(owner);
+        self.store.register(owner);
         let config = Config {
             owner,
             lease_s: LEASE_S,
             cached_executions: self.setup.cached_executions,
             max_unconfirmed: self.setup.max_unconfirmed,
+            lost_jobs_interval_s: RESEND_AFTER_S / 3.0,
         };
         let mut turns = Turns::new(config, self.store.now);
         if let Some(Planted::Turn(mutant)) = self.planted {
@@ -121,7 +149,7 @@ impl World {
             channels: BTreeMap::new(),
             consuming: self.broker.connect(),
             publisher: self.broker.connect(),
-            is_taking: false,
+            taking: Taking::No,
             has_stopped: false,
         }));
         self.say(|| format!("coordinator {place} starts"));
@@ -178,7 +206,7 @@ impl World {
                 Input::CommitAnswered(CommitAnswer::Committed { now }) => {
                     held.learn(*now, self.time_us);
                 }
-                Input::PartitionsTaken(_) => held.is_taking = false,
+                Input::PartitionsTaken { .. } => held.look_ended(),
                 Input::Tick
                 | Input::ChannelOpened { .. }
                 | Input::ChannelClosed { .. }
@@ -187,9 +215,14 @@ impl World {
                 | Input::LoadFailed
                 | Input::TimersLoaded { .. }
                 | Input::CommitAnswered(_)
+                | Input::PartitionsFreed
                 | Input::PublishConfirmed(_)
                 | Input::PublishReturned(_)
                 | Input::PublishFailed(_)
+                | Input::PublisherChanged { .. }
+                | Input::PoolDeclared(_)
+                | Input::QueueInspected { .. }
+                | Input::JobsLost(_)
                 | Input::Forwarded(_)
                 | Input::SuspectMarked { .. }
                 | Input::ProbeFailed { .. }
@@ -208,7 +241,6 @@ impl World {
         }
         if held.has_stopped {
             self.say(|| format!("coordinator {place} has stopped"));
-            self.store.say_stopped(held.owner);
             self.broker.close_connection(held.consuming);
             self.broker.close_connection(held.publisher);
             return true;
@@ -219,17 +251,11 @@ impl World {
 
     fn queue_effect(&mut self, held: &mut Coordinator, effect: Effect) {
         match effect {
-            Effect::TakePartitions if held.is_taking => {}
-            Effect::TakePartitions => {
-                held.is_taking = true;
-                held.orders.push(Order::Take {
-                    stage: TakeStage::Begin,
-                    taken: Vec::new(),
-                });
-            }
-            Effect::ReleasePartitions(partitions) => {
-                self.store.release(held.owner, &partitions);
-            }
+            Effect::TakePartitions => held.look(),
+            Effect::ReleasePartitions {
+                held: partitions,
+                resigns,
+            } => self.release(held, &partitions, resigns),
             Effect::OpenChannel {
                 channel,
                 generation,
@@ -260,8 +286,19 @@ impl World {
                 from,
                 until,
             }),
-            Effect::DeclareAndPublish { publication, .. } => {
-                held.orders.push(Order::Declare(publication));
+            Effect::DeclarePool(pool) => held.orders.push(Order::Declare(pool)),
+            Effect::SendCancels(cancels) => {
+                held.orders.extend(cancels.into_iter().map(Order::Cancel));
+            }
+            Effect::InspectQueue {
+                channel,
+                generation,
+            } => held.orders.push(Order::Inspect {
+                channel,
+                generation,
+            }),
+            Effect::FindLostJobs(partitions) => {
+                held.orders.push(Order::FindLostJobs(partitions));
             }
             Effect::Forward { delivery, forward } => {
                 held.orders.push(Order::Forward { delivery, forward });
@@ -277,8 +314,34 @@ impl World {
         }
     }
 
+    /// Gives partitions back, and tells the others; whether they hear it is another matter.
+    fn release(
+        &mut self,
+        held: &mut Coordinator,
+        partitions: &[(PartitionNo, Epoch)],
+        resigns: bool,
+    ) {
+        let released = self.store.release(held.owner, partitions, resigns);
+        if released > 0 {
+            self.note(Happening::HandedOver);
+            self.say(|| format!("{partitions:?} are given back"));
+        }
+        let is_lost = self.has_faults && released.is_multiple_of(2);
+        if !is_lost {
+            for other in self.coordinators.iter_mut().flatten() {
+                other.answers.push(Input::PartitionsFreed);
+            }
+        }
+    }
+
     /// Whoever has lost a partition sends no job of it, not even again.
     fn check_owned(&mut self, turns: &Turns, effects: &[Effect]) {
+        let mut let_go = Vec::new();
+        for effect in effects {
+            if let Effect::ReleasePartitions { held, .. } = effect {
+                let_go.extend(held.iter().map(|(no, _)| *no));
+            }
+        }
         for effect in effects {
             let Effect::Publish(publications) = effect else {
                 continue;
@@ -286,6 +349,7 @@ impl World {
             for publication in publications {
                 if let Destination::Pool { partition, .. } = &publication.to
                     && turns.epoch(*partition).is_none()
+                    && !let_go.contains(partition)
                 {
                     self.violate(|| format!("a job of {partition}, which is lost, is sent"));
                 }
@@ -312,14 +376,19 @@ impl World {
         true
     }
 
-    /// Opens a channel at the broker; the inbox is declared before.
-    pub fn open_channel(&mut self, place: usize, key: (ChannelId, u64)) {
-        let queue = match key.0 {
+    /// The queue that a channel reads.
+    pub fn queue_of(&self, channel: ChannelId) -> QueueNo {
+        match channel {
             ChannelId::Inbox(partition) => self.queues.inbox(partition),
             ChannelId::Start => self.queues.start,
             ChannelId::Control => self.queues.control,
             ChannelId::Dead => self.queues.dead,
-        };
+        }
+    }
+
+    /// Opens a channel at the broker; the inbox is declared before.
+    pub fn open_channel(&mut self, place: usize, key: (ChannelId, u64)) {
+        let queue = self.queue_of(key.0);
         let held = self.coordinators[place].as_mut().expect("it lives");
         if !self.broker.is_connected(held.consuming) {
             held.consuming = self.broker.connect();

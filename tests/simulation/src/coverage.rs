@@ -77,10 +77,24 @@ pub enum Happening {
     SuspectMarked,
     /// A message was taken for poison.
     Poison,
+    /// Partitions were given back.
+    HandedOver,
+    /// Jobs were found lost.
+    JobsFoundLost,
+    /// The queue of a pool lost what was in it.
+    JobsPurged,
+    /// Workers were told to stop an attempt.
+    CancelSent,
+    /// A start went on to the owner of its execution.
+    StartPassedOn,
+    /// A client sent a command.
+    Commanded,
+    /// An execution was paused at the end.
+    Paused,
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 37] = [
+    const NAMES: [(Self, &'static str); 44] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -118,6 +132,13 @@ impl Happening {
         (Self::DeadlineFired, "deadlines fired"),
         (Self::SuspectMarked, "suspects marked"),
         (Self::Poison, "poison"),
+        (Self::HandedOver, "partitions given back"),
+        (Self::JobsFoundLost, "jobs found lost"),
+        (Self::JobsPurged, "queues purged"),
+        (Self::CancelSent, "cancels sent"),
+        (Self::StartPassedOn, "starts passed on"),
+        (Self::Commanded, "commands"),
+        (Self::Paused, "executions left paused"),
     ];
 }
 

@@ -5,6 +5,7 @@ use flotilla_turn::{Destination, Input};
 
 use crate::broker::ChannelNo;
 use crate::coverage::Happening;
+use crate::message::{AttemptKey, Body};
 use crate::random::Random;
 use crate::world::{LateCommit, World};
 
@@ -28,7 +29,7 @@ impl World {
             12 => self.pause_worker(worker, random),
             13 => self.toggle_alarm(),
             14 => self.client_leaves(random),
-            _ => self.delete_pool(),
+            _ => self.lose_pool(random),
         }
     }
 
@@ -156,6 +157,8 @@ impl World {
             self.say(|| format!("coordinator {place} loses the connection that publishes"));
             let publisher = self.coordinator(place).publisher;
             self.broker.close_connection(publisher);
+            let changed = Input::PublisherChanged { is_up: false };
+            self.coordinator(place).mailbox.push_back(changed);
             self.lose_publications(place, random, true);
         } else {
             self.say(|| format!("coordinator {place} loses the connection that consumes"));
@@ -175,8 +178,9 @@ impl World {
         }
     }
 
-    /// Closes the channels that have fallen silent, as a watchdog would.
-    pub fn close_silent(&mut self) {
+    /// Closes the channels that have fallen silent, if there are any.
+    pub fn close_silent(&mut self) -> bool {
+        let mut is_any = false;
         for place in 0..self.coordinators.len() {
             let Some(held) = &self.coordinators[place] else {
                 continue;
@@ -187,10 +191,12 @@ impl World {
                 Some((*key, no))
             });
             for (key, no) in silent.collect::<Vec<_>>() {
+                is_any = true;
                 self.broker.close_channel(no);
                 self.channel_over(place, key);
             }
         }
+        is_any
     }
 
     fn pause_worker(&mut self, no: usize, random: &mut Random) -> bool {
@@ -218,11 +224,34 @@ impl World {
         true
     }
 
-    /// The queue of a pool is deleted while it is empty: what is published next comes back.
-    fn delete_pool(&mut self) -> bool {
+    /// The queue of a pool is purged, or deleted with all that is in it.
+    fn lose_pool(&mut self, random: &mut Random) -> bool {
         let queue = self.queues.pool;
-        if !self.broker.is_declared(queue) || self.broker.messages(queue).next().is_some() {
+        if !self.broker.is_declared(queue) {
             return false;
+        }
+        let is_purge = random.percent(50);
+        let ready = self.broker.ready(queue).iter();
+        let taken = self.broker.unacknowledged(queue).filter(|_| !is_purge);
+        let lost = ready
+            .chain(taken)
+            .filter_map(|stored| match &stored.message {
+                Body::Job(job) => Some(job.key()),
+                Body::Start(_)
+                | Body::Inbox(..)
+                | Body::Control(_)
+                | Body::Reply(_)
+                | Body::Refused(_) => None,
+            });
+        let lost: Vec<AttemptKey> = lost.collect();
+        if !lost.is_empty() {
+            self.note(Happening::JobsPurged);
+        }
+        self.checks.lost.extend(lost);
+        if is_purge {
+            self.say(|| "the queue of the pool is purged".to_owned());
+            self.broker.purge(queue);
+            return true;
         }
         self.note(Happening::QueueDeleted);
         self.say(|| "the queue of the pool is deleted".to_owned());

@@ -8,7 +8,8 @@ use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::TaskDead;
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 use flotilla_turn::message::{
-    ChannelId, DeadLetter, Delivered, DeliveryId, Forward, Message, StartRequest,
+    ChannelId, ControlRequest, DeadLetter, Delivered, DeliveryId, Forward, Message, RefusedMessage,
+    StartRequest,
 };
 use flotilla_turn::rows::PartitionNo;
 
@@ -23,6 +24,7 @@ pub(crate) enum Body {
     Start(Arc<StartRequest>),
     /// With the time at which it arrived.
     Inbox(Arc<InboxMessage>, DateTime<Utc>),
+    Control(Arc<ControlRequest>),
     Job(Job),
     Reply(Reply),
     Refused(Refused),
@@ -91,6 +93,7 @@ pub(crate) fn receive(
     let message = match &stored.message {
         Body::Start(request) => Message::Start(Box::new((**request).clone())),
         Body::Inbox(message, _) => Message::Inbox((**message).clone()),
+        Body::Control(request) => control(channel, request),
         Body::Job(job) => dead(
             stored.no,
             "delivery_limit",
@@ -109,6 +112,20 @@ pub(crate) fn receive(
         bytes: 100,
         suspect_key,
         message,
+    }
+}
+
+/// A command is passed on, unless it has come to the inbox of its execution.
+fn control(channel: ChannelId, request: &Arc<ControlRequest>) -> Message {
+    let request = (**request).clone();
+    match channel {
+        ChannelId::Inbox(_) => Message::Control(Box::new(request)),
+        ChannelId::Start | ChannelId::Control | ChannelId::Dead => {
+            Message::Forward(Box::new(Forward::Control {
+                request,
+                original: RefusedMessage::default(),
+            }))
+        }
     }
 }
 

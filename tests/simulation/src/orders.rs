@@ -5,42 +5,49 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::CoordinatorProbe;
-use flotilla_turn::message::{DeadLetter, DeliveryId, Forward};
+use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
+use flotilla_turn::Input;
+use flotilla_turn::message::{ChannelId, ControlRequest, DeadLetter, DeliveryId, Forward};
 use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition};
-use flotilla_turn::{Input, Publication};
 
 use crate::broker::Published;
-use crate::coordinator::LEASE_S;
+use crate::checks::key_of;
+use crate::coordinator::{LEASE_S, RESEND_AFTER_S};
 use crate::coverage::Happening;
-use crate::message::{Body, Refused};
+use crate::message::{Body, Refused, show_attempt};
 use crate::planted::ShellMutant;
 use crate::random::Random;
+use crate::store::Share;
 use crate::world::{Queues, World};
 
-/// How far a take-over is: each of its statements is a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a look for partitions is: each of its statements is a step.
+#[derive(Debug)]
 pub(crate) enum TakeStage {
     Begin,
+    /// Who lives is counted.
+    Counted(Share),
     /// The epochs are raised.
-    Raised,
+    Raised(Share, Vec<TakenPartition>),
     /// What is owed is read.
-    Outbox,
+    Outbox(Share, Vec<TakenPartition>),
 }
 
 #[derive(Debug)]
 pub(crate) enum Order {
-    Take {
-        stage: TakeStage,
-        taken: Vec<TakenPartition>,
-    },
+    Take(TakeStage),
     LoadTimers {
         partition: PartitionNo,
         epoch: Epoch,
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     },
-    Declare(Arc<Publication>),
+    Declare(Arc<str>),
+    Cancel(TaskCancel),
+    Inspect {
+        channel: ChannelId,
+        generation: u64,
+    },
+    FindLostJobs(Vec<PartitionNo>),
     Forward {
         delivery: DeliveryId,
         forward: Box<Forward>,
@@ -66,7 +73,7 @@ impl World {
         let at = random.below(held.orders.len());
         let order = held.orders.remove(at);
         match order {
-            Order::Take { stage, taken } => self.take_order(place, stage, taken, random),
+            Order::Take(stage) => self.take_order(place, stage, random),
             Order::LoadTimers {
                 partition,
                 epoch,
@@ -87,21 +94,47 @@ impl World {
                 };
                 self.answer(place, loaded, random);
             }
-            Order::Declare(publication) => {
+            Order::Declare(pool) => {
                 let options = Queues::of_pool(self.queues.dead, &self.setup);
-                self.broker.declare("flotilla.jobs.default", options);
-                self.answer(place, Input::PublishFailed(publication.id), random);
+                if !self.goes_astray(random) {
+                    self.broker.declare("flotilla.jobs.default", options);
+                }
+                self.answer(place, Input::PoolDeclared(pool), random);
             }
+            Order::Cancel(cancel) => self.cancel_order(&cancel, random),
+            Order::Inspect {
+                channel,
+                generation,
+            } => {
+                let depth = self.broker.ready(self.queue_of(channel)).len();
+                let depth = u32::try_from(depth).expect("a few");
+                let inspected = Input::QueueInspected {
+                    channel,
+                    generation,
+                    messages: (!self.goes_astray(random)).then_some(depth),
+                };
+                self.answer(place, inspected, random);
+            }
+            Order::FindLostJobs(partitions) => self.lost_jobs_order(place, &partitions, random),
             Order::Forward { delivery, forward } => {
                 self.forward_order(place, delivery, forward, random);
             }
             Order::Mark { delivery, key } => {
                 self.note(Happening::SuspectMarked);
-                let already = self.store.mark_suspect(&key);
-                self.say(|| format!("coordinator {place} marks {key}, already: {already}"));
-                self.answer(place, Input::SuspectMarked { delivery, already }, random);
+                let owner = self.coordinator(place).owner;
+                let mark = self.store.mark_suspect(&key, owner, LEASE_S);
+                self.say(|| format!("coordinator {place} marks {key}: {mark:?}"));
+                let marked = Input::SuspectMarked {
+                    delivery,
+                    key,
+                    mark,
+                };
+                self.answer(place, marked, random);
             }
-            Order::Clear(key) => self.store.clear_suspect(&key),
+            Order::Clear(key) => {
+                let owner = self.coordinator(place).owner;
+                self.store.clear_suspect(&key, owner);
+            }
             Order::Probe { partition, epoch } => self.probe_order(place, partition, epoch, random),
         }
         true
@@ -125,47 +158,79 @@ impl World {
         }
     }
 
+    /// Tells all workers; whether they hear it is another matter.
+    fn cancel_order(&mut self, cancel: &TaskCancel, random: &mut Random) {
+        let key = key_of(cancel.execution_id, cancel.task_id, cancel.attempt);
+        self.note(Happening::CancelSent);
+        self.say(|| format!("the workers are told to stop {}", show_attempt(key)));
+        for no in 0..self.workers.len() {
+            if !self.goes_astray(random) {
+                self.hear_cancel(no, key);
+            }
+        }
+    }
+
+    fn lost_jobs_order(&mut self, place: usize, partitions: &[PartitionNo], random: &mut Random) {
+        let silent = self.store.silent_jobs(partitions, RESEND_AFTER_S);
+        let depth = self.broker.ready(self.queues.pool).len();
+        if silent.is_empty() || depth > 0 || self.goes_astray(random) {
+            return;
+        }
+        if self.is_planted(ShellMutant::LostJobsNotFound) {
+            return;
+        }
+        self.note(Happening::JobsFoundLost);
+        self.say(|| format!("coordinator {place} finds {} jobs lost", silent.len()));
+        let lost = silent.into_iter().map(|(job, _)| job).collect();
+        self.answer(place, Input::JobsLost(lost), random);
+    }
+
     /// The next statement of a take-over.
-    fn take_order(
-        &mut self,
-        place: usize,
-        stage: TakeStage,
-        mut taken: Vec<TakenPartition>,
-        random: &mut Random,
-    ) {
-        if stage != TakeStage::Begin && self.goes_astray(random) {
+    fn take_order(&mut self, place: usize, stage: TakeStage, random: &mut Random) {
+        let owner = self.coordinator(place).owner;
+        let is_early = self.is_planted(ShellMutant::StateReadBeforeEpoch);
+        if self.goes_astray(random) {
             self.note(Happening::TakeFailed);
             self.say(|| format!("the take-over of coordinator {place} fails"));
-            return self.answer(place, Input::PartitionsTaken(Vec::new()), random);
+            return self.taken(place, Vec::new(), None, random);
         }
         let next = match stage {
-            TakeStage::Begin => {
-                // However many partitions one looks for at a time must not matter.
-                let limit = (self.has_faults && random.percent(50)).then_some(1);
-                taken = self.raise_epochs(place, limit);
-                TakeStage::Raised
+            TakeStage::Begin => TakeStage::Counted(self.store.even_share(owner, LEASE_S)),
+            TakeStage::Counted(share) => {
+                let limit = share.partitions.saturating_sub(share.held);
+                let taken = self.raise_epochs(place, limit);
+                if taken.is_empty() {
+                    return self.taken(place, taken, Some(share), random);
+                }
+                TakeStage::Raised(share, taken)
             }
-            TakeStage::Raised => {
-                let is_early = self.is_planted(ShellMutant::StateReadBeforeEpoch);
+            TakeStage::Raised(share, mut taken) => {
                 if !is_early {
                     self.store.add_outbox(&mut taken);
                 }
-                TakeStage::Outbox
+                TakeStage::Outbox(share, taken)
             }
-            TakeStage::Outbox => {
+            TakeStage::Outbox(share, mut taken) => {
                 self.store.add_timers(&mut taken);
                 self.check_take_over(&taken);
-                return self.answer(place, Input::PartitionsTaken(taken), random);
+                return self.taken(place, taken, Some(share), random);
             }
         };
-        if taken.is_empty() && !self.is_planted(ShellMutant::StateReadBeforeEpoch) {
-            return self.answer(place, Input::PartitionsTaken(Vec::new()), random);
-        }
-        let order = Order::Take { stage: next, taken };
-        self.coordinator(place).orders.push(order);
+        self.coordinator(place).orders.push(Order::Take(next));
     }
 
-    fn raise_epochs(&mut self, place: usize, limit: Option<usize>) -> Vec<TakenPartition> {
+    fn taken(
+        &mut self,
+        place: usize,
+        taken: Vec<TakenPartition>,
+        share: Option<Share>,
+        random: &mut Random,
+    ) {
+        let share = share.map(|share| share.partitions);
+        self.answer(place, Input::PartitionsTaken { taken, share }, random);
+    }
+
+    fn raise_epochs(&mut self, place: usize, limit: usize) -> Vec<TakenPartition> {
         let owner = self.coordinator(place).owner;
         let before = self.store.partitions.clone();
         let mut taken = self.store.raise_epochs(owner, LEASE_S, limit);
@@ -223,9 +288,33 @@ impl World {
                 self.arrive(self.queues.dead, Body::Refused(dead));
             }
             Forward::Dead(letter) => self.dead_letter(&letter),
-            Forward::Control { .. } => {}
+            Forward::Control { request, .. } => self.forward_command(place, request),
+            Forward::Start {
+                partition,
+                original,
+            } => {
+                self.note(Happening::StartPassedOn);
+                self.say(|| format!("coordinator {place} passes a start to inbox {partition}"));
+                let request = self.clients.request(&original);
+                self.arrive(self.queues.inbox(partition), Body::Start(request));
+            }
         }
         self.answer(place, Input::Forwarded(delivery), random);
+    }
+
+    /// Hands a command to the inbox of its execution.
+    fn forward_command(&mut self, place: usize, request: ControlRequest) {
+        let id = request.control.execution_id;
+        let Some(partition) = self.store.partition_of(id) else {
+            // Its sender is told so.
+            self.checks.too_early.extend(request.message_id);
+            return;
+        };
+        self.say(|| format!("coordinator {place} passes a command to inbox {partition}"));
+        self.arrive(
+            self.queues.inbox(partition),
+            Body::Control(Arc::new(request)),
+        );
     }
 
     fn dead_letter(&mut self, letter: &DeadLetter) {

@@ -26,11 +26,13 @@ pub enum ShellMutant {
     SentCountsAsConfirmed,
     /// A message is counted as passed on before it is.
     ForwardNotAwaited,
+    /// Nobody looks for lost jobs.
+    LostJobsNotFound,
 }
 
 impl ShellMutant {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::StateReadBeforeEpoch,
         Self::LateAnswerTaken,
         Self::FenceCommitsTheRest,
@@ -40,6 +42,7 @@ impl ShellMutant {
         Self::WorkerTrustsUnconfirmed,
         Self::SentCountsAsConfirmed,
         Self::ForwardNotAwaited,
+        Self::LostJobsNotFound,
     ];
 
     pub(crate) fn fence(self) -> Fence {
@@ -52,7 +55,8 @@ impl ShellMutant {
             | Self::WorkerAcksFirst
             | Self::WorkerTrustsUnconfirmed
             | Self::SentCountsAsConfirmed
-            | Self::ForwardNotAwaited => Fence::Sound,
+            | Self::ForwardNotAwaited
+            | Self::LostJobsNotFound => Fence::Sound,
         }
     }
 }

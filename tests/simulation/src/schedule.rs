@@ -141,7 +141,8 @@ impl World {
                     self.worker_step(no, &mut random);
                 }
             }
-            84..90 => drop(self.client_step(&mut random)),
+            84..89 => drop(self.client_step(&mut random)),
+            89 => drop(self.setup.has_commands && self.command_step(&mut random)),
             90..96 => self.time_step(&mut random),
             96..98 => drop(self.late_step(&mut random)),
             _ => {

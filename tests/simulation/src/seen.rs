@@ -30,7 +30,7 @@ impl World {
                 is_moving |= task.status != "waiting";
                 problem = problem.or(self.problem_of(task));
             }
-            if !is_moving {
+            if !is_moving && row.state.status != "paused" {
                 problem = Some("waits for nothing".to_owned());
             }
         }
@@ -45,15 +45,16 @@ impl World {
         let what = show_attempt(key);
         match task.status {
             "waiting" => None,
+            // A pause holds it back.
+            "retrying" | "delayed" if task.held => None,
             "retrying" | "delayed" => timer
                 .is_none()
                 .then(|| format!("waits for a timer of {what} that is no row")),
             "running" if task.timeout_s.is_some() => timer
                 .is_none()
                 .then(|| format!("runs {what} without a deadline")),
-            "dispatched" | "running" => {
-                (!self.is_somewhere(key)).then(|| format!("waits for {what}, which is nowhere"))
-            }
+            "dispatched" | "running" => (timer.is_none() && !self.is_somewhere(key))
+                .then(|| format!("waits for {what}, which is nowhere")),
             other => Some(format!("has a live run {what} that is {other}")),
         }
     }
@@ -61,6 +62,9 @@ impl World {
     /// Whether a job is owed, or its message or one that follows from it is at the broker.
     fn is_somewhere(&self, key: AttemptKey) -> bool {
         let mut owed = self.store.jobs.iter();
+        if self.checks.lost.contains(&key) {
+            return true;
+        }
         if owed.any(|job| (job.execution_id, job.run, job.attempt) == key) {
             return true;
         }
@@ -93,6 +97,6 @@ fn is_about(body: &Body, key: AttemptKey) -> bool {
             | InboxMessage::Probe(_)
             | InboxMessage::Control(_) => false,
         },
-        Body::Start(_) | Body::Reply(_) | Body::Refused(_) => false,
+        Body::Start(_) | Body::Control(_) | Body::Reply(_) | Body::Refused(_) => false,
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub held: Vec<HeldJob>,
     /// Answered jobs whose acknowledgement did not reach the broker.
     answered: BTreeSet<AttemptKey>,
+    /// Attempts that shall not run.
+    cancelled: BTreeSet<AttemptKey>,
     prefetch: usize,
 }
 
@@ -56,6 +58,7 @@ impl Worker {
             channel: None,
             held: Vec::new(),
             answered: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             prefetch: [1, 2, 4][no % 3],
         }
     }
@@ -111,6 +114,8 @@ impl World {
         }
         let phase = if worker.answered.remove(&job.key()) {
             Phase::Confirmed
+        } else if worker.cancelled.contains(&job.key()) {
+            Phase::Ended(Box::new(cancelled(&job, no)))
         } else if is_again {
             Phase::Announcing
         } else {
@@ -129,6 +134,22 @@ impl World {
             self.publish_started(no, job, random);
         }
         true
+    }
+
+    /// A worker is told to stop an attempt: it does, or remembers not to run it.
+    pub fn hear_cancel(&mut self, no: usize, key: AttemptKey) {
+        let worker = &mut self.workers[no];
+        let held = worker.held.iter_mut().find(|held| held.job.key() == key);
+        let Some(held) = held else {
+            worker.cancelled.insert(key);
+            return;
+        };
+        match held.phase {
+            Phase::Announcing | Phase::Running { .. } | Phase::Hanging => {
+                held.phase = Phase::Ended(Box::new(cancelled(&held.job, no)));
+            }
+            Phase::Ended(_) | Phase::Confirmed => {}
+        }
     }
 
     fn worker_channel(&mut self, no: usize) -> Option<ChannelNo> {
@@ -349,5 +370,13 @@ fn completion(job: &Job, no: usize, seed: u64) -> TaskCompleted {
         started_at: None,
         finished_at: None,
         worker: Some(format!("w{no}")),
+    }
+}
+
+fn cancelled(job: &Job, no: usize) -> TaskCompleted {
+    TaskCompleted {
+        status: CompletionStatus::Cancelled,
+        result: None,
+        ..completion(job, no, 0)
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     /// Chances in a thousand of a fault per step.
     pub faulty: usize,
     pub slow_workflow: bool,
+    pub has_commands: bool,
     pub seed: u64,
 }
 
@@ -58,6 +59,7 @@ impl Setup {
             lossy: random.pick(&[0, 2, 5, 10]),
             faulty: random.pick(&[5, 20, 40, 70]),
             slow_workflow: random.below(40) == 0,
+            has_commands: random.percent(40),
             seed,
         }
     }

@@ -6,7 +6,7 @@ use flotilla_turn::rows::PartitionNo;
 use serde_json::json;
 
 use crate::flow::{NONE, ONE, first_job};
-use crate::messages::succeeded;
+use crate::messages::{execution_id, succeeded};
 use crate::world::{Fate, Lane, World};
 
 fn held(world: &mut World, no: usize) -> Vec<PartitionNo> {
@@ -92,6 +92,30 @@ fn a_partition_is_handed_over_once_everything_is_confirmed() {
         world.broker.jobs,
         ["a/1", "a/1"],
         "nothing was published twice"
+    );
+}
+
+#[test]
+fn nothing_starts_in_a_partition_that_is_handed_over() {
+    let mut world = World::with_owner(2, &[ONE]);
+    for _ in 0..2 {
+        let (taken, share) = (Vec::new(), Some(1));
+        world.input(0, Input::PartitionsTaken { taken, share });
+    }
+    for id in 1..=2 {
+        world.put_start("t.one", id);
+    }
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    assert_eq!(
+        (
+            world.partition_of(execution_id(1)),
+            world.partition_of(execution_id(2))
+        ),
+        (0, 0)
     );
 }
 

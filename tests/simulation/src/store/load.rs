@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_engine::Json;
+use flotilla_engine::execution::TransitionKind;
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::rows::{
-    ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution, LoadedRow,
-    LoadedTask, StartLookup, TaskRow, VariableRow,
+    ControlLookup, ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution,
+    LoadedRow, LoadedTask, LostJob, PartitionNo, StartLookup, TaskRow, VariableRow,
 };
 use flotilla_turn::{LoadRequest, Loaded};
 use serde::Deserialize;
 
-use super::Store;
+use super::{Store, seconds};
 
 /// What a branch names, of the columns `branch` and `ends`.
 #[derive(Default, Deserialize)]
@@ -23,6 +24,13 @@ struct Sight {
     tasks: BTreeMap<String, RunNo>,
     #[serde(default)]
     last_ended: BTreeMap<String, RunNo>,
+}
+
+/// What the log says of a command.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    message_id: Option<String>,
 }
 
 impl Sight {
@@ -45,6 +53,7 @@ impl Store {
             executions: executions
                 .filter_map(|id| self.load_execution(*id))
                 .collect(),
+            controls: self.carried_out(&request.controls),
             workflows: Vec::new(),
         };
         let of_starts = loaded
@@ -66,6 +75,67 @@ impl Store {
             workflows: workflows.collect(),
             ..loaded
         }
+    }
+
+    /// Those of the commands that were carried out: their names stand in the log.
+    fn carried_out(&self, lookups: &[ControlLookup]) -> Vec<ControlLookup> {
+        let is_in_log = |lookup: &&ControlLookup| {
+            let id = lookup.execution_id;
+            let mut log = self.transitions.range((id, 0)..=(id, i64::MAX));
+            log.any(|(_, row)| {
+                row.kind == TransitionKind::ControlApplied
+                    && row.detail.as_ref().is_some_and(|detail| {
+                        let detail: Named = serde_json::from_str(detail.text()).expect("an object");
+                        detail.message_id.as_ref() == Some(&lookup.message_id)
+                    })
+            })
+        };
+        lookups.iter().filter(is_in_log).cloned().collect()
+    }
+
+    /// The partition of an execution.
+    #[must_use]
+    pub fn partition_of(&self, id: ExecutionId) -> Option<PartitionNo> {
+        self.starts.get(&id).map(|row| row.partition)
+    }
+
+    /// Jobs of these partitions that were dispatched more than so many seconds ago and that nobody
+    /// has started, with their pools, the oldest first.
+    #[must_use]
+    pub fn silent_jobs(
+        &self,
+        partitions: &[PartitionNo],
+        resend_after_s: f64,
+    ) -> Vec<(LostJob, String)> {
+        let before = self.now - seconds(resend_after_s);
+        let mut found = Vec::new();
+        for (id, row) in &self.executions {
+            if row.state.finished_at.is_some() || !partitions.contains(&row.partition) {
+                continue;
+            }
+            for run in &row.state.live_runs {
+                let task = &self.tasks[&(*id, *run)];
+                let is_old = task.dispatched_at.is_some_and(|at| at < before);
+                if task.status == "dispatched" && is_old {
+                    let job = LostJob {
+                        partition: row.partition,
+                        execution_id: *id,
+                        run: *run,
+                        attempt: task.attempt,
+                    };
+                    found.push((
+                        task.dispatched_at,
+                        job,
+                        task.pool.clone().unwrap_or_default(),
+                    ));
+                }
+            }
+        }
+        found.sort_by_key(|(at, job, _)| (*at, job.execution_id, job.run));
+        found
+            .into_iter()
+            .map(|(_, job, pool)| (job, pool))
+            .collect()
     }
 
     fn look_up(&self, lookup: &StartLookup) -> FoundStart {
@@ -165,6 +235,7 @@ fn loaded_row(row: &ExecutionRow) -> LoadedRow {
         last_run: state.last_run,
         last_write: state.last_write,
         last_seq: state.last_seq,
+        live_runs: state.live_runs,
         ends: state.ends,
         errors: state.errors.expect("always set"),
         output: state.output,

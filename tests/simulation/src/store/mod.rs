@@ -6,18 +6,20 @@ mod commit;
 mod load;
 mod partitions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::{DefinitionHash, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
-use flotilla_turn::Held;
 use flotilla_turn::rows::{
     Epoch, ExecutionRow, IgnoredRow, OutboxJob, OutboxReply, PartitionNo, StartRow, TaskRow,
     TimerRow, TransitionRow, TurnNo, VariableRow,
 };
+use flotilla_turn::{Held, Mark};
 use uuid::Uuid;
+
+pub use partitions::Share;
 
 /// A text that this store refuses within a result, as Postgres refuses some.
 pub const UNSTORABLE: &str = "unstorable";
@@ -77,8 +79,8 @@ pub struct Store {
     pub replies: Vec<OutboxReply>,
     /// `workflow_ignored_message`
     pub ignored: Vec<IgnoredRow>,
-    /// `workflow_suspect_message`
-    pub suspects: BTreeSet<String>,
+    /// `workflow_suspect_message`: whose mark each message bears.
+    pub suspects: BTreeMap<String, Uuid>,
     /// `workflow_dead_letter`: keys and reasons.
     pub dead_letters: BTreeMap<String, String>,
     /// The definitions, compiled.
@@ -124,14 +126,29 @@ impl Store {
         }
     }
 
-    /// Marks a message as suspect; whether it was marked already.
-    pub fn mark_suspect(&mut self, key: &str) -> bool {
-        !self.suspects.insert(key.to_owned())
+    /// Marks a message as suspect, unless it bears the mark of another coordinator that lives.
+    pub fn mark_suspect(&mut self, key: &str, owner: Uuid, lease_s: f64) -> Mark {
+        let found = self.suspects.get(key).copied();
+        let row = found.and_then(|marked_by| self.coordinators.get(&marked_by));
+        let since = self.now - seconds(lease_s);
+        let lives = row.is_some_and(|row| !row.has_stopped && row.seen_at > since);
+        if lives && found != Some(owner) {
+            return Mark::OfTheLiving;
+        }
+        self.suspects.insert(key.to_owned(), owner);
+        let is_innocent = row.is_some_and(|row| row.has_stopped) || found == Some(owner);
+        if found.is_some() && !is_innocent {
+            Mark::OfTheDead
+        } else {
+            Mark::Ours
+        }
     }
 
-    /// Takes a mark back.
-    pub fn clear_suspect(&mut self, key: &str) {
-        self.suspects.remove(key);
+    /// Takes a mark back, if it is still that of `owner`.
+    pub fn clear_suspect(&mut self, key: &str, owner: Uuid) {
+        if self.suspects.get(key) == Some(&owner) {
+            self.suspects.remove(key);
+        }
     }
 
     /// Records a dead letter; whether it is new.

@@ -8,22 +8,42 @@ use uuid::Uuid;
 
 use super::{CoordinatorRow, Store, seconds};
 
+/// Seconds for which a coordinator counts as living after it was seen, however short its lease.
+const SHORTEST_LIFE_S: f64 = 2.0;
+
+/// How many partitions a coordinator is to hold, and holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// An even share of all partitions, rounded up.
+    pub partitions: usize,
+    /// Those that it holds.
+    pub held: usize,
+}
+
 impl Store {
-    /// Takes partitions whose leases have expired, at most `limit`: raises their epochs. What their
-    /// former owners owed is still to be read.
-    pub fn raise_epochs(
-        &mut self,
-        owner: Uuid,
-        lease_s: f64,
-        limit: Option<usize>,
-    ) -> Vec<TakenPartition> {
-        let free: Vec<PartitionNo> = self
-            .partitions
-            .iter()
-            .filter(|(_, row)| row.lease_expires_at <= self.now)
-            .map(|(no, _)| *no)
-            .take(limit.unwrap_or(usize::MAX))
-            .collect();
+    /// The first statement of a take-over: says that a coordinator lives, and counts those that do.
+    pub fn even_share(&mut self, owner: Uuid, lease_s: f64) -> Share {
+        if let Some(row) = self.coordinators.get_mut(&owner) {
+            row.seen_at = self.now;
+        }
+        let since = self.now - seconds(lease_s.max(SHORTEST_LIFE_S));
+        let others = self.coordinators.iter().filter(|(id, _)| **id != owner);
+        let living = others.filter(|(_, row)| !row.has_stopped && row.seen_at > since);
+        let partitions = self.partitions.values();
+        let held =
+            partitions.filter(|row| row.owner == Some(owner) && row.lease_expires_at > self.now);
+        Share {
+            held: held.count(),
+            partitions: self.partitions.len().div_ceil(living.count() + 1),
+        }
+    }
+
+    /// The second, and the first that writes: takes partitions whose leases have expired, at most
+    /// `limit`, by raising their epochs. What their former owners owed is still to be read.
+    pub fn raise_epochs(&mut self, owner: Uuid, lease_s: f64, limit: usize) -> Vec<TakenPartition> {
+        let free = self.partitions.iter();
+        let free = free.filter(|(_, row)| row.lease_expires_at <= self.now);
+        let free: Vec<PartitionNo> = free.map(|(no, _)| *no).take(limit).collect();
         free.iter()
             .map(|no| self.raise_epoch(*no, owner, lease_s))
             .collect()
@@ -48,7 +68,7 @@ impl Store {
         }
     }
 
-    /// The second statement of a take-over: what is owed above the watermarks.
+    /// The third statement of a take-over: what is owed above the watermarks.
     pub fn add_outbox(&self, taken: &mut [TakenPartition]) {
         for taken in taken {
             let no = taken.partition;
@@ -67,7 +87,7 @@ impl Store {
         }
     }
 
-    /// The third: the timers that are due soon.
+    /// The fourth: the timers that are due soon.
     pub fn add_timers(&self, taken: &mut [TakenPartition]) {
         for taken in taken {
             taken.timers = self.timers(
@@ -78,12 +98,14 @@ impl Store {
         }
     }
 
-    /// The three statements of a take-over one right after the other.
-    pub fn take(&mut self, owner: Uuid, lease_s: f64, limit: Option<usize>) -> Vec<TakenPartition> {
+    /// The statements of a take-over one right after the other.
+    pub fn take(&mut self, owner: Uuid, lease_s: f64) -> (Vec<TakenPartition>, Share) {
+        let share = self.even_share(owner, lease_s);
+        let limit = share.partitions.saturating_sub(share.held);
         let mut taken = self.raise_epochs(owner, lease_s, limit);
         self.add_outbox(&mut taken);
         self.add_timers(&mut taken);
-        taken
+        (taken, share)
     }
 
     /// Takes one partition, whether its lease has expired or not.
@@ -113,8 +135,9 @@ impl Store {
         due
     }
 
-    /// Gives partitions back, those that are still held in that epoch; how many.
-    pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)]) -> usize {
+    /// Gives partitions back, those that are still held in that epoch; how many. With `resigns` the
+    /// coordinator counts no more where partitions are shared.
+    pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)], resigns: bool) -> usize {
         let now = self.now;
         let mut released = 0;
         for (no, epoch) in held {
@@ -127,31 +150,18 @@ impl Store {
                 released += 1;
             }
         }
+        if let Some(row) = self.coordinators.get_mut(&owner).filter(|_| resigns) {
+            row.has_stopped = true;
+        }
         released
     }
 
-    /// Says that a coordinator has started, or that it still lives.
-    pub fn say_alive(&mut self, id: Uuid) {
+    /// Says that a coordinator has started.
+    pub fn register(&mut self, id: Uuid) {
         let row = CoordinatorRow {
             seen_at: self.now,
             has_stopped: false,
         };
         self.coordinators.insert(id, row);
-    }
-
-    /// Says that a coordinator has stopped cleanly.
-    pub fn say_stopped(&mut self, id: Uuid) {
-        if let Some(row) = self.coordinators.get_mut(&id) {
-            row.has_stopped = true;
-        }
-    }
-
-    /// Coordinators that were seen within so many seconds and have not stopped.
-    #[must_use]
-    pub fn live_coordinators(&self, within_s: f64) -> usize {
-        let since = self.now - seconds(within_s);
-        let rows = self.coordinators.values();
-        rows.filter(|row| row.seen_at > since && !row.has_stopped)
-            .count()
     }
 }
