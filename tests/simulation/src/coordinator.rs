@@ -225,6 +225,7 @@ impl World {
                 | Input::JobsLost(_)
                 | Input::Forwarded(_)
                 | Input::SuspectMarked { .. }
+                | Input::ProbeSent { .. }
                 | Input::ProbeFailed { .. }
                 | Input::Stop => {}
             }

@@ -153,9 +153,12 @@ impl World {
         let is_sent = !self.broker.has_alarm()
             && !self.goes_astray(random)
             && self.arrive(queue, body) == Published::Confirmed;
-        if !is_sent {
-            self.answer(place, Input::ProbeFailed { partition }, random);
-        }
+        let answer = if is_sent {
+            Input::ProbeSent { partition }
+        } else {
+            Input::ProbeFailed { partition }
+        };
+        self.answer(place, answer, random);
     }
 
     /// Tells all workers; whether they hear it is another matter.
