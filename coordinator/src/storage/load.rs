@@ -38,9 +38,9 @@ pub async fn load_executions(
     Ok(loaded.into_values().collect())
 }
 
-type LoadedById = BTreeMap<ExecutionId, LoadedExecution>;
+pub(super) type LoadedById = BTreeMap<ExecutionId, LoadedExecution>;
 
-async fn load_rows_alone(
+pub(super) async fn load_rows_alone(
     conn: &mut PgConnection,
     ids: &[Uuid],
 ) -> Result<LoadedById, StorageError> {

@@ -57,7 +57,8 @@ impl<'r> Reader<'r> {
         self.parse(column, text)
     }
 
-    fn optional_json(&self, column: &'static str) -> Result<Option<Json>, StorageError> {
+    /// Likewise, where there may be none.
+    pub(super) fn optional_json(&self, column: &'static str) -> Result<Option<Json>, StorageError> {
         let text: Option<String> = self.read(column)?;
         text.map(|text| self.parse(column, text)).transpose()
     }

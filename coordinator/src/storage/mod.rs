@@ -1,6 +1,7 @@
 //! The database: the only Rust that contains SQL. It maps rows to tables and back and decides
 //! nothing. Free functions on a connection; each is one statement, so that no transaction is open
-//! across an await (`migrate` alone holds a lock, and `take_partitions` commits before it reads).
+//! across an await (`migrate` alone holds a lock, `take_partitions` commits before it reads, and
+//! `load_history`, which no coordinator calls, reads several tables of one moment).
 //!
 //! ```text
 //! turn ──Commit──► commit ──► commit_turn_v1 ──► CommitAnswer
@@ -16,6 +17,7 @@ mod coordinators;
 mod dead_letters;
 mod definitions;
 mod error;
+mod history;
 mod live;
 mod load;
 mod load_rows;
@@ -33,6 +35,7 @@ pub use dead_letters::{
 };
 pub use definitions::{load_definitions, load_starts, register_definition};
 pub use error::{StorageError, chain};
+pub use history::load_history;
 pub use live::{load_controls, load_silent_jobs, partition_of};
 pub use load::load_executions;
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};

@@ -248,7 +248,7 @@ async fn timers_due(
     rows.iter().map(timer).collect()
 }
 
-fn timer(row: &PgRow) -> Result<TimerRow, StorageError> {
+pub(super) fn timer(row: &PgRow) -> Result<TimerRow, StorageError> {
     let reader = Reader {
         table: "workflow_timer",
         row,

@@ -1,8 +1,9 @@
 //! What must hold of the rows of any fleet at any time, whatever has happened to its processes: the
-//! invariants, each one statement and so one snapshot, and the check that looks at them.
+//! invariants, each one statement and so one snapshot, and the check that looks at them. The fold
+//! alone is more than a statement: it reads all of an execution at one moment.
 //!
 //! ```text
-//! executions, in chunks by creation ──► log, attempts, executions, runs, variables, waits
+//! executions, in chunks by creation ──► log, attempts, executions, runs, variables, waits, refold
 //! small tables as a whole           ──► fleet
 //! large tables along their keys     ──► orphans
 //! ```
@@ -17,6 +18,7 @@ mod executions;
 mod fleet;
 mod log;
 mod orphans;
+mod refold;
 mod runs;
 mod variables;
 mod waits;
@@ -30,6 +32,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::StorageError;
+use refold::Workflows;
 use walk::Check;
 
 /// Something that must hold.
@@ -51,6 +54,8 @@ enum Query {
     Fleet(&'static str),
     /// For each execution that a table has rows of.
     Walk(&'static str),
+    /// By the engine, execution by execution.
+    Fold,
 }
 
 /// Which executions are looked at.
@@ -97,6 +102,7 @@ pub fn invariants() -> impl Iterator<Item = &'static Invariant> {
         waits::INVARIANTS,
         fleet::INVARIANTS,
         orphans::INVARIANTS,
+        refold::INVARIANTS,
     ];
     groups.into_iter().flatten()
 }
@@ -108,15 +114,36 @@ pub fn invariants() -> impl Iterator<Item = &'static Invariant> {
 ///
 /// When the database fails, or a statement takes too long.
 pub async fn check(conn: &mut PgConnection, since: Since) -> Result<Checked, StorageError> {
+    look(conn, since, true).await
+}
+
+/// The same without the fold: statements alone, also within a transaction of the caller.
+///
+/// # Errors
+///
+/// When the database fails, or a statement takes too long.
+pub async fn check_statements(
+    conn: &mut PgConnection,
+    since: Since,
+) -> Result<Checked, StorageError> {
+    look(conn, since, false).await
+}
+
+async fn look(conn: &mut PgConnection, since: Since, folds: bool) -> Result<Checked, StorageError> {
     let mut check = Check::begin(conn, since).await?;
+    let mut workflows = Workflows::default();
     let mut last = None;
     loop {
         let chunk = check.next_chunk(last).await?;
         if chunk.last.is_none() {
             break;
         }
+        let ids = chunk.ids();
         for invariant in invariants() {
-            check.executions(invariant, &chunk.ids).await?;
+            check.executions(invariant, &ids).await?;
+        }
+        if folds {
+            check.fold(&mut workflows, &chunk).await?;
         }
         last = chunk.last;
     }

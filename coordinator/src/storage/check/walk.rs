@@ -79,7 +79,7 @@ impl<'a> Check<'a> {
         .await
         .map_err(StorageError::step("list executions"))?;
         let chunk = Chunk::of(&rows);
-        self.checked.executions += chunk.ids.len() as u64;
+        self.checked.executions += chunk.executions.len() as u64;
         Ok(chunk)
     }
 
@@ -154,14 +154,15 @@ impl<'a> Check<'a> {
         MAX_FINDINGS.saturating_sub(told.count())
     }
 
-    fn add(&mut self, invariant: &Invariant, rows: Vec<(Option<Uuid>, String)>) {
+    pub(super) fn add(&mut self, invariant: &Invariant, rows: Vec<(Option<Uuid>, String)>) {
         let findings = rows.into_iter().map(|(id, detail)| Finding {
             invariant: invariant.name,
             execution_id: id.map(ExecutionId),
             detail,
         });
+        let before = self.checked.findings.len();
         self.checked.findings.extend(findings);
-        if self.room(invariant) == 0 {
+        if self.checked.findings.len() > before && self.room(invariant) == 0 {
             self.checked.notes.push(format!(
                 "{}: the first {MAX_FINDINGS} findings are told, there may be more",
                 invariant.name
@@ -172,7 +173,8 @@ impl<'a> Check<'a> {
 
 /// Executions that are looked at together.
 pub(super) struct Chunk {
-    pub(super) ids: Vec<Uuid>,
+    /// With the numbers of their log entries.
+    pub(super) executions: Vec<(Uuid, i64)>,
     /// The last of them; `None` if there are none.
     pub(super) last: Option<(DateTime<Utc>, Uuid)>,
 }
@@ -181,7 +183,7 @@ impl Chunk {
     /// As many of the rows as have few enough log entries, and one at least.
     fn of(rows: &[(Uuid, DateTime<Utc>, i64)]) -> Self {
         let mut chunk = Self {
-            ids: Vec::new(),
+            executions: Vec::new(),
             last: None,
         };
         let mut entries = 0_i64;
@@ -190,10 +192,15 @@ impl Chunk {
             if entries > CHUNK_ENTRIES && chunk.last.is_some() {
                 break;
             }
-            chunk.ids.push(*id);
+            chunk.executions.push((*id, *last_seq));
             chunk.last = Some((*created_at, *id));
         }
         chunk
+    }
+
+    /// Their ids.
+    pub(super) fn ids(&self) -> Vec<Uuid> {
+        self.executions.iter().map(|(id, _)| *id).collect()
     }
 }
 
