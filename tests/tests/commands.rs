@@ -1,7 +1,7 @@
-//! Commands of a user on a whole fleet: `check`, and what control commands say.
+//! Commands of a user on a whole fleet: `check`, and the control commands.
 
-use flotilla_tests::{Fleet, Start};
-use serde_json::Value;
+use flotilla_tests::{Fleet, LIMIT, Start, invariants, wait_until};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 fn document(output: &std::process::Output) -> Value {
@@ -17,7 +17,7 @@ async fn check_ends_with_1_where_something_is_wrong() {
     fleet.client().await.run(&start).await;
     let clean = fleet.command_ok(&["check"]);
     assert_eq!(clean["ok"], true);
-    assert_eq!(clean["findings"], serde_json::json!([]));
+    assert_eq!(clean["findings"], json!([]));
     assert_eq!(clean["executions"], 1);
     assert!(clean["invariants"].as_u64() >= Some(20));
 
@@ -43,6 +43,60 @@ async fn check_ends_with_1_where_something_is_wrong() {
     coordinator.stop().await;
 }
 
+const SLOW: &str = "
+ref: commands.slow
+tasks:
+  - {name: first, action: core.sleep, input: {seconds: 1}, on_success: second}
+  - {name: second, action: core.sleep, input: {seconds: 600}}
+";
+
+#[tokio::test]
+async fn an_execution_is_paused_resumed_and_cancelled() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let worker = fleet.worker().await;
+    let file = fleet.folder.join("slow.yaml");
+    std::fs::write(&file, SLOW).unwrap();
+    fleet.command_ok(&["register", &file.to_string_lossy()]);
+    let start = Start::of("commands.slow");
+    let client = fleet.client().await;
+    client.start(&start.clone().silent()).await;
+    let execution = start.execution_id();
+    let id = execution.to_string();
+    let database = &fleet.database;
+    let reaches = async |status: &str| {
+        wait_until(&format!("it is {status}"), LIMIT, async || {
+            database.status(execution).await.as_deref() == Some(status)
+        })
+        .await;
+    };
+    reaches("running").await;
+    for (command, status) in [("pause", "paused"), ("resume", "running")] {
+        let reply = fleet.command_ok(&[command, &id]);
+        let expected = json!({
+            "execution_id": id, "command": command, "accepted": true, "reason": null
+        });
+        assert_eq!(reply, expected);
+        reaches(status).await;
+    }
+    let output = fleet.output(&["resume", &id]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(document(&output)["reason"], "not_paused");
+    fleet.command_ok(&["cancel", &id, "--reason", "not wanted"]);
+    reaches("cancelled").await;
+    let output = fleet.output(&["cancel", &id]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(document(&output)["reason"], "already_finished");
+    let checked = fleet.command_ok(&["check"]);
+    assert_eq!(
+        (&checked["ok"], &checked["executions"]),
+        (&json!(true), &json!(1))
+    );
+    worker.stop().await;
+    coordinator.stop().await;
+    invariants::check_at_rest(&fleet.database).await;
+}
+
 #[tokio::test]
 async fn a_refused_command_says_why() {
     let fleet = Fleet::new().await;
@@ -55,7 +109,7 @@ async fn a_refused_command_says_why() {
         assert_eq!(reply["execution_id"], nobody);
         assert_eq!(reply["command"], command);
         assert_eq!(reply["accepted"], false);
-        assert!(reply["reason"].is_string(), "{reply}");
+        assert_eq!(reply["reason"], "unknown_execution");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("hint: "), "{said}");
     }
