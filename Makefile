@@ -11,11 +11,13 @@ export FLOTILLA_HOME ?= $(CURDIR)/.flotilla
 # A shell that is not a login shell often does not have cargo's folder.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help build up down clean demo test check
+.PHONY: help build up down clean demo test sim check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# By name: the simulation compiles planted bugs into the turn logic, and a build of all members would
+# share that with the product.
 build: ## target/release/flotilla and target/release/flotilla-loadtest
 	@cargo build --release --package flotilla --package flotilla-loadtest </dev/null
 
@@ -40,6 +42,9 @@ test: ## all tests, against DATABASE_URL and AMQP_URL or else private servers
 	    set -a; . "$$FLOTILLA_HOME/env"; set +a; \
 	fi; \
 	deploy/summarize-tests.sh cargo test --workspace --no-fail-fast
+
+sim: ## simulate the fleet for SIM_SECONDS (60) or with one SIM_SEED, optimised
+	@SIM_SECONDS=$${SIM_SECONDS:-60} cargo run --quiet --release --package flotilla-simulation --bin simulate </dev/null
 
 check: ## format, lints, documentation, layout rules, dependencies; writes nothing to the tree
 	cargo fmt --all --check

@@ -299,7 +299,8 @@ impl Turns {
             }
             self.look_for_lost_jobs(out);
         }
-        let failed = self.publications.take_failed();
+        let mut failed = self.publications.take_failed();
+        self.spoil_failed(&mut failed);
         if !failed.is_empty() {
             out.push(Effect::Publish(failed));
         }

@@ -10,7 +10,7 @@ use flotilla_protocol::ExecutionId;
 use crate::Turns;
 use crate::channels::Stage;
 use crate::decision::Decision;
-use crate::effect::Effect;
+use crate::effect::{Destination, Effect, Publication};
 use crate::gather::{Item, Turn};
 use crate::message::ChannelId;
 use crate::partitions::Partition;
@@ -161,6 +161,17 @@ impl Turns {
                 delivery.stage = Stage::Done;
             }
             out.extend(self.channels.settle(id.channel).map(Effect::Acknowledge));
+        }
+    }
+
+    /// With confirms that are not matched, what was published for a lost partition is still waited
+    /// for; it is not published again.
+    pub(crate) fn spoil_failed(&self, failed: &mut Vec<Arc<Publication>>) {
+        if self.is_planted(Mutant::RepliesNotMatched) {
+            failed.retain(|publication| match &publication.to {
+                Destination::Pool { partition, .. } => self.partitions.contains_key(partition),
+                Destination::Client { .. } => true,
+            });
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use flotilla_protocol::decode::InboxMessage;
 use flotilla_turn::message::ChannelId;
 use flotilla_turn::{Destination, Input, Publication};
 
 use crate::broker::{ChannelError, Published, QueueNo};
+use crate::checks::key_of;
 use crate::coordinator::ChannelOrder;
 use crate::coverage::Happening;
 use crate::message::{Body, Job, Reply};
@@ -138,7 +140,15 @@ impl World {
         match &mut body {
             Body::Job(job) => self.job_arrives(queue, *job),
             Body::Reply(reply) => self.clients.answered(queue, reply),
-            Body::Inbox(_, sent_at) => *sent_at = self.store.now,
+            Body::Inbox(message, sent_at) => {
+                *sent_at = self.store.now;
+                if let InboxMessage::Completed(list) = &**message {
+                    let keys = list
+                        .iter()
+                        .map(|ended| key_of(ended.execution_id, ended.task_id, ended.attempt));
+                    self.checks.completed.extend(keys);
+                }
+            }
             Body::Start(_) | Body::Control(_) | Body::Refused(_) => {}
         }
         self.broker.arrive(queue, body, true)

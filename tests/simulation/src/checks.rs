@@ -18,6 +18,7 @@ use crate::coordinator::LEASE_S;
 use crate::coverage::Happening;
 use crate::message::{AttemptKey, Body, Job, show_attempt, show_id};
 use crate::store::seconds;
+use crate::worker::BROKEN;
 use crate::world::World;
 
 /// What is known beside the rows.
@@ -27,6 +28,8 @@ pub(crate) struct Checks {
     pub published: BTreeSet<AttemptKey>,
     /// Jobs that the broker was made to lose.
     pub lost: BTreeSet<AttemptKey>,
+    /// Attempts for which a completion has been sent.
+    pub completed: BTreeSet<AttemptKey>,
     /// Commands that came before their executions.
     pub too_early: BTreeSet<String>,
     /// Attempts that have ended.
@@ -170,11 +173,8 @@ impl World {
             if before != row.seq - 1 || !follows {
                 self.violate(|| format!("a gap in the log of {} at {}", show_id(id), row.seq));
             }
-            if ends_attempt(row)
-                && let Some(key) = attempt_of(row)
-                && !self.checks.ended.insert(key)
-            {
-                self.violate(|| format!("attempt {} ends twice", show_attempt(key)));
+            if let Some(key) = attempt_of(row).filter(|_| ends_attempt(row)) {
+                self.check_end_of_attempt(key);
             }
         }
         for (id, seq) in last {
@@ -182,6 +182,22 @@ impl World {
             if row.state.last_seq != seq {
                 self.violate(|| format!("the row of {} and its log have parted", show_id(id)));
             }
+        }
+    }
+
+    /// An attempt ends once, and what a worker said of another attempt does not end it.
+    fn check_end_of_attempt(&mut self, key: AttemptKey) {
+        if !self.checks.ended.insert(key) {
+            self.violate(|| format!("attempt {} ends twice", show_attempt(key)));
+        }
+        let task = self.store.tasks.get(&(key.0, key.1));
+        let is_report = task.is_some_and(|task| {
+            let broke = |error: &Json| error.text().contains(BROKEN);
+            task.status == "succeeded" || task.error.as_ref().is_some_and(broke)
+        });
+        if is_report && !self.checks.completed.contains(&key) {
+            let what = show_attempt(key);
+            self.violate(|| format!("attempt {what} ends by what was said of another"));
         }
     }
 

@@ -15,6 +15,9 @@ use crate::planted::ShellMutant;
 use crate::random::{Random, mix};
 use crate::world::World;
 
+/// What workers say of an attempt that fails.
+pub(crate) const BROKEN: &str = "it broke";
+
 /// How far a job is.
 #[derive(Debug, Clone)]
 pub(crate) enum Phase {
@@ -363,7 +366,7 @@ fn completion(job: &Job, no: usize, seed: u64) -> TaskCompleted {
         result: is_success.then_some(result),
         error: (!is_success).then(|| TaskError {
             kind: "broken".to_owned(),
-            message: "it broke".to_owned(),
+            message: BROKEN.to_owned(),
             retryable: None,
             details: None,
         }),
