@@ -11,6 +11,7 @@
 #   psql ARGS...        psql against DATABASE_URL
 #   start-postgres      stop-postgres      kill-postgres      (kill: kill -9, for fault tests)
 #   start-rabbitmq      stop-rabbitmq      kill-rabbitmq
+#   abort-postgres      ends it as `pg_ctl stop -m immediate` does: without a checkpoint, for fault tests
 #
 # Environment:
 #   FLOTILLA_HOME             the state folder, default $PWD/.flotilla
@@ -47,7 +48,7 @@ usage() {
 usage: servers.sh up | down | clean | status
        servers.sh ctl ARGS...        rabbitmqctl against the private node
        servers.sh psql ARGS...       psql against DATABASE_URL
-       servers.sh start-postgres | stop-postgres | kill-postgres
+       servers.sh start-postgres | stop-postgres | kill-postgres | abort-postgres
        servers.sh start-rabbitmq | stop-rabbitmq | kill-rabbitmq
 State is kept in $FLOTILLA_HOME (default: .flotilla in the current folder).
 TEXT
@@ -71,7 +72,7 @@ main() {
         down | clean) [ ! -d "$FLOTILLA_HOME" ] || with_lock "$command" ;;
         start-postgres | start-rabbitmq) with_instance "${command/-/_}" ;;
         stop-postgres | stop-rabbitmq) with_instance "${command/-/_}" ;;
-        kill-postgres | kill-rabbitmq) with_instance "${command/-/_}" ;;
+        kill-postgres | kill-rabbitmq | abort-postgres) with_instance "${command/-/_}" ;;
         status) status ;;
         ctl) ctl "$@" ;;
         psql) run_psql "$@" ;;
@@ -186,6 +187,7 @@ locked_start_rabbitmq() { require_instance && start_server rabbitmq; }
 locked_stop_postgres() { require_instance && stop_postgres; }
 locked_stop_rabbitmq() { require_instance && stop_rabbitmq; }
 locked_kill_postgres() { require_instance && kill_instance postgres; }
+locked_abort_postgres() { require_instance && abort_postgres; }
 locked_kill_rabbitmq() { require_instance && kill_instance rabbitmq; }
 
 require_instance() { load_instance || die "no private servers in $FLOTILLA_HOME"; }
@@ -344,6 +346,12 @@ stop_by_signal() { # name signal seconds
 
 stop_postgres() {
     stop_by_signal postgres INT "$STOP_SECONDS" || say "postgres ignores a fast shutdown: killing it"
+    kill_instance postgres
+}
+
+# What `pg_ctl stop -m immediate` sends: all processes end at once, and the next start recovers.
+abort_postgres() {
+    stop_by_signal postgres QUIT "$STOP_SECONDS" || die "postgres ignores an immediate shutdown"
     kill_instance postgres
 }
 

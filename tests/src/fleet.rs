@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::binary::{flotilla, root};
 use crate::client::Client;
 use crate::database::Database;
+use crate::invariants;
 use crate::servers::{Servers, Turn};
 use crate::service::Service;
 
@@ -40,7 +41,7 @@ pub struct Fleet {
     pub servers: Servers,
     /// Its database.
     pub database: Database,
-    /// Its vhost.
+    /// How to reach its vhost.
     pub amqp_url: String,
     /// What its processes wrote.
     pub folder: PathBuf,
@@ -86,6 +87,12 @@ impl Fleet {
         fleet
     }
 
+    /// The name of its vhost on private servers.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.name
+    }
+
     /// Connects to the broker as a user.
     pub async fn client(&self) -> Client {
         Client::connect(&self.amqp_url).await
@@ -93,9 +100,13 @@ impl Fleet {
 
     /// Starts a coordinator and waits until it consumes.
     pub async fn coordinator(&self) -> Service {
-        self.spawn(&["coordinator", "--lease", "1"], &[])
-            .ready()
-            .await
+        self.coordinator_with(&[]).await
+    }
+
+    /// Starts a coordinator with more arguments and waits until it consumes.
+    pub async fn coordinator_with(&self, arguments: &[&str]) -> Service {
+        let all = [&["coordinator", "--lease", "1"], arguments].concat();
+        self.spawn(&all, &[]).ready().await
     }
 
     /// Starts a coordinator that crashes as `failpoints` says; it may be dead before it is ready.
@@ -109,7 +120,21 @@ impl Fleet {
 
     /// Starts a worker and waits until it consumes.
     pub async fn worker(&self) -> Service {
-        self.spawn(&["worker"], &[]).ready().await
+        self.worker_with(&[]).await
+    }
+
+    /// Starts a worker with more arguments and waits until it consumes.
+    pub async fn worker_with(&self, arguments: &[&str]) -> Service {
+        let all = [&["worker"], arguments].concat();
+        self.spawn(&all, &[]).ready().await
+    }
+
+    /// Stops services cleanly, in this order, and checks that nothing is left to do.
+    pub async fn rest(&self, services: impl IntoIterator<Item = Service>) {
+        for service in services {
+            service.stop().await;
+        }
+        invariants::check_at_rest(&self.database).await;
     }
 
     /// Starts any service of the binary, without waiting for it.

@@ -11,6 +11,7 @@
 
 pub mod binary;
 pub mod client;
+pub mod commands;
 pub mod database;
 pub mod fleet;
 pub mod invariants;

@@ -120,7 +120,7 @@ impl Servers {
 
     /// Removes a vhost that [`Servers::make_vhost`] made.
     pub fn remove_vhost(&self, name: &str) {
-        if self.home.is_some() && !self.try_run(&["ctl", "delete_vhost", name]) {
+        if self.home.is_some() && self.try_run(&["ctl", "delete_vhost", name]).is_none() {
             eprintln!("the vhost {name} was not removed");
         }
     }
@@ -130,13 +130,22 @@ impl Servers {
     /// # Panics
     /// When it fails.
     pub fn run(&self, arguments: &[&str]) {
-        assert!(self.try_run(arguments), "servers.sh {arguments:?} failed");
+        drop(self.output(arguments));
     }
 
-    fn try_run(&self, arguments: &[&str]) -> bool {
-        let Some(home) = &self.home else {
-            return false;
-        };
+    /// Runs `deploy/servers.sh` for the private servers, and gives what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn output(&self, arguments: &[&str]) -> String {
+        let output = self.try_run(arguments);
+        output.unwrap_or_else(|| panic!("servers.sh {arguments:?} failed"))
+    }
+
+    /// Likewise; `None` where it fails, or where the servers are given.
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> Option<String> {
+        let home = self.home.as_ref()?;
         let output = Command::new(root().join("deploy/servers.sh"))
             .args(arguments)
             .env("FLOTILLA_HOME", home)
@@ -144,8 +153,9 @@ impl Servers {
             .expect("deploy/servers.sh can be run");
         if !output.status.success() {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+            return None;
         }
-        output.status.success()
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// What a fleet before this one has left.

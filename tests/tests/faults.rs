@@ -1,4 +1,4 @@
-//! Processes and servers that die amid orders: every order ends right, and nothing happens twice.
+//! Processes that die amid orders: every order ends right, and nothing happens twice.
 
 use flotilla_protocol::amqp::{delete_queue, queue_depth};
 use flotilla_protocol::names;
@@ -153,56 +153,6 @@ async fn turns(fleet: &Fleet) -> i64 {
         .database
         .number("SELECT max(last_turn) FROM coordinator_partition")
         .await
-}
-
-#[tokio::test]
-async fn orders_survive_the_death_of_the_broker() {
-    let options = Options {
-        alone: true,
-        ..Options::default()
-    };
-    let fleet = Fleet::with(options).await;
-    if !fleet
-        .servers
-        .may_be_stopped("orders_survive_the_death_of_the_broker")
-    {
-        return;
-    }
-    let coordinator = fleet.coordinator().await;
-    let worker = fleet.worker().await;
-    let load = few_orders(&fleet);
-    load.finished(&fleet.database, 20).await;
-    fleet.servers.run(&["kill-rabbitmq"]);
-    fleet.servers.run(&["start-rabbitmq"]);
-    load.end(&fleet.database).await;
-    worker.stop().await;
-    coordinator.stop().await;
-    invariants::check_at_rest(&fleet.database).await;
-}
-
-#[tokio::test]
-async fn orders_survive_the_death_of_postgres() {
-    let options = Options {
-        alone: true,
-        ..Options::default()
-    };
-    let fleet = Fleet::with(options).await;
-    if !fleet
-        .servers
-        .may_be_stopped("orders_survive_the_death_of_postgres")
-    {
-        return;
-    }
-    let coordinator = fleet.coordinator().await;
-    let worker = fleet.worker().await;
-    let load = few_orders(&fleet);
-    load.finished(&fleet.database, 20).await;
-    fleet.servers.run(&["kill-postgres"]);
-    fleet.servers.run(&["start-postgres"]);
-    load.end(&fleet.database).await;
-    worker.stop().await;
-    coordinator.stop().await;
-    invariants::check_at_rest(&fleet.database).await;
 }
 
 #[tokio::test]
