@@ -100,7 +100,7 @@ fn targets() -> Vec<Target> {
     vec![
         target(names::START_QUEUE, exchange, start, start, names::TASK_JOB),
         target(names::CONTROL_QUEUE, exchange, control, control, start),
-        target(&inbox, "", &inbox, names::TASK_COMPLETED, start),
+        target(&inbox, "", &inbox, names::TASK_COMPLETED, names::TASK_JOB),
         target(
             &jobs,
             exchange,
