@@ -8,7 +8,7 @@ use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, ControlRequest, DeadLetter, DeliveryId, Forward};
-use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition};
+use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
 
 use crate::broker::Published;
 use crate::checks::key_of;
@@ -80,12 +80,7 @@ impl World {
                 from,
                 until,
             } => {
-                let timers = if self.goes_astray(random) {
-                    self.note(Happening::TimersNotLoaded);
-                    None
-                } else {
-                    Some(self.store.timers(partition, from, until))
-                };
+                let timers = self.timers_between(partition, from, until, random);
                 let loaded = Input::TimersLoaded {
                     partition,
                     epoch,
@@ -108,10 +103,11 @@ impl World {
             } => {
                 let depth = self.broker.ready(self.queue_of(channel)).len();
                 let depth = u32::try_from(depth).expect("a few");
+                let messages = (!self.goes_astray(random)).then_some(depth);
                 let inspected = Input::QueueInspected {
                     channel,
                     generation,
-                    messages: (!self.goes_astray(random)).then_some(depth),
+                    messages,
                 };
                 self.answer(place, inspected, random);
             }
@@ -119,18 +115,7 @@ impl World {
             Order::Forward { delivery, forward } => {
                 self.forward_order(place, delivery, forward, random);
             }
-            Order::Mark { delivery, key } => {
-                self.note(Happening::SuspectMarked);
-                let owner = self.coordinator(place).owner;
-                let mark = self.store.mark_suspect(&key, owner, LEASE_S);
-                self.say(|| format!("coordinator {place} marks {key}: {mark:?}"));
-                let marked = Input::SuspectMarked {
-                    delivery,
-                    key,
-                    mark,
-                };
-                self.answer(place, marked, random);
-            }
+            Order::Mark { delivery, key } => self.mark_order(place, delivery, key, random),
             Order::Clear(key) => {
                 let owner = self.coordinator(place).owner;
                 self.store.clear_suspect(&key, owner);
@@ -138,6 +123,33 @@ impl World {
             Order::Probe { partition, epoch } => self.probe_order(place, partition, epoch, random),
         }
         true
+    }
+
+    fn timers_between(
+        &mut self,
+        partition: PartitionNo,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+        random: &mut Random,
+    ) -> Option<Vec<TimerRow>> {
+        if self.goes_astray(random) {
+            self.note(Happening::TimersNotLoaded);
+            return None;
+        }
+        Some(self.store.timers(partition, from, until))
+    }
+
+    fn mark_order(&mut self, place: usize, delivery: DeliveryId, key: String, random: &mut Random) {
+        self.note(Happening::SuspectMarked);
+        let owner = self.coordinator(place).owner;
+        let mark = self.store.mark_suspect(&key, owner, LEASE_S);
+        self.say(|| format!("coordinator {place} marks {key}: {mark:?}"));
+        let marked = Input::SuspectMarked {
+            delivery,
+            key,
+            mark,
+        };
+        self.answer(place, marked, random);
     }
 
     fn probe_order(
