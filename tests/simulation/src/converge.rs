@@ -263,6 +263,15 @@ impl World {
         if expected.len() != self.store.executions.len() {
             self.violate(|| "there are executions that nobody asked for".to_owned());
         }
+        if self.setup.seed.is_multiple_of(4) {
+            for id in expected {
+                let differences = self.store.fold(id);
+                if !differences.is_empty() {
+                    let id = show_id(id);
+                    self.violate(|| format!("{id} is not what its log says: {differences:?}"));
+                }
+            }
+        }
         let unknown = |row: &flotilla_turn::rows::IgnoredRow| row.reason == "unknown_execution";
         if self.store.ignored.iter().any(unknown) {
             self.violate(|| "a message of a known execution is called unknown".to_owned());

@@ -1,13 +1,18 @@
-//! RabbitMQ in memory: queues, consumers, and redelivery at the head when a channel is lost.
+//! The broker of the simulation, as the tests speak of it: consumers by coordinator and channel.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::TaskJob;
+pub use flotilla_simulation::broker::Stored;
+use flotilla_simulation::broker::{ChannelNo, ConnectionNo, Published, QueueNo, QueueOptions};
 use flotilla_turn::message::{
     ChannelId, ControlRequest, Delivered, DeliveryId, Message, StartRequest,
 };
 use flotilla_turn::{Destination, Publication};
+
+/// Deliveries per channel that are not acknowledged.
+const PREFETCH: usize = 10_000;
 
 /// A queue that coordinators read, or that of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,18 +30,11 @@ pub enum Body {
     Job(Box<TaskJob>),
 }
 
+/// A message with its size.
 #[derive(Debug, Clone)]
-pub struct Stored {
-    /// The same for every delivery.
-    pub no: u64,
+pub struct Letter {
     pub body: Body,
-    pub deliveries: u32,
     pub bytes: usize,
-}
-
-struct Consumer {
-    next_tag: u64,
-    unacknowledged: BTreeMap<u64, Stored>,
 }
 
 /// A reply as a client sees it.
@@ -51,9 +49,9 @@ pub struct Reply {
 /// All queues and consumers; a consumer belongs to a coordinator and an opening of a channel.
 #[derive(Default)]
 pub struct Broker {
-    pub queues: BTreeMap<Queue, VecDeque<Stored>>,
-    consumers: BTreeMap<(usize, ChannelId, u64), Consumer>,
-    last_no: u64,
+    model: flotilla_simulation::Broker<Letter>,
+    connections: BTreeMap<usize, ConnectionNo>,
+    consumers: BTreeMap<(usize, ChannelId, u64), ChannelNo>,
     /// Queues of clients that have gone.
     pub gone: BTreeSet<String>,
     pub replies: Vec<Reply>,
@@ -62,15 +60,38 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn put(&mut self, queue: Queue, body: Body, bytes: usize) {
-        self.last_no += 1;
-        let message = Stored {
-            no: self.last_no,
-            body,
-            deliveries: 0,
-            bytes,
-        };
-        self.queues.entry(queue).or_default().push_back(message);
+    /// Declares a queue.
+    pub fn declare(&mut self, queue: &Queue) -> QueueNo {
+        let name = format!("{queue:?}");
+        self.model.declare(&name, QueueOptions::default())
+    }
+
+    pub fn has(&self, queue: &Queue) -> bool {
+        self.model.queue(&format!("{queue:?}")).is_some()
+    }
+
+    pub fn delete(&mut self, queue: &Queue) {
+        let no = self.declare(queue);
+        self.model.delete(no);
+    }
+
+    /// What waits in a queue.
+    pub fn ready(&mut self, queue: &Queue) -> &mut VecDeque<Stored<Letter>> {
+        let no = self.declare(queue);
+        self.model.ready_mut(no)
+    }
+
+    pub fn put(&mut self, queue: &Queue, body: Body, bytes: usize) {
+        let no = self.declare(queue);
+        let put = self.model.arrive(no, Letter { body, bytes }, true);
+        assert_eq!(put, Published::Confirmed);
+    }
+
+    /// Takes the oldest message of a queue that nobody consumes.
+    pub fn pop(&mut self, queue: &Queue) -> Option<Body> {
+        self.ready(queue)
+            .pop_front()
+            .map(|stored| stored.message.body)
     }
 
     /// Takes a publication; false if it has nowhere to go.
@@ -78,12 +99,12 @@ impl Broker {
         match &publication.to {
             Destination::Pool { pool, .. } => {
                 let queue = Queue::Pool(pool.to_string());
-                if !self.queues.contains_key(&queue) {
+                if !self.has(&queue) {
                     return false;
                 }
                 let job: TaskJob = serde_json::from_slice(&publication.body).expect("a job");
                 self.jobs.push(format!("{}/{}", job.task, job.attempt));
-                self.put(queue, Body::Job(Box::new(job)), publication.body.len());
+                self.put(&queue, Body::Job(Box::new(job)), publication.body.len());
                 true
             }
             Destination::Client {
@@ -103,12 +124,15 @@ impl Broker {
     }
 
     pub fn open(&mut self, owner: usize, channel: ChannelId, generation: u64) {
-        let consumer = Consumer {
-            next_tag: 1,
-            unacknowledged: BTreeMap::new(),
-        };
+        let queue = self.declare(&Queue::Of(channel));
+        let model = &mut self.model;
+        let connection = *self
+            .connections
+            .entry(owner)
+            .or_insert_with(|| model.connect());
+        let consumer = self.model.consume(connection, queue, PREFETCH);
         self.consumers
-            .insert((owner, channel, generation), consumer);
+            .insert((owner, channel, generation), consumer.expect("it is there"));
     }
 
     /// The consumers of a coordinator.
@@ -122,13 +146,8 @@ impl Broker {
 
     /// Ends a consumer; what it has not acknowledged goes back to the head of the queue.
     pub fn close(&mut self, owner: usize, channel: ChannelId, generation: u64) {
-        let Some(consumer) = self.consumers.remove(&(owner, channel, generation)) else {
-            return;
-        };
-        let queue = self.queues.entry(Queue::Of(channel)).or_default();
-        for (_, mut message) in consumer.unacknowledged.into_iter().rev() {
-            message.deliveries += 1;
-            queue.push_front(message);
+        if let Some(consumer) = self.consumers.remove(&(owner, channel, generation)) {
+            self.model.close_channel(consumer);
         }
     }
 
@@ -139,49 +158,41 @@ impl Broker {
         channel: ChannelId,
         generation: u64,
     ) -> Option<Delivered> {
-        let consumer = self.consumers.get_mut(&(owner, channel, generation))?;
-        let message = self.queues.get_mut(&Queue::Of(channel))?.pop_front()?;
-        let tag = consumer.next_tag;
-        consumer.next_tag += 1;
-        let delivered = Delivered {
+        let consumer = *self.consumers.get(&(owner, channel, generation))?;
+        let delivery = self.model.deliver(consumer)?;
+        let stored = delivery.stored;
+        Some(Delivered {
             id: DeliveryId {
                 channel,
                 generation,
-                tag,
+                tag: delivery.tag,
             },
-            bytes: message.bytes,
-            suspect_key: (message.deliveries >= 3).then(|| format!("message {}", message.no)),
-            message: match &message.body {
-                Body::Start(start) => Message::Start(start.clone()),
-                Body::Inbox(inbox) => Message::Inbox(inbox.clone()),
-                Body::Control(request) => Message::Control(request.clone()),
+            bytes: stored.message.bytes,
+            suspect_key: (stored.returns >= 3).then(|| format!("message {}", stored.no)),
+            message: match stored.message.body {
+                Body::Start(start) => Message::Start(start),
+                Body::Inbox(inbox) => Message::Inbox(inbox),
+                Body::Control(request) => Message::Control(request),
                 Body::Job(_) => panic!("coordinators read no jobs"),
             },
-        };
-        consumer.unacknowledged.insert(tag, message);
-        Some(delivered)
+        })
     }
 
     /// Acknowledges everything up to a delivery; gives what is gone for good.
-    pub fn acknowledge(&mut self, owner: usize, id: DeliveryId) -> Vec<Stored> {
+    pub fn acknowledge(&mut self, owner: usize, id: DeliveryId) -> Vec<Body> {
         let key = (owner, id.channel, id.generation);
-        let Some(consumer) = self.consumers.get_mut(&key) else {
+        let Some(consumer) = self.consumers.get(&key) else {
             return Vec::new();
         };
-        assert!(
-            consumer.unacknowledged.contains_key(&id.tag),
-            "acknowledged twice"
-        );
-        let kept = consumer.unacknowledged.split_off(&(id.tag + 1));
-        std::mem::replace(&mut consumer.unacknowledged, kept)
-            .into_values()
-            .collect()
+        let gone = self.model.acknowledge(*consumer, id.tag, true);
+        let gone = gone.expect("acknowledged twice").into_iter();
+        gone.map(|stored| stored.message.body).collect()
     }
 
     pub fn unacknowledged(&self) -> usize {
-        self.consumers
-            .values()
-            .map(|consumer| consumer.unacknowledged.len())
+        let queues = self.model.queues();
+        queues
+            .map(|queue| self.model.unacknowledged(queue).count())
             .sum()
     }
 }

@@ -109,7 +109,7 @@ fn fence(world: &mut World) -> (i64, i64) {
 #[test]
 fn a_job_without_a_queue_is_declared_and_a_reply_without_one_is_done() {
     let mut world = World::with_owner(1, &[ONE]);
-    world.broker.queues.clear();
+    world.broker.delete(&Queue::Pool("default".to_owned()));
     world.broker.gone.insert("client".to_owned());
     let mut request = request("t.one", 1);
     request.reply_to = Some(ReplyAddress {
@@ -183,7 +183,7 @@ fn a_turn_takes_five_hundred_messages_or_sixteen_mebibytes() {
         let start = Body::Start(Box::new(request("t.one", id)));
         world
             .broker
-            .put(Queue::Of(ChannelId::Start), start, 1 << 20);
+            .put(&Queue::Of(ChannelId::Start), start, 1 << 20);
     }
     world.deliver(0);
     assert_eq!(world.run(0), ["load 16 starts, 0 executions"]);

@@ -3,10 +3,10 @@
 use flotilla_turn::message::ChannelId;
 use serde_json::json;
 
+use crate::cached::CHAIN;
 use crate::database::UNSTORABLE;
 use crate::flow::{ONE, first_job};
 use crate::messages::succeeded;
-use crate::random::CHAIN;
 use crate::world::{Fate, Lane, World};
 
 #[test]
@@ -130,8 +130,8 @@ fn a_suspect_that_is_found_marked_is_poison_and_its_neighbours_are_not() {
     }
     for partition in 0..2 {
         let queue = crate::broker::Queue::Of(ChannelId::Inbox(partition));
-        for message in world.broker.queues.get_mut(&queue).expect("a queue") {
-            message.deliveries = 3;
+        for message in world.broker.ready(&queue) {
+            message.returns = 3;
         }
     }
     world.deliver(0);

@@ -15,7 +15,7 @@ use flotilla_turn::rows::{Commit, CommitAnswer, PartitionNo};
 use flotilla_turn::{Config, Destination, Effect, Input, Publication, Turns};
 use uuid::Uuid;
 
-use crate::broker::{Body, Broker, Queue, Stored};
+use crate::broker::{Body, Broker, Queue};
 use crate::database::Database;
 use crate::messages::{execution_id, lane, request, show, show_forward};
 
@@ -78,10 +78,7 @@ impl World {
             },
             last_commit: None,
         };
-        world
-            .broker
-            .queues
-            .insert(Queue::Pool("default".to_owned()), VecDeque::new());
+        world.broker.declare(&Queue::Pool("default".to_owned()));
         world
     }
 
@@ -187,7 +184,7 @@ impl World {
         let shown = out.iter().map(show).collect();
         for effect in out {
             if let Effect::ClearSuspect { key } = &effect {
-                self.database.clear(key, coordinator.owner);
+                self.database.clear_suspect(key, coordinator.owner);
                 continue;
             }
             coordinator
@@ -261,7 +258,6 @@ impl World {
             }
             Fate::Says(answer) => answer,
         };
-        crate::random::assert_no_conflict(&answer);
         self.input(no, Input::CommitAnswered(answer));
     }
 
@@ -308,10 +304,7 @@ impl World {
             Effect::Commit { .. } => panic!("commits have a fate"),
             Effect::Publish(publications) => self.publish(no, &publications),
             Effect::DeclarePool(pool) => {
-                self.broker
-                    .queues
-                    .entry(Queue::Pool(pool.to_string()))
-                    .or_default();
+                self.broker.declare(&Queue::Pool(pool.to_string()));
                 self.input(no, Input::PoolDeclared(pool));
             }
             Effect::SendCancels(_) | Effect::FindLostJobs(_) => {}
@@ -322,7 +315,7 @@ impl World {
             Effect::MarkSuspect { delivery, key } => self.mark_suspect(no, delivery, key),
             Effect::ClearSuspect { key } => {
                 let owner = self.coordinator(no).owner;
-                self.database.clear(&key, owner);
+                self.database.clear_suspect(&key, owner);
             }
             Effect::SendProbe { partition, epoch } => {
                 let probe = InboxMessage::Probe(CoordinatorProbe { partition, epoch });
@@ -373,8 +366,8 @@ impl World {
             generation,
         } = *effect
         {
-            let messages = self.broker.queues.get(&Queue::Of(channel));
-            let messages = messages.and_then(|held| u32::try_from(held.len()).ok());
+            let messages = self.broker.ready(&Queue::Of(channel)).len();
+            let messages = u32::try_from(messages).ok();
             self.input(
                 no,
                 Input::QueueInspected {
@@ -401,10 +394,7 @@ impl World {
 
     pub fn note_published(&mut self, publication: &Publication) {
         if let Destination::Pool { pool, .. } = &publication.to
-            && self
-                .broker
-                .queues
-                .contains_key(&Queue::Pool(pool.to_string()))
+            && self.broker.has(&Queue::Pool(pool.to_string()))
         {
             let job: TaskJob = serde_json::from_slice(&publication.body).expect("a job");
             self.database
@@ -420,8 +410,8 @@ impl World {
     }
 
     /// An acknowledged message must have no further effect on what is committed.
-    fn assert_spent(&self, message: &Stored) {
-        match &message.body {
+    fn assert_spent(&self, message: &Body) {
+        match message {
             Body::Start(request) => {
                 let is_known = self.database.starts.values().any(|row| {
                     Some(row.execution_id) == request.start.execution_id
@@ -502,7 +492,7 @@ impl World {
 
     pub fn put_request(&mut self, request: StartRequest) {
         self.broker.put(
-            Queue::Of(ChannelId::Start),
+            &Queue::Of(ChannelId::Start),
             Body::Start(Box::new(request)),
             100,
         );
@@ -510,7 +500,7 @@ impl World {
 
     pub fn put_inbox(&mut self, partition: PartitionNo, message: InboxMessage) {
         self.broker.put(
-            Queue::Of(ChannelId::Inbox(partition)),
+            &Queue::Of(ChannelId::Inbox(partition)),
             Body::Inbox(message),
             100,
         );
@@ -521,7 +511,7 @@ impl World {
         let row = self.database.executions.get(&request.control.execution_id);
         let partition = row.map_or(0, |row| row.partition);
         self.broker.put(
-            Queue::Of(ChannelId::Inbox(partition)),
+            &Queue::Of(ChannelId::Inbox(partition)),
             Body::Control(Box::new(request)),
             100,
         );
@@ -529,11 +519,8 @@ impl World {
 
     /// Takes the oldest job from the default pool.
     pub fn take_job(&mut self) -> Option<TaskJob> {
-        let queue = self
-            .broker
-            .queues
-            .get_mut(&Queue::Pool("default".to_owned()))?;
-        match queue.pop_front()?.body {
+        let queue = Queue::Pool("default".to_owned());
+        match self.broker.pop(&queue)? {
             Body::Job(job) => Some(*job),
             Body::Start(_) | Body::Inbox(_) | Body::Control(_) => None,
         }

@@ -218,7 +218,7 @@ impl Store {
     }
 }
 
-fn loaded_row(row: &ExecutionRow) -> LoadedRow {
+pub(super) fn loaded_row(row: &ExecutionRow) -> LoadedRow {
     let state = row.state.clone();
     LoadedRow {
         execution_id: state.execution_id,
@@ -252,7 +252,7 @@ fn seen_task(row: &TaskRow) -> LoadedTask {
     loaded_task(&none)
 }
 
-fn loaded_task(row: &TaskRow) -> LoadedTask {
+pub(super) fn loaded_task(row: &TaskRow) -> LoadedTask {
     let row = row.clone();
     LoadedTask {
         run: row.run,

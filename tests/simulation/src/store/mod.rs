@@ -3,6 +3,7 @@
 //! that runs on both.
 
 mod commit;
+mod history;
 mod load;
 mod partitions;
 
