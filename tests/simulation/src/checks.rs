@@ -30,8 +30,8 @@ pub(crate) struct Checks {
     pub lost: BTreeSet<AttemptKey>,
     /// Attempts for which a completion has been sent.
     pub completed: BTreeSet<AttemptKey>,
-    /// Commands that came before their executions.
-    pub too_early: BTreeSet<String>,
+    /// Commands that came before their executions, or became dead letters.
+    pub excused: BTreeSet<String>,
     /// Attempts that have ended.
     ended: BTreeSet<AttemptKey>,
     /// Who has written in each epoch.
@@ -331,7 +331,7 @@ impl World {
             return;
         }
         let name = request.message_id.as_deref();
-        if name.is_some_and(|name| self.checks.too_early.contains(name)) {
+        if name.is_some_and(|name| self.checks.excused.contains(name)) {
             return;
         }
         let inbox = self.queues.inbox(row.partition);

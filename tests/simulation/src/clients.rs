@@ -199,8 +199,10 @@ impl World {
         request
     }
 
-    /// A start became a dead letter.
+    /// A start or a command became a dead letter: whoever took it died, more than once.
     pub fn refused(&mut self, refused: &RefusedMessage) {
+        let command = refused.envelope.message_id.clone();
+        self.checks.excused.extend(command);
         let asked = refused.detail.parse().ok();
         if let Some(asked) = asked.and_then(|no: usize| self.clients.asked.get_mut(no)) {
             asked.is_poison = true;

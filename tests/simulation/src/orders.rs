@@ -322,7 +322,7 @@ impl World {
         let id = request.control.execution_id;
         let Some(partition) = self.store.partition_of(id) else {
             // Its sender is told so.
-            self.checks.too_early.extend(request.message_id);
+            self.checks.excused.extend(request.message_id);
             return;
         };
         self.say(|| format!("coordinator {place} passes a command to inbox {partition}"));
