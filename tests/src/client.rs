@@ -6,10 +6,14 @@ use flotilla_protocol::amqp::{
 };
 use flotilla_protocol::message::WorkflowStart;
 use flotilla_protocol::{ExecutionId, names};
+use futures::future::join_all;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::wait::within;
+
+/// Starts that are published before the first of them is confirmed.
+const MOST_AT_ONCE: usize = 200;
 
 /// A start message in the making; unset fields are left out of it.
 #[derive(Debug, Clone)]
@@ -153,6 +157,13 @@ impl Client {
     /// Publishes a start.
     pub async fn start(&self, start: &Start) {
         self.publish(self.message(start)).await;
+    }
+
+    /// Publishes starts, many at a time.
+    pub async fn start_all(&self, starts: &[Start]) {
+        for starts in starts.chunks(MOST_AT_ONCE) {
+            join_all(starts.iter().map(|start| self.start(start))).await;
+        }
     }
 
     /// The message of a start.

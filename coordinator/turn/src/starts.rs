@@ -15,8 +15,9 @@ use crate::partitions::Partition;
 use crate::publications::to_json;
 use crate::rows::{FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartRow};
 
-/// Clients that can wait for the end of one execution; later ones ask Postgres.
-const MAX_REPLY_ADDRESSES: usize = 16;
+/// Senders that can wait for the end of one execution; later ones ask Postgres. The list is written
+/// again with each that is added.
+const MAX_REPLY_ADDRESSES: usize = 100;
 
 /// Why a start is refused.
 struct Refusal {

@@ -69,6 +69,24 @@ fn the_same_id_starts_once_and_every_sender_is_answered() {
 }
 
 #[test]
+fn a_hundred_senders_of_one_start_are_told_its_end() {
+    let mut world = World::with_owner(1, &[ONE]);
+    for sender in 0..101 {
+        world.put_request(from(&format!("sender {sender}"), "t.one", 1));
+        world.calm(0);
+    }
+    let job = world.take_job().expect("a job");
+    world.complete(succeeded(&job, &json!(1)));
+    world.calm(0);
+    let replies = replies(&world);
+    let count = |part: &str| replies.iter().filter(|reply| reply.contains(part)).count();
+    assert_eq!(count("workflow.started true"), 1);
+    assert_eq!(count("workflow.started false"), 100);
+    assert_eq!(count("workflow.finished"), 100);
+    assert_eq!(count("sender 100 workflow.finished"), 0);
+}
+
+#[test]
 fn the_same_key_starts_once_and_another_workflow_is_a_conflict() {
     for in_one_turn in [true, false] {
         let mut world = World::with_owner(2, &[ONE, NOTHING]);
