@@ -37,7 +37,7 @@ async fn orders_survive(name: &str, shares: &[usize], mut outage: impl AsyncFnMu
     }
     let done = fleet.database.executions("succeeded").await;
     assert!(
-        usize::try_from(done).unwrap() < count,
+        usize::try_from(done).expect("a count") < count,
         "all orders had ended before the last outage did"
     );
     invariants::check(&fleet.database).await;

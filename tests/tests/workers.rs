@@ -32,7 +32,8 @@ fn jobs_queue() -> String {
 /// Waits until so many messages wait in a queue.
 async fn depth(client: &Client, queue: &str, count: u32) {
     wait_until(&format!("{count} wait in {queue}"), LIMIT, async || {
-        queue_depth(&client.connection, queue).await.unwrap() == Some(count)
+        let depth = queue_depth(&client.connection, queue).await;
+        depth.expect("the broker answers") == Some(count)
     })
     .await;
 }
@@ -237,7 +238,7 @@ async fn see_completions(client: &Client, count: u32) {
     while seen < count as usize {
         let delivery = within("completion", inbox.next()).await;
         let body = delivery.expect("the inbox is there").body;
-        let message: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let message: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         seen += message.as_array().map_or(1, Vec::len);
     }
     inbox.close().await;
@@ -312,7 +313,8 @@ async fn give_back(client: &Client, mut each: impl AsyncFnMut(&Delivery)) {
     for _ in 0..DELIVERIES {
         let job = within("job", jobs.next()).await.expect("the job is there");
         each(&job).await;
-        assert!(jobs.acker().nack_requeue(job.tag).await.unwrap());
+        let given_back = jobs.acker().nack_requeue(job.tag).await;
+        assert!(given_back.expect("the connection is open"), "too late");
     }
     jobs.close().await;
 }
