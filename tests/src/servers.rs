@@ -144,7 +144,11 @@ impl Servers {
     }
 
     /// Likewise; `None` where it fails, or where the servers are given.
-    pub(crate) fn try_run(&self, arguments: &[&str]) -> Option<String> {
+    ///
+    /// # Panics
+    /// When the script is not there.
+    #[must_use]
+    pub fn try_run(&self, arguments: &[&str]) -> Option<String> {
         let home = self.home.as_ref()?;
         let output = Command::new(root().join("deploy/servers.sh"))
             .args(arguments)

@@ -125,18 +125,20 @@ impl<'a> Alarm<'a> {
         let ask = "vm_memory_monitor:get_vm_memory_high_watermark().";
         let usual = servers.output(&["ctl", "eval", ask]).trim().to_owned();
         let alarm = Self { servers, usual };
-        alarm.set("0.0000001");
+        assert!(alarm.set("0.0000001"), "no alarm could be raised");
         alarm
     }
 
-    fn set(&self, watermark: &str) {
+    fn set(&self, watermark: &str) -> bool {
         let set = ["ctl", "set_vm_memory_high_watermark", watermark];
-        self.servers.run(&set);
+        self.servers.try_run(&set).is_some()
     }
 }
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
-        self.set(&self.usual);
+        if !self.set(&self.usual) {
+            eprintln!("the watermark {} was not put back", self.usual);
+        }
     }
 }
