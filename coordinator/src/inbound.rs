@@ -9,6 +9,7 @@ use flotilla_protocol::names;
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, DeliveryId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::reception::receive;
 use crate::shared_connection::SharedConnection;
@@ -16,6 +17,8 @@ use crate::storage::chain;
 
 /// Unacknowledged deliveries per channel.
 const PREFETCH: u16 = 500;
+/// How long closing a channel may take before the next opening of it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Wait before a channel that could not be opened is tried again.
 const REOPEN_AFTER: Duration = Duration::from_millis(300);
 
@@ -30,6 +33,8 @@ pub(crate) struct Inbound {
     inputs: mpsc::UnboundedSender<Input>,
     connection: Arc<SharedConnection>,
     channels: BTreeMap<(ChannelId, u64), mpsc::UnboundedSender<Acknowledge>>,
+    /// The task of the last opening of each channel.
+    tasks: BTreeMap<ChannelId, JoinHandle<()>>,
 }
 
 impl Inbound {
@@ -38,10 +43,12 @@ impl Inbound {
             inputs,
             connection: Arc::new(SharedConnection::new(options)),
             channels: BTreeMap::new(),
+            tasks: BTreeMap::new(),
         }
     }
 
-    /// Opens a channel in a task of its own.
+    /// Opens a channel in a task of its own, after the last opening of it has given back what it
+    /// held: a probe must not come before a message that an earlier opening still has.
     pub fn open(&mut self, channel: ChannelId, generation: u64) {
         let (sender, orders) = mpsc::unbounded_channel();
         self.channels.insert((channel, generation), sender);
@@ -52,7 +59,15 @@ impl Inbound {
             connection: Arc::clone(&self.connection),
             inputs: self.inputs.clone(),
         };
-        tokio::spawn(consuming.run(orders));
+        let last = self.tasks.remove(&channel);
+        let task = tokio::spawn(async move {
+            if let Some(last) = last {
+                // It has ended, or its connection is dead, and the broker ends it.
+                let _ = tokio::time::timeout(CLOSE_LIMIT, last).await;
+            }
+            consuming.run(orders).await;
+        });
+        self.tasks.insert(channel, task);
     }
 
     /// Closes a channel; what is not acknowledged goes back.

@@ -19,9 +19,14 @@ impl World {
     /// Carries out the next order on a channel.
     pub fn channel_step(&mut self, place: usize, key: (ChannelId, u64)) -> bool {
         let held = self.coordinator(place);
+        // As the driver does: what an earlier opening has not given back would come behind a probe.
+        let is_first = held.channels.range((key.0, 0)..key).next().is_none();
         let Some(own) = held.channels.get_mut(&key) else {
             return false;
         };
+        if !is_first && matches!(own.orders.front(), Some(ChannelOrder::Open)) {
+            return false;
+        }
         let Some(order) = own.orders.pop_front() else {
             return false;
         };
