@@ -55,7 +55,8 @@ async fn the_late_completion_of_a_frozen_worker_is_ignored() {
         .worker_with(&["--name", "frozen", "--concurrency", "1"])
         .await;
     let client = fleet.client().await;
-    let start = sleep(1.5, 2.0);
+    // Long enough that it is frozen amid it on a busy machine, too.
+    let start = sleep(3.0, 4.0);
     let id = start.execution_id();
     client.start(&start).await;
     fleet.database.tasks("running", 1).await;
