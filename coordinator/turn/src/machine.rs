@@ -299,8 +299,7 @@ impl Turns {
             }
             self.look_for_lost_jobs(out);
         }
-        let mut failed = self.publications.take_failed();
-        self.spoil_failed(&mut failed);
+        let failed = self.publications.take_failed();
         if !failed.is_empty() {
             out.push(Effect::Publish(failed));
         }

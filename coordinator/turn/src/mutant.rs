@@ -10,11 +10,12 @@ use flotilla_protocol::ExecutionId;
 use crate::Turns;
 use crate::channels::Stage;
 use crate::decision::Decision;
-use crate::effect::{Destination, Effect, Publication};
+use crate::effect::Effect;
 use crate::gather::{Item, Turn};
 use crate::message::ChannelId;
 use crate::partitions::Partition;
-use crate::rows::PartitionTurn;
+use crate::publications::Debt;
+use crate::rows::{PartitionNo, PartitionTurn};
 
 /// A bug of the turn logic that somebody could really write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +95,31 @@ impl Turns {
         self.planted == Some(mutant)
     }
 
+    /// With confirms that are not matched: those for a lost partition are still waited for.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn keep_orphans(&mut self, partition: PartitionNo) {
+        if self.is_planted(Mutant::RepliesNotMatched) {
+            let lost = self.publications.debts_of(partition);
+            self.publications.orphans.extend(lost);
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "the same call as with the feature")]
+    pub(crate) const fn keep_orphans(&self, _: PartitionNo) {}
+
+    /// The debt that such a confirm is counted for.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn orphaned_debt(&mut self, id: u64) -> Option<Debt> {
+        self.publications.orphans.remove(&id)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "the same call as with the feature")]
+    pub(crate) const fn orphaned_debt(&self, _: u64) -> Option<Debt> {
+        None
+    }
+
     /// Whether a bug is planted: never, in a product.
     #[cfg(not(feature = "mutants"))]
     #[expect(clippy::unused_self, reason = "the same call as with the feature")]
@@ -102,10 +128,10 @@ impl Turns {
     }
 }
 
-/// Whether a turn has taken messages alone and changes no row.
+/// Whether a turn has taken messages alone and changes no row; leases are renewed by the next one.
 pub(crate) fn is_no_op(turn: &Turn, decision: &Decision) -> bool {
     let is_message = |item: &Item| matches!(item, Item::Delivery { .. });
-    !turn.renews
+    !turn.items.is_empty()
         && turn.items.iter().all(is_message)
         && decision.touched.is_empty()
         && decision.publications.is_empty()
@@ -161,17 +187,6 @@ impl Turns {
                 delivery.stage = Stage::Done;
             }
             out.extend(self.channels.settle(id.channel).map(Effect::Acknowledge));
-        }
-    }
-
-    /// With confirms that are not matched, what was published for a lost partition is still waited
-    /// for; it is not published again.
-    pub(crate) fn spoil_failed(&self, failed: &mut Vec<Arc<Publication>>) {
-        if self.is_planted(Mutant::RepliesNotMatched) {
-            failed.retain(|publication| match &publication.to {
-                Destination::Pool { partition, .. } => self.partitions.contains_key(partition),
-                Destination::Client { .. } => true,
-            });
         }
     }
 

@@ -49,9 +49,8 @@ impl Turns {
             self.cache.remove_partition(no);
         }
         self.timers.remove_partition(no);
-        if !self.is_planted(Mutant::LostPartitionPublishes)
-            && !self.is_planted(Mutant::RepliesNotMatched)
-        {
+        self.keep_orphans(no);
+        if !self.is_planted(Mutant::LostPartitionPublishes) {
             self.publications.remove_partition(no);
         }
         self.recoveries.retain(|recovery| recovery.partition != no);

@@ -28,6 +28,9 @@ pub(crate) struct Publications {
     outstanding: BTreeMap<u64, (Debt, Arc<Publication>)>,
     /// To be published again at the next tick.
     again: Vec<u64>,
+    /// For a planted bug: debts of partitions that are lost, whose confirms may still come.
+    #[cfg(feature = "mutants")]
+    pub(crate) orphans: BTreeMap<u64, Debt>,
     /// What has come back, by the pool whose queue is being declared for it.
     returned: BTreeMap<Arc<str>, Vec<u64>>,
 }
@@ -81,6 +84,16 @@ impl Publications {
             .collect()
     }
 
+    /// What a partition owes, for a planted bug.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn debts_of(&self, partition: PartitionNo) -> Vec<(u64, Debt)> {
+        let outstanding = self.outstanding.iter();
+        outstanding
+            .filter(|(_, (debt, _))| debt.partition == partition)
+            .map(|(id, (debt, _))| (*id, *debt))
+            .collect()
+    }
+
     pub fn remove_partition(&mut self, partition: PartitionNo) {
         self.outstanding
             .retain(|_, (debt, _)| debt.partition != partition);
@@ -89,7 +102,8 @@ impl Publications {
 
 impl Turns {
     pub(crate) fn confirm(&mut self, id: u64) {
-        if let Some(debt) = self.publications.confirm(id) {
+        let debt = self.publications.confirm(id);
+        if let Some(debt) = debt.or_else(|| self.orphaned_debt(id)) {
             self.settle_debt(debt);
         }
     }

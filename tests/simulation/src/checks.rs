@@ -135,6 +135,11 @@ impl World {
                 self.violate(|| format!("the watermark of {no} passes {what}, never published"));
             }
         }
+        let is_given_up = |error: &Json| error.text().contains("worker_lost");
+        let mut errors = commit.tasks.iter().filter_map(|row| row.error.as_ref());
+        if errors.any(is_given_up) {
+            self.note(Happening::WorkerLost);
+        }
         for (key, due_at) in deadlines {
             self.check_deadline(sender, *key, *due_at);
         }
@@ -306,7 +311,8 @@ impl World {
             InboxMessage::Started(started) => {
                 let key = key_of(started.execution_id, started.task_id, started.attempt);
                 let row = self.store.tasks.get(&(key.0, key.1));
-                if self.is_current(key) && row.is_some_and(|row| row.status == "dispatched") {
+                let is_unheard = row.is_some_and(|row| row.status == "dispatched");
+                if self.is_current(key) && is_unheard && !self.had_poison() {
                     let what = show_attempt(key);
                     self.violate(|| format!("the start of {what} was eaten"));
                 }
@@ -319,6 +325,12 @@ impl World {
         }
     }
 
+    /// Whether a message was taken for poison. One whose takers died, again and again, is given up,
+    /// whatever it says.
+    fn had_poison(&self) -> bool {
+        self.coverage.count(Happening::Poison) > 0
+    }
+
     /// A cancel that is gone was carried out, or is on its way, or came too late. Other commands may
     /// be refused.
     fn check_command_spent(&mut self, request: &ControlRequest) {
@@ -327,7 +339,7 @@ impl World {
             return;
         };
         let is_done = row.state.finished_at.is_some() || row.state.status == "cancelling";
-        if request.control.command != "cancel" || is_done {
+        if request.control.command != "cancel" || is_done || self.had_poison() {
             return;
         }
         let name = request.message_id.as_deref();

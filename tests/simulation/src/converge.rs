@@ -118,7 +118,10 @@ impl World {
     fn work_off(&mut self, place: usize, random: &mut Random) -> bool {
         let mut is_busy = self.deliver_all(place);
         is_busy |= self.run(place);
-        while self.is_alive(place) && self.carry_out_any(place, random) {
+        for _ in 0..MAX_ROUNDS {
+            if !self.is_alive(place) || !self.carry_out_any(place, random) {
+                break;
+            }
             is_busy = true;
         }
         is_busy
@@ -150,10 +153,13 @@ impl World {
         let channels = self.coordinator(place).channels.iter();
         let due = channels.filter(|(_, own)| !own.orders.is_empty());
         let keys: Vec<(ChannelId, u64)> = due.map(|(key, _)| *key).collect();
-        for key in &keys {
-            while self.channel_step(place, *key) {}
+        let mut is_busy = false;
+        for key in keys {
+            while self.channel_step(place, key) {
+                is_busy = true;
+            }
         }
-        !keys.is_empty()
+        is_busy
     }
 
     fn work(&mut self, no: usize, random: &mut Random) -> bool {
@@ -161,8 +167,11 @@ impl World {
         while self.take_job(no, random) {
             is_busy = true;
         }
-        for _ in 0..3 * self.workers[no].held.len() {
-            is_busy |= self.go_on(no, random);
+        // Each job once: whoever announces a job waits a moment before running it.
+        for at in (0..self.workers[no].held.len()).rev() {
+            if at < self.workers[no].held.len() {
+                is_busy |= self.go_on_with(no, at, random);
+            }
         }
         while self.send_completions(no, random) {
             is_busy = true;

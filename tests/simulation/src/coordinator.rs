@@ -18,7 +18,7 @@ use crate::broker::{ChannelNo, ConnectionNo, QueueNo};
 use crate::coverage::Happening;
 use crate::message::{Body, receive};
 use crate::orders::{Order, TakeStage};
-use crate::planted::Planted;
+use crate::planted::{Planted, ShellMutant};
 use crate::random::Random;
 use crate::world::World;
 
@@ -66,6 +66,8 @@ pub(crate) struct Coordinator {
     pub loads: VecDeque<LoadRequest>,
     pub publishing: VecDeque<Arc<Publication>>,
     pub orders: Vec<Order>,
+    /// Orders that are given again once some time has passed.
+    pub later: Vec<Order>,
     pub channels: BTreeMap<(ChannelId, u64), OwnChannel>,
     pub consuming: ConnectionNo,
     pub publisher: ConnectionNo,
@@ -100,8 +102,8 @@ impl Coordinator {
     }
 
     /// As the driver's clock does it: an old answer does not set it back.
-    fn learn(&mut self, said: DateTime<Utc>, time_us: i64) {
-        let is_fresh = time_us - self.commit_sent_us < FRESH_US;
+    fn learn(&mut self, said: DateTime<Utc>, time_us: i64, any_age: bool) {
+        let is_fresh = any_age || time_us - self.commit_sent_us < FRESH_US;
         if is_fresh || said > self.clock(time_us) {
             (self.clock_at, self.clock_read_us) = (said, time_us);
         }
@@ -146,6 +148,7 @@ impl World {
             loads: VecDeque::new(),
             publishing: VecDeque::new(),
             orders: Vec::new(),
+            later: Vec::new(),
             channels: BTreeMap::new(),
             consuming: self.broker.connect(),
             publisher: self.broker.connect(),
@@ -204,11 +207,15 @@ impl World {
         while let Some(input) = held.mailbox.pop_front() {
             match &input {
                 Input::CommitAnswered(CommitAnswer::Committed { now }) => {
-                    held.learn(*now, self.time_us);
+                    let any_age = self.is_planted(ShellMutant::OldAnswerSetsClockBack);
+                    held.learn(*now, self.time_us, any_age);
                 }
                 Input::PartitionsTaken { .. } => held.look_ended(),
-                Input::Tick
-                | Input::ChannelOpened { .. }
+                Input::Tick => {
+                    let later = std::mem::take(&mut held.later);
+                    held.orders.extend(later);
+                }
+                Input::ChannelOpened { .. }
                 | Input::ChannelClosed { .. }
                 | Input::Delivered(_)
                 | Input::Loaded(_)
@@ -390,6 +397,9 @@ impl World {
     /// Opens a channel at the broker; the inbox is declared before.
     pub fn open_channel(&mut self, place: usize, key: (ChannelId, u64)) {
         let queue = self.queue_of(key.0);
+        if let ChannelId::Inbox(partition) = key.0 {
+            self.declare_inbox(partition);
+        }
         let held = self.coordinators[place].as_mut().expect("it lives");
         if !self.broker.is_connected(held.consuming) {
             held.consuming = self.broker.connect();

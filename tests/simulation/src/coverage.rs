@@ -91,10 +91,18 @@ pub enum Happening {
     Commanded,
     /// An execution was paused at the end.
     Paused,
+    /// An inbox was deleted.
+    InboxDeleted,
+    /// A partition was added.
+    PartitionAdded,
+    /// A job killed its worker.
+    WorkerKilled,
+    /// A task was given up since its workers died.
+    WorkerLost,
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 44] = [
+    const NAMES: [(Self, &'static str); 48] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -139,6 +147,10 @@ impl Happening {
         (Self::StartPassedOn, "starts passed on"),
         (Self::Commanded, "commands"),
         (Self::Paused, "executions left paused"),
+        (Self::InboxDeleted, "inboxes deleted"),
+        (Self::PartitionAdded, "partitions added"),
+        (Self::WorkerKilled, "workers killed"),
+        (Self::WorkerLost, "tasks given up"),
     ];
 }
 

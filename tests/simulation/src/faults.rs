@@ -9,14 +9,20 @@ use crate::message::{AttemptKey, Body};
 use crate::random::Random;
 use crate::world::{LateCommit, World};
 
+/// Partitions that there are at most.
+const MAX_PARTITIONS: usize = 4;
+
+/// A little more than a lease.
+const OVER_A_LEASE_US: i64 = 3_100_000;
+
 impl World {
     /// Something goes wrong.
     pub fn fault_step(&mut self, random: &mut Random) -> bool {
         let place = random.below(self.coordinators.len());
         let worker = random.below(self.workers.len());
-        match random.below(16) {
+        match random.below(18) {
             0 | 1 => self.crash_coordinator(place, random),
-            2 | 3 => self.pause_coordinator(place),
+            2 | 3 => self.pause_coordinator(place, random),
             4 | 5 => self.start_somewhere(place),
             6 => self.stop_coordinator(place, random),
             7 | 8 => self.lose_channel(place, random, false),
@@ -29,6 +35,8 @@ impl World {
             12 => self.pause_worker(worker, random),
             13 => self.toggle_alarm(),
             14 => self.client_leaves(random),
+            15 => self.lose_inbox(random),
+            16 => self.add_partition(),
             _ => self.lose_pool(random),
         }
     }
@@ -84,7 +92,7 @@ impl World {
         }
     }
 
-    fn pause_coordinator(&mut self, place: usize) -> bool {
+    fn pause_coordinator(&mut self, place: usize, random: &mut Random) -> bool {
         let Some(held) = &mut self.coordinators[place] else {
             return false;
         };
@@ -94,6 +102,10 @@ impl World {
         held.is_paused = true;
         self.note(Happening::CoordinatorPaused);
         self.say(|| format!("coordinator {place} stands still"));
+        if random.percent(70) {
+            // Long enough for others to take over.
+            self.pass_with_ticks(OVER_A_LEASE_US);
+        }
         true
     }
 
@@ -264,6 +276,42 @@ impl World {
                 worker.session_lost();
             }
         }
+        true
+    }
+
+    /// An inbox is deleted while it is empty: what is sent to it comes back, until its owner declares
+    /// it again.
+    fn lose_inbox(&mut self, random: &mut Random) -> bool {
+        let queue = random.pick(&self.queues.inboxes);
+        if !self.broker.is_declared(queue) || self.broker.messages(queue).next().is_some() {
+            return false;
+        }
+        self.note(Happening::InboxDeleted);
+        let name = self.broker.name(queue).to_owned();
+        self.say(|| format!("{name} is deleted"));
+        let cancelled = self.broker.delete(queue);
+        for place in 0..self.coordinators.len() {
+            let Some(held) = &self.coordinators[place] else {
+                continue;
+            };
+            let channels = held.channels.iter();
+            let own = channels.filter(|(_, own)| own.no.is_some_and(|no| cancelled.contains(&no)));
+            for key in own.map(|(key, _)| *key).collect::<Vec<_>>() {
+                self.channel_over(place, key);
+            }
+        }
+        true
+    }
+
+    /// The fleet is given one more partition.
+    fn add_partition(&mut self) -> bool {
+        if self.queues.inboxes.len() >= MAX_PARTITIONS {
+            return false;
+        }
+        self.note(Happening::PartitionAdded);
+        let no = self.store.add_partition();
+        self.say(|| format!("partition {no} is added"));
+        self.declare_inbox(no);
         true
     }
 }

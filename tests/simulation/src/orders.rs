@@ -284,60 +284,68 @@ impl World {
         let is_early = self.is_planted(ShellMutant::ForwardNotAwaited);
         if self.goes_astray(random) && !is_early {
             let order = Order::Forward { delivery, forward };
-            return self.coordinator(place).orders.push(order);
+            return self.coordinator(place).later.push(order);
         }
         if is_early && self.goes_astray(random) {
             return self.answer(place, Input::Forwarded(delivery), random);
         }
+        let mut is_taken = Published::Confirmed;
         match *forward {
-            Forward::Refused(refused) => {
+            Forward::Refused(ref refused) => {
                 if refused.reason == "poison" {
                     self.note(Happening::Poison);
                 }
                 let key = format!("{delivery:?}");
                 self.say(|| format!("coordinator {place} passes {key} on: {}", refused.reason));
-                self.refused(&refused);
+                self.refused(refused);
                 let dead = Refused {
                     reason: refused.reason,
                 };
                 self.arrive(self.queues.dead, Body::Refused(dead));
             }
-            Forward::Dead(letter) => self.dead_letter(&letter),
-            Forward::Control { request, .. } => self.forward_command(place, request),
+            Forward::Dead(ref letter) => is_taken = self.dead_letter(letter),
+            Forward::Control { ref request, .. } => is_taken = self.forward_command(place, request),
             Forward::Start {
                 partition,
-                original,
+                ref original,
             } => {
                 self.note(Happening::StartPassedOn);
                 self.say(|| format!("coordinator {place} passes a start to inbox {partition}"));
-                let request = self.clients.request(&original);
-                self.arrive(self.queues.inbox(partition), Body::Start(request));
+                let request = self.clients.request(original);
+                is_taken = self.arrive(self.queues.inbox(partition), Body::Start(request));
             }
         }
-        self.answer(place, Input::Forwarded(delivery), random);
+        if is_taken == Published::Confirmed {
+            self.answer(place, Input::Forwarded(delivery), random);
+        } else {
+            // It is tried again in a moment.
+            let order = Order::Forward { delivery, forward };
+            self.coordinator(place).later.push(order);
+        }
     }
 
     /// Hands a command to the inbox of its execution.
-    fn forward_command(&mut self, place: usize, request: ControlRequest) {
+    fn forward_command(&mut self, place: usize, request: &ControlRequest) -> Published {
         let id = request.control.execution_id;
         let Some(partition) = self.store.partition_of(id) else {
             // Its sender is told so.
-            self.checks.excused.extend(request.message_id);
-            return;
+            self.checks.excused.extend(request.message_id.clone());
+            return Published::Confirmed;
         };
         self.say(|| format!("coordinator {place} passes a command to inbox {partition}"));
-        self.arrive(
-            self.queues.inbox(partition),
-            Body::Control(Arc::new(request)),
-        );
+        let body = Body::Control(Arc::new(request.clone()));
+        self.arrive(self.queues.inbox(partition), body)
     }
 
-    fn dead_letter(&mut self, letter: &DeadLetter) {
+    fn dead_letter(&mut self, letter: &DeadLetter) -> Published {
         self.store.insert_dead_letter(&letter.key, &letter.reason);
-        if let Some((queue, dead)) = &letter.dead_job {
-            self.say(|| format!("the death of a job is told to {queue}"));
-            let queue = self.broker.queue(queue).expect("inboxes are there");
-            self.arrive(queue, Body::inbox(InboxMessage::Dead(dead.clone())));
-        }
+        let Some((queue, dead)) = &letter.dead_job else {
+            return Published::Confirmed;
+        };
+        let Some(queue) = self.broker.queue(queue) else {
+            return Published::Returned;
+        };
+        self.say(|| "the death of a job is told to its owner".to_owned());
+        self.arrive(queue, Body::inbox(InboxMessage::Dead(dead.clone())))
     }
 }

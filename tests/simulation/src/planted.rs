@@ -28,11 +28,13 @@ pub enum ShellMutant {
     ForwardNotAwaited,
     /// Nobody looks for lost jobs.
     LostJobsNotFound,
+    /// A process that stood still believes what an old answer says about the time.
+    OldAnswerSetsClockBack,
 }
 
 impl ShellMutant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::StateReadBeforeEpoch,
         Self::LateAnswerTaken,
         Self::FenceCommitsTheRest,
@@ -43,6 +45,7 @@ impl ShellMutant {
         Self::SentCountsAsConfirmed,
         Self::ForwardNotAwaited,
         Self::LostJobsNotFound,
+        Self::OldAnswerSetsClockBack,
     ];
 
     pub(crate) fn fence(self) -> Fence {
@@ -56,7 +59,8 @@ impl ShellMutant {
             | Self::WorkerTrustsUnconfirmed
             | Self::SentCountsAsConfirmed
             | Self::ForwardNotAwaited
-            | Self::LostJobsNotFound => Fence::Sound,
+            | Self::LostJobsNotFound
+            | Self::OldAnswerSetsClockBack => Fence::Sound,
         }
     }
 }

@@ -212,6 +212,11 @@ impl World {
         if self.setup.slow_workflow && random.percent(20) {
             micros = LONG_WAIT_US;
         }
+        self.pass_with_ticks(micros);
+    }
+
+    /// Time passes, and whoever does not stand still notices.
+    pub(crate) fn pass_with_ticks(&mut self, micros: i64) {
         self.say(|| format!("{} ms pass", micros / 1000));
         self.pass(micros);
         for place in 0..self.coordinators.len() {

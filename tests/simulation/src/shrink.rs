@@ -4,6 +4,9 @@
 use crate::planted::Planted;
 use crate::schedule::{Failure, run_steps, steps_of};
 
+/// Lines of what happened that are shown, the last ones.
+const MAX_LINES: usize = 400;
+
 /// What is left of a schedule.
 #[derive(Debug, Clone)]
 pub struct Shrunk {
@@ -69,6 +72,8 @@ impl Shrunk {
     /// What a person needs to see.
     #[must_use]
     pub fn show(&self) -> String {
+        let trace = &self.failure.trace;
+        let left_out = trace.len().saturating_sub(MAX_LINES);
         let numbers: Vec<String> = self.steps.iter().map(|step| format!("{step:#x}")).collect();
         format!(
             "seed {}: {}\n{} of {} steps are left: [{}]\n{}\nrerun: make sim SIM_SEED={}",
@@ -77,7 +82,7 @@ impl Shrunk {
             self.steps.len(),
             self.before,
             numbers.join(", "),
-            self.failure.trace.join("\n"),
+            trace[left_out..].join("\n"),
             self.failure.seed,
         )
     }

@@ -18,6 +18,9 @@ use crate::world::World;
 /// What workers say of an attempt that fails.
 pub(crate) const BROKEN: &str = "it broke";
 
+/// Wait before what has come back is published again, and before a worker that died is replaced.
+const AGAIN_AFTER_US: i64 = 300_000;
+
 /// How far a job is.
 #[derive(Debug, Clone)]
 pub(crate) enum Phase {
@@ -51,6 +54,8 @@ pub(crate) struct Worker {
     /// Attempts that shall not run.
     cancelled: BTreeSet<AttemptKey>,
     prefetch: usize,
+    /// When it begins, or publishes again after something has come back.
+    not_before_us: i64,
 }
 
 impl Worker {
@@ -63,6 +68,7 @@ impl Worker {
             answered: BTreeSet::new(),
             cancelled: BTreeSet::new(),
             prefetch: [1, 2, 4][no % 3],
+            not_before_us: 0,
         }
     }
 
@@ -95,6 +101,9 @@ impl World {
 
     /// Takes the next job.
     pub fn take_job(&mut self, no: usize, random: &mut Random) -> bool {
+        if self.time_us < self.workers[no].not_before_us {
+            return false;
+        }
         let Some(channel) = self.worker_channel(no) else {
             return false;
         };
@@ -142,6 +151,10 @@ impl World {
     /// A worker is told to stop an attempt: it does, or remembers not to run it.
     pub fn hear_cancel(&mut self, no: usize, key: AttemptKey) {
         let worker = &mut self.workers[no];
+        if worker.is_paused {
+            // It is told through a queue of its own, which ends with its connection.
+            return;
+        }
         let held = worker.held.iter_mut().find(|held| held.job.key() == key);
         let Some(held) = held else {
             worker.cancelled.insert(key);
@@ -173,17 +186,24 @@ impl World {
     /// Announces or ends one of the jobs that run.
     pub fn go_on(&mut self, no: usize, random: &mut Random) -> bool {
         let count = self.workers[no].held.len();
-        if count == 0 {
-            return false;
-        }
-        let at = random.below(count);
+        count > 0 && self.go_on_with(no, random.below(count), random)
+    }
+
+    /// Announces or ends a job.
+    pub fn go_on_with(&mut self, no: usize, at: usize, random: &mut Random) -> bool {
         let held = &self.workers[no].held[at];
         let job = held.job;
         match held.phase {
             Phase::Announcing => {
-                if self.publish_started(no, job, random) {
+                let is_told = self.publish_started(no, job, random);
+                if is_told {
                     self.workers[no].held[at].phase = Phase::Running { is_announced: true };
                 }
+                is_told
+            }
+            Phase::Running { .. } if self.kills(&job) => {
+                self.note(Happening::WorkerKilled);
+                self.crash_worker(no);
                 true
             }
             Phase::Running { is_announced } => {
@@ -207,6 +227,11 @@ impl World {
         }
     }
 
+    /// Whether a job kills whoever runs it.
+    fn kills(&self, job: &Job) -> bool {
+        self.setup.has_killer && job.execution_id.0.as_u128() == 1 && job.attempt == 1
+    }
+
     fn publish_started(&mut self, no: usize, job: Job, random: &mut Random) -> bool {
         self.say(|| format!("worker {no} announces job {}", job.show()));
         let started = TaskStarted {
@@ -221,12 +246,13 @@ impl World {
             detail: None,
         };
         let message = InboxMessage::Started(started);
-        self.worker_publishes(job.partition, message, random)
+        self.worker_publishes(no, job.partition, message, random)
     }
 
     /// Whether it is confirmed.
     fn worker_publishes(
         &mut self,
+        no: usize,
         partition: PartitionNo,
         message: InboxMessage,
         random: &mut Random,
@@ -248,7 +274,11 @@ impl World {
             self.say(|| "its publication goes astray".to_owned());
             return self.is_planted(ShellMutant::WorkerTrustsUnconfirmed);
         }
-        self.arrive(queue, body) == Published::Confirmed
+        let is_confirmed = self.arrive(queue, body) == Published::Confirmed;
+        if !is_confirmed {
+            self.workers[no].not_before_us = self.time_us + AGAIN_AFTER_US;
+        }
+        is_confirmed
     }
 
     /// Sends the completions of one inbox that are ready, all in one message.
@@ -260,7 +290,7 @@ impl World {
             Some((held.job, (**completed).clone()))
         });
         let mut ended: Vec<(Job, TaskCompleted)> = ended.collect();
-        if ended.is_empty() {
+        if ended.is_empty() || self.time_us < self.workers[no].not_before_us {
             return false;
         }
         let partition = ended[random.below(ended.len())].0.partition;
@@ -288,9 +318,9 @@ impl World {
         if self.has_faults && random.percent(self.setup.lossy) {
             self.note(Happening::CompletionTwice);
             let message = InboxMessage::Completed(completed.clone());
-            self.worker_publishes(partition, message, random);
+            self.worker_publishes(no, partition, message, random);
         }
-        if self.worker_publishes(partition, InboxMessage::Completed(completed), random) {
+        if self.worker_publishes(no, partition, InboxMessage::Completed(completed), random) {
             for held in &mut self.workers[no].held {
                 if jobs.contains(&held.job) {
                     held.phase = Phase::Confirmed;
@@ -341,6 +371,7 @@ impl World {
         let connection = self.workers[no].connection;
         self.broker.close_connection(connection);
         self.workers[no] = Worker::new(no, &mut self.broker);
+        self.workers[no].not_before_us = self.time_us + AGAIN_AFTER_US;
     }
 }
 

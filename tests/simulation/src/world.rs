@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub faulty: usize,
     pub slow_workflow: bool,
     pub has_commands: bool,
+    /// Whether the first job of the first execution kills every worker that runs it.
+    pub has_killer: bool,
     pub seed: u64,
 }
 
@@ -60,6 +62,7 @@ impl Setup {
             faulty: random.pick(&[5, 20, 40, 70]),
             slow_workflow: random.below(40) == 0,
             has_commands: random.percent(40),
+            has_killer: random.percent(4),
             seed,
         }
     }
@@ -172,6 +175,15 @@ impl World {
             world.start_coordinator(1);
         }
         world
+    }
+
+    /// Declares an inbox.
+    pub fn declare_inbox(&mut self, partition: PartitionNo) {
+        let name = format!("flotilla.inbox.{partition}");
+        let queue = self.broker.declare(&name, QueueOptions::default());
+        if !self.queues.inboxes.contains(&queue) {
+            self.queues.inboxes.push(queue);
+        }
     }
 
     pub fn pass(&mut self, micros: i64) {

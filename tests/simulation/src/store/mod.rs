@@ -42,6 +42,20 @@ pub struct PartitionRow {
     pub dispatched_through: TurnNo,
 }
 
+impl PartitionRow {
+    /// One that nobody has taken yet.
+    fn new() -> Self {
+        Self {
+            owner: None,
+            epoch: 0,
+            lease_expires_at: DateTime::UNIX_EPOCH,
+            last_turn: 0,
+            turn_id: Uuid::nil(),
+            dispatched_through: 0,
+        }
+    }
+}
+
 /// A row of `coordinator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoordinatorRow {
@@ -108,16 +122,10 @@ impl Store {
     /// A store with so many partitions that nobody has taken yet.
     #[must_use]
     pub fn new(partitions: PartitionNo, workflows: &[Arc<Workflow>]) -> Self {
-        let row = PartitionRow {
-            owner: None,
-            epoch: 0,
-            lease_expires_at: DateTime::UNIX_EPOCH,
-            last_turn: 0,
-            turn_id: Uuid::nil(),
-            dispatched_through: 0,
-        };
         Self {
-            partitions: (0..partitions).map(|no| (no, row.clone())).collect(),
+            partitions: (0..partitions)
+                .map(|no| (no, PartitionRow::new()))
+                .collect(),
             workflows: workflows
                 .iter()
                 .map(|workflow| (workflow.hash, Arc::clone(workflow)))

@@ -6,7 +6,7 @@ use flotilla_turn::TIMER_HORIZON_S;
 use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
 use uuid::Uuid;
 
-use super::{CoordinatorRow, Store, seconds};
+use super::{CoordinatorRow, PartitionRow, Store, seconds};
 
 /// Seconds for which a coordinator counts as living after it was seen, however short its lease.
 const SHORTEST_LIFE_S: f64 = 2.0;
@@ -154,6 +154,17 @@ impl Store {
             row.has_stopped = true;
         }
         released
+    }
+
+    /// Adds a partition, as `migrate --partitions` does.
+    pub fn add_partition(&mut self) -> PartitionNo {
+        let no = self
+            .partitions
+            .keys()
+            .next_back()
+            .map_or(0, |last| last + 1);
+        self.partitions.insert(no, PartitionRow::new());
+        no
     }
 
     /// Says that a coordinator has started.

@@ -1,0 +1,30 @@
+//! Schedules that once broke a rule, by what was wrong. Their seeds are only good for the simulation
+//! as it is; what it must be able to find is kept in `mutants.rs`.
+
+use flotilla_simulation::{Outcome, Planted, ShellMutant, run_seed};
+
+fn assert_sound(outcome: &Outcome) {
+    assert_eq!(outcome.failure, None);
+}
+
+/// A commit's answer that had waited for a process that stood still set its clock back; until that had
+/// caught up, the process looked for no partitions.
+#[test]
+fn an_old_answer_does_not_stop_the_time() {
+    let planted = Some(Planted::Shell(ShellMutant::OldAnswerSetsClockBack));
+    let failing = (0..100_000).find(|seed| run_seed(*seed, planted).failure.is_some());
+    let seed = failing.expect("the simulation finds it");
+    assert_sound(&run_seed(seed, None));
+}
+
+/// The simulation itself took a completion for overlooked that a former owner had not given back.
+#[test]
+fn what_a_former_owner_holds_is_nobodys_backlog() {
+    assert_sound(&run_seed(384, None));
+}
+
+/// A start was put into a partition that was being handed over in the same turn.
+#[test]
+fn a_start_and_a_hand_over_in_one_turn() {
+    assert_sound(&run_seed(6, None));
+}
