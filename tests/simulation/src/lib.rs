@@ -37,6 +37,7 @@ pub use broker::Broker;
 pub use coverage::{Coverage, Happening};
 pub use planted::{Planted, ShellMutant};
 pub use random::{Random, mix};
-pub use schedule::{Failure, Outcome, run_seed, run_steps, steps_of};
+pub use schedule::{Failure, Outcome, record_seed, run_seed, run_steps, steps_of};
 pub use shrink::{Shrunk, shrink};
 pub use store::Store;
+pub use workflows::workflows;

@@ -6,10 +6,12 @@ use std::sync::Once;
 
 use flotilla_turn::Input;
 use flotilla_turn::message::ChannelId;
+use flotilla_turn::rows::PartitionNo;
 
 use crate::coverage::Coverage;
 use crate::planted::{Planted, ShellMutant};
 use crate::random::{Random, mix};
+use crate::store::{Call, Recorded};
 use crate::world::{Setup, World};
 
 /// How much time passes in one step.
@@ -77,6 +79,19 @@ pub fn run_steps(seed: u64, steps: &[u64], planted: Option<Planted>, with_trace:
             trace: world.trace.take().unwrap_or_default(),
         }),
     }
+}
+
+/// The number of partitions of a seed's schedule, and what its coordinators ask of the store.
+#[must_use]
+pub fn record_seed(seed: u64) -> (PartitionNo, Vec<Recorded>) {
+    let mut world = World::new(Setup::new(seed), None);
+    let now = world.store.now;
+    let started = world.store.coordinators.keys();
+    let mut calls: Vec<Recorded> = started.map(|id| (now, Call::Register(*id))).collect();
+    world.store.record();
+    run(&mut world, &steps_of(seed));
+    calls.append(&mut world.store.recorded());
+    (world.setup.partitions, calls)
 }
 
 fn run(world: &mut World, steps: &[u64]) {

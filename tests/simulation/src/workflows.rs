@@ -67,7 +67,8 @@ pub(crate) const NAMES: [&str; 6] = [
 pub(crate) const SLOW_NAME: &str = "t.slow";
 
 /// All of them.
-pub(crate) fn workflows() -> &'static [Arc<Workflow>] {
+#[must_use]
+pub fn workflows() -> &'static [Arc<Workflow>] {
     static COMPILED: OnceLock<Vec<Arc<Workflow>>> = OnceLock::new();
     COMPILED.get_or_init(|| {
         let sources = [ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, SLOW];

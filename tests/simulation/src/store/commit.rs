@@ -9,11 +9,12 @@ use flotilla_turn::rows::{
     Commit, CommitAnswer, ExecutionRow, ExecutionStateRow, PartitionNo, PartitionTurn, TaskRow,
 };
 
-use super::{Fence, Store, UNSTORABLE, seconds};
+use super::{Call, Fence, Store, UNSTORABLE, seconds};
 
 impl Store {
     /// Executes a commit; what the session that sent it would be answered.
     pub fn commit(&mut self, commit: &Commit) -> CommitAnswer {
+        self.keep(|| Call::Commit(Box::new(commit.clone())));
         if has_unstorable(commit) {
             return refused("22P05: a result cannot be converted to jsonb");
         }

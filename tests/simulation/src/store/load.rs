@@ -13,7 +13,7 @@ use flotilla_turn::rows::{
 use flotilla_turn::{LoadRequest, Loaded};
 use serde::Deserialize;
 
-use super::{Store, seconds};
+use super::{Call, Store, seconds};
 
 /// What a branch names, of the columns `branch` and `ends`.
 #[derive(Default, Deserialize)]
@@ -46,6 +46,7 @@ impl Store {
     /// Answers a load, all of it as of now.
     #[must_use]
     pub fn load(&self, request: &LoadRequest) -> Loaded {
+        self.keep(|| Call::Load(request.clone()));
         let starts = request.starts.iter();
         let executions = request.executions.iter();
         let loaded = Loaded {
@@ -96,6 +97,7 @@ impl Store {
     /// The partition of an execution.
     #[must_use]
     pub fn partition_of(&self, id: ExecutionId) -> Option<PartitionNo> {
+        self.keep(|| Call::PartitionOf(id));
         self.starts.get(&id).map(|row| row.partition)
     }
 
@@ -107,6 +109,10 @@ impl Store {
         partitions: &[PartitionNo],
         resend_after_s: f64,
     ) -> Vec<(LostJob, String)> {
+        self.keep(|| Call::SilentJobs {
+            partitions: partitions.to_vec(),
+            resend_after_s,
+        });
         let before = self.now - seconds(resend_after_s);
         let mut found = Vec::new();
         for (id, row) in &self.executions {
@@ -149,15 +155,21 @@ impl Store {
             workflow: row.workflow.clone(),
             partition: row.partition,
         });
-        let registered = self
-            .workflows
-            .values()
-            .find(|workflow| *workflow.reference == lookup.workflow);
         FoundStart {
             existing,
-            definition: registered.map_or(FoundDefinition::UnknownWorkflow, |workflow| {
-                FoundDefinition::Registered(workflow.hash)
-            }),
+            definition: self.definition(lookup),
+        }
+    }
+
+    /// A workflow has one version here.
+    fn definition(&self, lookup: &StartLookup) -> FoundDefinition {
+        let mut all = self.workflows.values();
+        let Some(found) = all.find(|workflow| *workflow.reference == lookup.workflow) else {
+            return FoundDefinition::UnknownWorkflow;
+        };
+        match &lookup.version {
+            Some(version) if **version != *found.version => FoundDefinition::UnknownVersion,
+            _ => FoundDefinition::Registered(found.hash),
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod commit;
 mod history;
+mod journal;
 mod load;
 mod partitions;
 
@@ -20,6 +21,7 @@ use flotilla_turn::rows::{
 use flotilla_turn::{Held, Mark};
 use uuid::Uuid;
 
+pub use journal::{Call, Recorded};
 pub use partitions::Share;
 
 /// A text that this store refuses within a result, as Postgres refuses some.
@@ -104,6 +106,7 @@ pub struct Store {
     pub commits: usize,
     /// Planted bugs of the fence.
     pub(crate) fence: Fence,
+    journal: journal::Journal,
 }
 
 /// How the fence works: a planted bug, or none.
@@ -137,6 +140,11 @@ impl Store {
 
     /// Marks a message as suspect, unless it bears the mark of another coordinator that lives.
     pub fn mark_suspect(&mut self, key: &str, owner: Uuid, lease_s: f64) -> Mark {
+        self.keep(|| Call::Mark {
+            key: key.to_owned(),
+            owner,
+            lease_s,
+        });
         let found = self.suspects.get(key).copied();
         let row = found.and_then(|marked_by| self.coordinators.get(&marked_by));
         let since = self.now - seconds(lease_s);
@@ -155,6 +163,10 @@ impl Store {
 
     /// Takes a mark back, if it is still that of `owner`.
     pub fn clear_suspect(&mut self, key: &str, owner: Uuid) {
+        self.keep(|| Call::Clear {
+            key: key.to_owned(),
+            owner,
+        });
         if self.suspects.get(key) == Some(&owner) {
             self.suspects.remove(key);
         }
@@ -162,6 +174,10 @@ impl Store {
 
     /// Records a dead letter; whether it is new.
     pub fn insert_dead_letter(&mut self, key: &str, reason: &str) -> bool {
+        self.keep(|| Call::DeadLetter {
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        });
         self.dead_letters
             .insert(key.to_owned(), reason.to_owned())
             .is_none()

@@ -6,7 +6,7 @@ use flotilla_turn::TIMER_HORIZON_S;
 use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
 use uuid::Uuid;
 
-use super::{CoordinatorRow, PartitionRow, Store, seconds};
+use super::{Call, CoordinatorRow, PartitionRow, Store, seconds};
 
 /// Seconds for which a coordinator counts as living after it was seen, however short its lease.
 const SHORTEST_LIFE_S: f64 = 2.0;
@@ -41,6 +41,7 @@ impl Store {
     /// The second, and the first that writes: takes partitions whose leases have expired, at most
     /// `limit`, by raising their epochs. What their former owners owed is still to be read.
     pub fn raise_epochs(&mut self, owner: Uuid, lease_s: f64, limit: usize) -> Vec<TakenPartition> {
+        self.keep(|| Call::Take { owner, lease_s });
         let free = self.partitions.iter();
         let free = free.filter(|(_, row)| row.lease_expires_at <= self.now);
         let free: Vec<PartitionNo> = free.map(|(no, _)| *no).take(limit).collect();
@@ -125,6 +126,11 @@ impl Store {
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Vec<TimerRow> {
+        self.keep(|| Call::Timers {
+            partition,
+            from,
+            until,
+        });
         let mut due: Vec<TimerRow> = self
             .timers
             .values()
@@ -138,6 +144,11 @@ impl Store {
     /// Gives partitions back, those that are still held in that epoch; how many. With `resigns` the
     /// coordinator counts no more where partitions are shared.
     pub fn release(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)], resigns: bool) -> usize {
+        self.keep(|| Call::Release {
+            owner,
+            held: held.to_vec(),
+            resigns,
+        });
         let now = self.now;
         let mut released = 0;
         for (no, epoch) in held {
@@ -169,6 +180,7 @@ impl Store {
 
     /// Says that a coordinator has started.
     pub fn register(&mut self, id: Uuid) {
+        self.keep(|| Call::Register(id));
         let row = CoordinatorRow {
             seen_at: self.now,
             has_stopped: false,
