@@ -181,6 +181,7 @@ impl Store {
                     new.error = old.error.take();
                 }
             }
+            new.branch = new.branch.or_else(|| Some(empty()));
             new.error = new.error.filter(|error| !error.is_null());
             self.tasks.insert(key, new);
         }
@@ -236,6 +237,10 @@ fn has_unstorable(commit: &Commit) -> bool {
         let result = row.result.as_ref();
         result.is_some_and(|json| json.text().contains(UNSTORABLE))
     })
+}
+
+fn empty() -> Json {
+    Json::parse("{}".to_owned()).expect("JSON")
 }
 
 fn created(row: &ExecutionRow) -> ExecutionRow {

@@ -48,11 +48,13 @@ impl Store {
     pub fn load(&self, request: &LoadRequest) -> Loaded {
         self.keep(|| Call::Load(request.clone()));
         let starts = request.starts.iter();
-        let executions = request.executions.iter();
+        // In the order of their ids, each once.
+        let executions: BTreeSet<ExecutionId> = request.executions.iter().copied().collect();
         let loaded = Loaded {
             starts: starts.map(|lookup| self.look_up(lookup)).collect(),
             executions: executions
-                .filter_map(|id| self.load_execution(*id))
+                .into_iter()
+                .filter_map(|id| self.load_execution(id))
                 .collect(),
             controls: self.carried_out(&request.controls),
             workflows: Vec::new(),

@@ -91,7 +91,7 @@ impl Store {
     /// The fourth: the timers that are due soon.
     pub fn add_timers(&self, taken: &mut [TakenPartition]) {
         for taken in taken {
-            taken.timers = self.timers(
+            taken.timers = self.due(
                 taken.partition,
                 DateTime::<Utc>::MIN_UTC,
                 taken.timers_until,
@@ -131,6 +131,15 @@ impl Store {
             from,
             until,
         });
+        self.due(partition, from, until)
+    }
+
+    fn due(
+        &self,
+        partition: PartitionNo,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Vec<TimerRow> {
         let mut due: Vec<TimerRow> = self
             .timers
             .values()
