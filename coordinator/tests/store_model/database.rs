@@ -177,7 +177,8 @@ impl Database {
     }
 }
 
-fn ask_model(store: &mut Store, call: &Call) -> Answer {
+/// Asks the model.
+pub fn ask_model(store: &mut Store, call: &Call) -> Answer {
     match call {
         Call::Register(id) => {
             store.register(*id);

@@ -58,17 +58,20 @@ const QUERIES: [(&str, &str); 13] = [
 ];
 
 pub async fn of_postgres(conn: &mut PgConnection) -> Tables {
-    let mut tables = Tables::new();
-    for (table, query) in QUERIES {
-        // The statement holds names of columns and no value.
-        let sql = AssertSqlSafe(format!("SELECT to_jsonb(r) FROM ({query}) AS r"));
-        let rows: Vec<Value> = sqlx::query_scalar(sql)
-            .fetch_all(&mut *conn)
-            .await
-            .expect("the table is read");
-        tables.insert(table, lines(rows.into_iter().map(with_times).collect()));
-    }
-    tables
+    let parts = QUERIES.map(|(table, query)| {
+        format!("SELECT '{table}' AS name, to_jsonb(r) AS row FROM ({query}) AS r")
+    });
+    // The statement holds names of tables and columns and no value.
+    let sql = AssertSqlSafe(parts.join(" UNION ALL "));
+    let rows: Vec<(String, Value)> = sqlx::query_as(sql)
+        .fetch_all(conn)
+        .await
+        .expect("the tables are read");
+    let of_table = |table: &str| {
+        let rows = rows.iter().filter(|(name, _)| name == table);
+        lines(rows.map(|(_, row)| with_times(row.clone())).collect())
+    };
+    QUERIES.map(|(table, _)| (table, of_table(table))).into()
 }
 
 /// Sorted lines that can be compared and read.
