@@ -15,6 +15,7 @@ use serde_json::Value;
 /// The answer to a call.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
+    Added(PartitionNo),
     Registered,
     Taken(Vec<TakenPartition>, Share),
     Released(usize),

@@ -180,6 +180,7 @@ impl Database {
 /// Asks the model.
 pub fn ask_model(store: &mut Store, call: &Call) -> Answer {
     match call {
+        Call::AddPartition => Answer::Added(store.add_partition()),
         Call::Register(id) => {
             store.register(*id);
             Answer::Registered

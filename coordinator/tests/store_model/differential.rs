@@ -134,6 +134,7 @@ fn kind(call: &Call, answer: &Answer) -> &'static str {
         Answer::Marked(_) | Answer::Cleared => "marked",
         Answer::DeadLetter { .. } => "dead letter",
         Answer::Registered => "registered",
+        Answer::Added(_) => "added",
         Answer::Released(_) => "released",
     }
 }

@@ -80,6 +80,7 @@ impl Postgres {
 
     pub async fn ask(&mut self, call: &Call) -> Answer {
         match call {
+            Call::AddPartition => self.add_partition().await,
             Call::Register(id) => self.register(*id).await,
             Call::Take { owner, lease_s } => self.take(*owner, *lease_s).await,
             Call::Release {
@@ -126,6 +127,15 @@ impl Postgres {
             }
             Call::DeadLetter { key, reason } => self.dead_letter(key, reason).await,
         }
+    }
+
+    /// As `migrate` does it.
+    async fn add_partition(&mut self) -> Answer {
+        let added = sqlx::query_scalar(
+            "INSERT INTO coordinator_partition (id) SELECT max(id) + 1 FROM coordinator_partition RETURNING id",
+        );
+        let added = added.fetch_one(&mut self.conn).await;
+        Answer::Added(added.expect("a partition is added"))
     }
 
     async fn register(&mut self, id: Uuid) -> Answer {

@@ -13,6 +13,8 @@ use super::Store;
 /// Something that a coordinator asks of the database.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
+    /// Somebody adds a partition.
+    AddPartition,
     /// It has started.
     Register(Uuid),
     /// It takes partitions, up to an even share.

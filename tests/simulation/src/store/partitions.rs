@@ -178,6 +178,7 @@ impl Store {
 
     /// Adds a partition, as `migrate --partitions` does.
     pub fn add_partition(&mut self) -> PartitionNo {
+        self.keep(|| Call::AddPartition);
         let no = self
             .partitions
             .keys()
