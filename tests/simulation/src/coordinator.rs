@@ -420,6 +420,12 @@ fn queue_on_channel(
     generation: u64,
     order: ChannelOrder,
 ) {
-    let own = held.channels.entry((channel, generation)).or_default();
-    own.orders.push_back(order);
+    let key = (channel, generation);
+    if let ChannelOrder::Open = order {
+        held.channels.insert(key, OwnChannel::default());
+    }
+    // On a channel that has ended there is nothing left to do.
+    if let Some(own) = held.channels.get_mut(&key) {
+        own.orders.push_back(order);
+    }
 }
