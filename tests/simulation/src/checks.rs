@@ -257,6 +257,11 @@ impl World {
 
     /// Whoever lives keeps its lease, once nothing goes wrong.
     pub fn check_lease(&mut self, partition: PartitionNo, former: Uuid) {
+        let coordinators = self.coordinators.iter().flatten();
+        let mut still = coordinators.filter(|held| held.is_paused);
+        if still.any(|held| held.owner == former) {
+            return;
+        }
         let calm = self.checks.calm_since;
         if calm.is_some_and(|since| self.store.now > since + seconds(2.0 * LEASE_S)) {
             self.violate(|| format!("the lease of {partition} runs out though {former} lives"));

@@ -18,6 +18,8 @@ const SHORTEST_WAIT_US: i64 = 5_000;
 const PATIENCE_US: i64 = 150_000_000;
 /// The same, where a retry waits for minutes.
 const LONG_PATIENCE_US: i64 = 900_000_000;
+/// How long one stands still at most after the faults have ended.
+const STANDS_STILL_US: i64 = 5_000_000;
 /// Rounds of work without time passing; more are a loop without end.
 const MAX_ROUNDS: usize = 400;
 
@@ -31,8 +33,14 @@ impl World {
         } else {
             PATIENCE_US
         };
-        let until = self.time_us + patience;
+        let begun = self.time_us;
+        let until = begun + patience;
         while self.violation.is_none() {
+            if self.time_us > begun + STANDS_STILL_US {
+                for place in 0..self.coordinators.len() {
+                    self.resume_in_calm(place);
+                }
+            }
             self.come_to_rest(&mut random);
             // What only a silent channel holds back, nobody but a watchdog of the broker ends.
             if self.violation.is_some() || (self.is_over() && !self.close_silent()) {
@@ -58,9 +66,6 @@ impl World {
         self.has_faults = false;
         self.checks.calm_since = Some(self.store.now);
         self.broker.set_alarm(false);
-        for place in 0..self.coordinators.len() {
-            self.resume_coordinator(place);
-        }
         for no in 0..self.workers.len() {
             self.workers[no].is_paused = false;
             let hangs =
@@ -95,13 +100,27 @@ impl World {
         }
     }
 
+    /// A coordinator goes on; its leases may have run out meanwhile.
+    fn resume_in_calm(&mut self, place: usize) -> bool {
+        let goes_on = self.resume_coordinator(place);
+        if goes_on {
+            self.checks.calm_since = Some(self.store.now);
+        }
+        goes_on
+    }
+
     /// Everything that can happen without time passing.
     fn come_to_rest(&mut self, random: &mut Random) {
         for _ in 0..MAX_ROUNDS {
             let mut is_busy = self.late_step(random);
             for place in 0..self.coordinators.len() {
-                if self.is_alive(place) {
+                if self.is_active(place) {
                     is_busy |= self.work_off(place, random);
+                } else if self.is_alive(place) {
+                    // The broker knows no better than to give it some of the messages.
+                    is_busy |= random.percent(30) && self.deliver_one(place, random);
+                    // Amid the work of others, it goes on where it was.
+                    is_busy |= random.percent(5) && self.resume_in_calm(place);
                 }
             }
             for no in 0..self.workers.len() {
@@ -125,6 +144,12 @@ impl World {
             is_busy = true;
         }
         is_busy
+    }
+
+    fn deliver_one(&mut self, place: usize, random: &mut Random) -> bool {
+        let channels = &self.coordinator(place).channels;
+        let keys: Vec<(ChannelId, u64)> = channels.keys().copied().collect();
+        !keys.is_empty() && self.deliver(place, random.pick(&keys))
     }
 
     /// Everything that the broker has for a coordinator.
@@ -193,7 +218,9 @@ impl World {
         }
         self.pass(wait.clamp(SHORTEST_WAIT_US, LONGEST_WAIT_US));
         for held in self.coordinators.iter_mut().flatten() {
-            held.mailbox.push_back(Input::Tick);
+            if !held.is_paused {
+                held.mailbox.push_back(Input::Tick);
+            }
         }
         if self.is_planted(ShellMutant::StateReadBeforeEpoch) {
             self.remember_outbox();
@@ -208,7 +235,7 @@ impl World {
                 .coordinators
                 .iter()
                 .flatten()
-                .all(|held| held.turns.is_idle())
+                .all(|held| held.turns.is_idle() && !held.is_paused)
             && (0..self.clients.asked.len()).all(|asked| {
                 self.clients.asked[asked].is_poison
                     || self

@@ -1,7 +1,7 @@
 //! Each planted bug is found, and the same seeds are fine without it. One that is not found is a hole
-//! in the simulation.
+//! in the simulation. `SIM_MUTANT` runs one of them and prints its shrunk schedule.
 
-use flotilla_simulation::{Planted, run_seed};
+use flotilla_simulation::{Planted, run_seed, shrink};
 
 /// Schedules within which a bug must be found.
 const ENOUGH: u64 = 100_000;
@@ -24,6 +24,9 @@ fn every_mutant_is_found() {
                     failure.seed,
                     failure.seed + 1
                 );
+                if only.is_some() {
+                    println!("{}", shrink(&failure, Some(planted)).show());
+                }
                 let sound = run_seed(failure.seed, None).failure;
                 assert_eq!(
                     sound, None,
