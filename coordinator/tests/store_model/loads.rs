@@ -109,7 +109,12 @@ async fn commands_that_were_carried_out_stand_in_the_log(pool: PgPool) {
             message_id: message.to_owned(),
         };
         let request = LoadRequest {
-            controls: vec![lookup(2, "m-1"), lookup(1, "m-2"), lookup(1, "m-1")],
+            controls: vec![
+                lookup(2, "m-1"),
+                lookup(1, "m-1"),
+                lookup(1, "m-2"),
+                lookup(1, "m-1"),
+            ],
             ..LoadRequest::default()
         };
         let found = database.load(request).await;

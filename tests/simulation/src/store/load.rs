@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Those of the commands that were carried out: their names stand in the log.
+    /// Those of the commands that were carried out, each once: their names stand in the log.
     fn carried_out(&self, lookups: &[ControlLookup]) -> Vec<ControlLookup> {
         let is_in_log = |lookup: &&ControlLookup| {
             let id = lookup.execution_id;
@@ -93,7 +93,8 @@ impl Store {
                     })
             })
         };
-        lookups.iter().filter(is_in_log).cloned().collect()
+        let found: BTreeSet<&ControlLookup> = lookups.iter().filter(is_in_log).collect();
+        found.into_iter().cloned().collect()
     }
 
     /// The partition of an execution.
