@@ -85,7 +85,7 @@ async fn a_crash_after_the_acknowledgement_loses_nothing() {
 
 #[tokio::test]
 async fn a_crash_after_publishing_loses_nothing() {
-    crashes_at("after_publish", &[0, 70]).await;
+    crashes_at("after_publish", &[0, 20]).await;
 }
 
 /// Lets coordinators die at a crash point, one after the other: each time after it has been passed
