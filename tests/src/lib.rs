@@ -9,6 +9,7 @@
 //! Each test has a database and a vhost of its own, which go away with its [`Fleet`], and so do its
 //! processes, however the test ends.
 
+pub mod alarm;
 pub mod binary;
 pub mod client;
 pub mod commands;
@@ -22,6 +23,7 @@ pub mod service;
 pub mod stream;
 pub mod wait;
 
+pub use alarm::Alarm;
 pub use client::{Client, Reply, Start};
 pub use database::Database;
 pub use fleet::{Fleet, Options};

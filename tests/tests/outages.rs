@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flotilla_tests::load::{Load, order_count};
-use flotilla_tests::servers::Servers;
-use flotilla_tests::{Fleet, Options, invariants};
+use flotilla_tests::{Alarm, Fleet, Options, invariants};
 
 /// Orders of each test; `FLOTILLA_TEST_ORDERS` asks for more.
 const ORDERS: usize = 80;
@@ -111,34 +110,4 @@ async fn orders_survive_a_memory_alarm() {
         drop(alarm);
     })
     .await;
-}
-
-/// An alarm of the broker, put back when dropped.
-struct Alarm<'a> {
-    servers: &'a Servers,
-    usual: String,
-}
-
-impl<'a> Alarm<'a> {
-    /// Has the broker think that it has no memory left: it reads nothing more from who publishes.
-    fn raise(servers: &'a Servers) -> Self {
-        let ask = "vm_memory_monitor:get_vm_memory_high_watermark().";
-        let usual = servers.output(&["ctl", "eval", ask]).trim().to_owned();
-        let alarm = Self { servers, usual };
-        assert!(alarm.set("0.0000001"), "no alarm could be raised");
-        alarm
-    }
-
-    fn set(&self, watermark: &str) -> bool {
-        let set = ["ctl", "set_vm_memory_high_watermark", watermark];
-        self.servers.try_run(&set).is_some()
-    }
-}
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if !self.set(&self.usual) {
-            eprintln!("the watermark {} was not put back", self.usual);
-        }
-    }
 }
