@@ -101,7 +101,7 @@ impl Modelled {
     /// Whether enough happens in it.
     fn is_worth_it(&self) -> bool {
         let has = |kind: &&str| self.kinds.contains_key(kind);
-        self.kinds.len() >= MANY_KINDS || RARE.iter().any(|kind| has(kind))
+        self.kinds.len() >= MANY_KINDS || RARE.iter().any(has)
     }
 
     /// Asks Postgres the same.

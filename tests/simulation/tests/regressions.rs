@@ -28,3 +28,17 @@ fn what_a_former_owner_holds_is_nobodys_backlog() {
 fn a_start_and_a_hand_over_in_one_turn() {
     assert_sound(&run_seed(6, None));
 }
+
+/// A channel was opened while its last opening still held a completion: the probe came before it, and
+/// its deadline acted.
+#[test]
+fn a_channel_is_opened_after_its_last_opening_has_ended() {
+    assert_sound(&run_seed(1_989_393, None));
+}
+
+/// A command was delivered three times to coordinators that died, and became a dead letter, as any
+/// message would; the simulation took it for eaten.
+#[test]
+fn a_command_may_become_a_dead_letter() {
+    assert_sound(&run_seed(1_426_938, None));
+}
