@@ -219,8 +219,10 @@ impl Orders {
     }
 
     pub async fn clear_suspect(self, key: String) {
-        if let Err(error) = storage::clear_suspect(&self.pool, &key, self.owner).await {
+        // Others wait for as long as the mark of a living coordinator stands.
+        while let Err(error) = storage::clear_suspect(&self.pool, &key, self.owner).await {
             tracing::warn!(error = chain(&error), "the mark of a suspect stays");
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 

@@ -125,8 +125,9 @@ impl Turns {
 
     fn pass_on(&mut self, id: DeliveryId, refused: RefusedMessage, out: &mut Vec<Effect>) {
         if let Some(delivery) = self.channels.delivery(id) {
-            if let Some(key) = &delivery.suspect_key {
-                self.suspects.done(key);
+            if let Some(key) = delivery.suspect_key.clone() {
+                self.suspects.done(&key);
+                out.push(Effect::ClearSuspect { key });
             }
             delivery.stage = Stage::Forwarding;
             out.push(Effect::Forward {

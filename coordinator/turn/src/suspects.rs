@@ -95,6 +95,8 @@ impl Turns {
                 let message = Arc::clone(&delivery.message);
                 self.suspects.done(&key);
                 self.poison(id, &message, "its taker died of it, more than once", out);
+                // Should it come again before it is passed on, nobody must wait for this process.
+                out.push(Effect::ClearSuspect { key });
             }
             // Whoever marked it has lost its channel and is about to take its mark back, or to die.
             Mark::OfTheLiving => {

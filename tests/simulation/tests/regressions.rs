@@ -42,3 +42,10 @@ fn a_channel_is_opened_after_its_last_opening_has_ended() {
 fn a_command_may_become_a_dead_letter() {
     assert_sound(&run_seed(1_426_938, None));
 }
+
+/// The mark of a message that had become poison was left; where the message came again, others waited
+/// for the process that had marked it, for as long as that lived.
+#[test]
+fn the_mark_of_poison_is_taken_back() {
+    assert_sound(&run_seed(1_362_496, None));
+}

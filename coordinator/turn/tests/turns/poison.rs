@@ -148,6 +148,7 @@ fn a_suspect_that_is_found_marked_is_poison_and_its_neighbours_are_not() {
         statuses.contains(&"failed") && statuses.contains(&"succeeded"),
         "{statuses:?}"
     );
+    assert_eq!(world.database.suspects.len(), 0, "nobody waits for a mark");
 }
 
 #[test]
