@@ -40,16 +40,16 @@ impl Turns {
     pub(crate) fn mark_next_suspect(&mut self, out: &mut Vec<Effect>) {
         if let Some((id, key)) = self.suspects.current.take() {
             match self.channels.delivery(id).map(|delivery| delivery.stage) {
-                // Its channel has closed before it was taken: its next taker must not be misled.
-                None => out.push(Effect::ClearSuspect { key }),
+                // Its channel has closed before it was taken: its next taker must not be misled. Or it
+                // is done with: what came before it on the channel may be waiting for its turn.
+                None | Some(Stage::Done) => out.push(Effect::ClearSuspect { key }),
                 Some(
                     Stage::Pending
                     | Stage::Suspect
                     | Stage::Marking
                     | Stage::Marked
                     | Stage::Taken
-                    | Stage::Forwarding
-                    | Stage::Done,
+                    | Stage::Forwarding,
                 ) => {
                     self.suspects.current = Some((id, key));
                     return;

@@ -2,7 +2,9 @@
 
 use flotilla_turn::message::ChannelId;
 use serde_json::json;
+use uuid::Uuid;
 
+use crate::broker::Queue;
 use crate::cached::CHAIN;
 use crate::database::UNSTORABLE;
 use crate::flow::{ONE, first_job};
@@ -149,6 +151,36 @@ fn a_suspect_that_is_found_marked_is_poison_and_its_neighbours_are_not() {
         "{statuses:?}"
     );
     assert_eq!(world.database.suspects.len(), 0, "nobody waits for a mark");
+}
+
+/// What is done with is not acknowledged before what came before it; that one must get its turn all the
+/// same.
+#[test]
+fn poison_does_not_keep_a_suspect_before_it_from_being_marked() {
+    let mut world = World::with_owner(1, &[ONE]);
+    let job = first_job(&mut world, 1);
+    world.complete(succeeded(&job, &json!(1)));
+    world.complete(succeeded(&job, &json!(UNSTORABLE)));
+    wear_out(&mut world, 3);
+    let (other, now) = (Uuid::from_u128(7), world.now);
+    world.database.register(other);
+    let key = world.broker.ready(&Queue::Of(ChannelId::Inbox(0)))[0].no;
+    world
+        .database
+        .mark(&format!("message {key}"), other, 3.0, now);
+    world.calm(0);
+    world.pass(0.3);
+    world.calm(0);
+    assert_eq!(world.forwarded, ["poison"], "the second");
+    world
+        .database
+        .clear_suspect(&format!("message {key}"), other);
+    for _ in 0..3 {
+        world.pass(0.5);
+        world.tick(0);
+        world.calm(0);
+    }
+    assert_eq!(world.broker.unacknowledged(), 0, "the first was taken, too");
 }
 
 #[test]
