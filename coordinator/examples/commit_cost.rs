@@ -203,6 +203,11 @@ impl Lane {
             action: Some("core.echo".to_owned()),
             pool: Some("default".to_owned()),
             timeout_s: Some(60.0),
+            item_of: None,
+            item_index: None,
+            batch_size: None,
+            items: None,
+            item_progress: None,
             input: Some(json(
                 r#"{"text": "hello, this is the input of a task", "n": 42}"#,
             )),

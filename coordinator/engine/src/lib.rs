@@ -11,6 +11,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod execution;
 pub mod expression;
+pub mod items;
 pub mod json;
 pub mod parameters;
 pub mod scope;

@@ -157,6 +157,7 @@ impl ParameterSchema {
             vars: &Variables::default(),
             tasks: &BTreeMap::new(),
             system,
+            item: None,
             ended: None,
         };
         let value = default.render(&scope).map_err(BindError::Default)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::ExecutionId;
+use minijinja::Value;
 
 use crate::json::Json;
 use crate::variables::Variables;
@@ -20,9 +21,22 @@ pub struct Scope<'a> {
     pub tasks: &'a BTreeMap<Arc<str>, Arc<TaskView>>,
     /// `system`.
     pub system: &'a System,
+    /// `item`, `index` and `batch`; `None` outside of `with_items`.
+    pub item: Option<&'a ItemView>,
     /// The end that transitions and `publish` speak of: `result()`, `error()`, `status()`, …
     /// `None` elsewhere, where these functions are errors.
     pub ended: Option<&'a Ended>,
+}
+
+/// The item, or the batch of items, that a run is for.
+#[derive(Debug, Clone)]
+pub struct ItemView {
+    /// `item`: the item, or the list of the items of a batch.
+    pub value: Value,
+    /// `index`: its position among all items (or batches), from 0.
+    pub index: u32,
+    /// Whether it is a batch, and so `batch` is defined, too.
+    pub is_batch: bool,
 }
 
 /// `system`: facts about the execution.

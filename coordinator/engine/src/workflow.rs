@@ -49,7 +49,14 @@ pub struct Workflow {
     pub watched: BTreeSet<TaskIndex>,
     /// Task by name.
     pub by_name: BTreeMap<Arc<str>, TaskIndex>,
+    /// Items that one `with_items` may have, from 1 to [`MOST_ITEMS`].
+    pub max_items: u32,
 }
+
+/// Items that one `with_items` may have where the file sets no `max_items`.
+pub const DEFAULT_MAX_ITEMS: u32 = 100_000;
+/// The largest `max_items` that a file may set.
+pub const MOST_ITEMS: u32 = 10_000_000;
 
 /// One task of a definition.
 #[derive(Debug)]
@@ -62,6 +69,8 @@ pub struct Task {
     pub action: Option<ValueTemplate>,
     /// Input of the action, an object.
     pub input: ValueTemplate,
+    /// `with_items`: the action runs once for each item; `None`: once.
+    pub items: Option<WithItems>,
     /// Guard: where it is false, the task is skipped.
     pub when: Option<Condition>,
     /// How failures are retried.
@@ -84,6 +93,60 @@ pub struct Task {
     pub handles_timeout: bool,
     /// Whether the task lies on a cycle.
     pub in_cycle: bool,
+    /// Whether some expression reads the result of the task as a whole.
+    pub reads_result: bool,
+}
+
+/// `with_items`, and what says how the items are run.
+#[derive(Debug)]
+pub struct WithItems {
+    /// The items, a list.
+    pub list: ValueTemplate,
+    /// Items that one run takes as a list, 1 or more; `None`: one item, not in a list.
+    pub batch_size: Option<u32>,
+    /// Items (or batches) that may be in flight at once, 1 or more; `None`: as many as the server
+    /// lets.
+    pub concurrency: Option<ValueTemplate>,
+    /// How many may fail while the task still succeeds.
+    pub tolerate: Tolerance,
+    /// What happens to the others once more have failed than are tolerated.
+    pub on_item_failure: OnItemFailure,
+}
+
+/// How many items (or batches) may fail while their task still succeeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tolerance {
+    /// So many.
+    Count(u32),
+    /// A share of all, 0 to 100; what is not whole is cut off.
+    Percent(f64),
+}
+
+impl Tolerance {
+    /// How many of `count` may fail.
+    #[must_use]
+    pub fn of(self, count: u32) -> u32 {
+        match self {
+            Self::Count(tolerated) => tolerated.min(count),
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a u32, cut off on purpose"
+            )]
+            Self::Percent(share) => (f64::from(count) * share / 100.0) as u32,
+        }
+    }
+}
+
+/// What happens to the other items once more have failed than are tolerated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnItemFailure {
+    /// They all run.
+    Continue,
+    /// Those that are in flight end, no others start.
+    Drain,
+    /// Those that are in flight are told to stop, no others start.
+    Cancel,
 }
 
 /// What a task waits for.

@@ -168,8 +168,8 @@ const WRONG_TASKS: &[(&str, &str)] = &[
         "2:27 invalid_ref tasks[0].action: the action `run` does not have the form `pack.name`",
     ),
     (
-        "{name: a, with_items: [1]}",
-        "2:19 not_supported tasks[0].with_items: `with_items` is not supported yet",
+        "{name: a, action: core.noop, with_items: 1}",
+        "2:50 wrong_type tasks[0].with_items: expected a list, or a template that gives one, found the number 1",
     ),
     (
         "{name: a, needs: [b]}",

@@ -112,7 +112,7 @@ const WRONG_NAMES: [(&str, &str); 23] = [
     ),
     (
         "item.x",
-        "7:18 not_supported tasks[0].input.v: `item` is not supported yet",
+        "7:18 misplaced_name tasks[0].input.v: `item` is known only where one item of `with_items` is run (in `action`, `input`, `timeout` and `retry` of a task with `with_items`)",
     ),
     (
         "pack.config",

@@ -1,4 +1,4 @@
-//! The arguments of `commit_turn_v1`: one array for each column of each table.
+//! The arguments of `commit_turn_v2`: one array for each column of each table.
 
 use flotilla_engine::Json;
 use flotilla_engine::execution::Counts;
@@ -13,7 +13,7 @@ use super::outbox::outbox_rows;
 
 /// The statement that commits a turn.
 pub(super) fn commit_call(commit: &Commit) -> Result<(String, PgArguments), BoxDynError> {
-    let mut call = Call::new("commit_turn_v1", expected_bytes(commit));
+    let mut call = Call::new("commit_turn_v2", expected_bytes(commit));
     add_fence(&mut call, commit)?;
     add_starts(&mut call, commit)?;
     add_created_executions(&mut call, &commit.new_executions)?;
@@ -21,6 +21,7 @@ pub(super) fn commit_call(commit: &Commit) -> Result<(String, PgArguments), BoxD
     add_created_tasks(&mut call, &commit.new_tasks)?;
     add_tasks(&mut call, commit)?;
     add_task_times(&mut call, commit)?;
+    add_items(&mut call, commit)?;
     add_variables(&mut call, commit)?;
     add_transitions(&mut call, commit)?;
     add_timers(&mut call, commit)?;
@@ -192,6 +193,31 @@ fn add_task_times(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     call.column("task_dispatched_ats", tasks().map(|t| t.dispatched_at))?;
     call.column("task_started_ats", tasks().map(|t| t.started_at))?;
     call.column("task_finished_ats", tasks().map(|t| t.finished_at))
+}
+
+/// What only tasks with items have: left out where the turn has none, which is most.
+fn add_items(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
+    let has_items = commit.new_tasks.iter().any(|task| task.item_of.is_some());
+    let new = || commit.new_tasks.iter().filter(|_| has_items);
+    call.column(
+        "created_task_item_ofs",
+        new().map(|t| t.item_of.map(integer)),
+    )?;
+    call.column(
+        "created_task_item_indexes",
+        new().map(|t| t.item_index.map(integer)),
+    )?;
+    call.column(
+        "created_task_batch_sizes",
+        new().map(|t| t.batch_size.map(integer)),
+    )?;
+    let has_progress = all_tasks(commit).any(|task| task.item_progress.is_some());
+    let tasks = || all_tasks(commit).filter(|_| has_progress);
+    call.column("task_items", tasks().map(|t| optional(t.items.as_ref())))?;
+    call.column(
+        "task_item_progresses",
+        tasks().map(|t| optional(t.item_progress.as_ref())),
+    )
 }
 
 fn add_variables(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {

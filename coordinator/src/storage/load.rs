@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::StorageError;
 use super::column::{bigint, integer};
+use super::load_items::add_item_ends;
 use super::load_rows::{self, Reader, Sight};
 
 /// Executions by their ids, in the order of ids; those that do not exist are absent.
@@ -31,6 +32,7 @@ pub async fn load_executions(
         return Ok(Vec::new());
     }
     add_live_tasks(conn, &ids, &mut loaded).await?;
+    add_item_ends(conn, &mut loaded).await?;
     let needs = Needs::of(&loaded)?;
     add_variables(conn, &needs, &mut loaded).await?;
     add_links(conn, &needs, &mut loaded).await?;
@@ -67,6 +69,7 @@ pub(super) async fn load_rows_alone(
                 variables: Vec::new(),
                 links: Vec::new(),
                 seen: Vec::new(),
+                item_ends: Vec::new(),
             };
             Ok((loaded.row.execution_id, loaded))
         })
@@ -82,7 +85,8 @@ async fn add_live_tasks(
         "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, t.input::text, \
              t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
-             t.created_at, t.dispatched_at, t.started_at, t.finished_at \
+             t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
+             t.batch_size, t.items::text, t.item_progress::text \
          FROM workflow_execution AS e \
          CROSS JOIN unnest(e.live_runs) AS live (run) \
          JOIN workflow_task AS t ON t.execution_id = e.execution_id AND t.run = live.run \
@@ -255,7 +259,8 @@ async fn add_seen_tasks(
         "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
              '{}' AS branch, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
-             t.created_at, t.dispatched_at, t.started_at, t.finished_at \
+             t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, \
+             t.item_index, t.batch_size, NULL::text AS items, NULL::text AS item_progress \
          FROM unnest($1, $2) AS seen (execution_id, run) \
          JOIN workflow_task AS t ON t.execution_id = seen.execution_id AND t.run = seen.run \
          ORDER BY t.execution_id, t.run",

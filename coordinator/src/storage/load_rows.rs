@@ -42,6 +42,18 @@ impl<'r> Reader<'r> {
         u32::try_from(number).map_err(|_| self.problem(column, format!("{number} is negative")))
     }
 
+    /// A number that is never negative, where there may be none.
+    pub(super) fn optional_number(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<u32>, StorageError> {
+        let number: Option<i32> = self.read(column)?;
+        number
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| self.problem(column, "it is negative".to_owned()))
+    }
+
     fn numbers_32(&self, column: &'static str) -> Result<Vec<u32>, StorageError> {
         let numbers: Vec<i32> = self.read(column)?;
         numbers
@@ -147,6 +159,11 @@ pub(super) fn task(row: &PgRow) -> Result<(ExecutionId, LoadedTask), StorageErro
         timeout_s: reader.read("timeout_s")?,
         input: reader.optional_json("input")?,
         branch: reader.json("branch")?,
+        item_of: reader.optional_number("item_of")?,
+        item_index: reader.optional_number("item_index")?,
+        batch_size: reader.optional_number("batch_size")?,
+        items: reader.optional_json("items")?,
+        item_progress: reader.optional_json("item_progress")?,
         caused_by: reader.numbers_32("caused_by")?,
         arrived: reader.numbers_32("arrived")?,
         worker: reader.read("worker")?,

@@ -4,7 +4,7 @@
 //! `load_history`, which no coordinator calls, reads several tables of one moment).
 //!
 //! ```text
-//! turn ──Commit──► commit ──► commit_turn_v1 ──► CommitAnswer
+//! turn ──Commit──► commit ──► commit_turn_v2 ──► CommitAnswer
 //!      ◄─LoadedExecution── load ◄── rows
 //! ```
 
@@ -20,6 +20,7 @@ mod error;
 mod history;
 mod live;
 mod load;
+mod load_items;
 mod load_rows;
 mod messages;
 mod migrate;

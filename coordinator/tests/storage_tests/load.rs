@@ -26,6 +26,11 @@ fn loaded(task: &TaskRow) -> LoadedTask {
         held: task.held,
         action: task.action.clone(),
         timeout_s: task.timeout_s,
+        item_of: task.item_of,
+        item_index: task.item_index,
+        batch_size: task.batch_size,
+        items: task.items.clone(),
+        item_progress: task.item_progress.clone(),
         input: task.input.clone(),
         branch: task.branch.clone().expect("it was written"),
         caused_by: task.caused_by.clone(),
@@ -139,6 +144,7 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
         tasks: vec![loaded(&full_task())],
         variables: commit.variables.clone(),
         links: vec![(1, None), (2, None), (3, Some(2))],
+        item_ends: Vec::new(),
         seen: vec![seen],
     };
     assert_eq!(found, [expected]);

@@ -272,4 +272,29 @@ pub const PLANTED: &[(&str, &str)] = &[
         "INSERT INTO workflow_start (execution_id, workflow, partition) \
          VALUES ($NOBODY, 'demo.history', 0)",
     ),
+    (
+        "items_belong_to_their_task",
+        "UPDATE workflow_task SET item_of = 1, item_index = 0 \
+         WHERE execution_id = $SUCCEEDED AND run = 3",
+    ),
+    (
+        "items_run_once",
+        "UPDATE workflow_task SET item_progress = '{\"count\": 1, \"concurrency\": 9, \
+             \"tolerated\": 0, \"active\": 0, \"failed\": 0}' \
+         WHERE execution_id = $SUCCEEDED AND run = 1; \
+         UPDATE workflow_task SET item_of = 1, item_index = 0 \
+         WHERE execution_id = $SUCCEEDED AND run IN (2, 3)",
+    ),
+    (
+        "items_are_counted",
+        "UPDATE workflow_task SET item_progress = '{\"count\": 0, \"concurrency\": 9, \
+             \"tolerated\": 0, \"active\": 1, \"failed\": 0}' \
+         WHERE execution_id = $SUCCEEDED AND run = 1",
+    ),
+    (
+        "success_has_all_items",
+        "UPDATE workflow_task SET item_progress = '{\"count\": 2, \"concurrency\": 9, \
+             \"tolerated\": 0, \"active\": 0, \"failed\": 0}' \
+         WHERE execution_id = $SUCCEEDED AND run = 1",
+    ),
 ];

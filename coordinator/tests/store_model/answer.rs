@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
 use flotilla_turn::Mark;
 use flotilla_turn::rows::{
-    CommitAnswer, ControlLookup, FoundStart, LoadedExecution, LoadedTask, LostJob, PartitionNo,
-    TakenPartition, TimerRow,
+    CommitAnswer, ControlLookup, FoundStart, LoadedExecution, LoadedItemEnd, LoadedTask, LostJob,
+    PartitionNo, TakenPartition, TimerRow,
 };
 use serde_json::Value;
 
@@ -99,11 +99,24 @@ fn make_plain(loaded: &mut LoadedExecution) {
     }
     loaded.tasks.iter_mut().for_each(make_task_plain);
     loaded.seen.iter_mut().for_each(make_task_plain);
+    for end in &mut loaded.item_ends {
+        end.result = end.result.as_ref().map(plain);
+        end.error = end.error.as_ref().map(plain);
+    }
+    let place = |end: &LoadedItemEnd| (end.item_of, end.item_index);
+    loaded.item_ends.sort_by_key(place);
 }
 
 fn make_task_plain(task: &mut LoadedTask) {
     task.branch = plain(&task.branch);
-    for json in [&mut task.input, &mut task.result, &mut task.error] {
+    let parts = [
+        &mut task.input,
+        &mut task.result,
+        &mut task.error,
+        &mut task.items,
+        &mut task.item_progress,
+    ];
+    for json in parts {
         *json = json.as_ref().map(plain);
     }
 }

@@ -131,6 +131,11 @@ fn full_task() -> TaskRow {
         starts: 3,
         held: true,
         timeout_s: Some(30.0),
+        item_of: None,
+        item_index: None,
+        batch_size: None,
+        items: None,
+        item_progress: None,
         branch: Some(json(
             r#"{"vars": {"x": 3}, "tasks": {"a": 1}, "passed": {"2": 4}}"#,
         )),

@@ -196,6 +196,7 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
     let task = &execution.workflow.tasks[run.task.0];
     let end = run.ended.as_ref().filter(|_| run.unsaved.end);
     let has_action = task.action.is_some();
+    let spread = run.spread.as_deref();
     TaskRow {
         execution_id: execution.id,
         run: run.no,
@@ -212,8 +213,18 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
         pool: has_action.then(|| task.pool.to_string()),
         timeout_s: run.timeout,
         input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
-        branch: (is_new || run.unsaved.branch)
-            .then(|| Json::of(&BranchJson::of(execution, &run.branch))),
+        branch: (is_new || run.unsaved.branch).then(|| match run.item {
+            // An item sees what the task as a whole sees.
+            Some(_) => Json::of(&BranchJson::default()),
+            None => Json::of(&BranchJson::of(execution, &run.branch)),
+        }),
+        item_of: run.item.map(|item| item.of),
+        item_index: run.item.map(|item| item.index),
+        batch_size: run.item.and_then(|item| item.batch_size),
+        items: spread
+            .filter(|_| run.unsaved.items)
+            .map(|spread| spread.list.to_stored()),
+        item_progress: spread.map(|spread| Json::of(&spread.progress)),
         caused_by: run.caused_by.clone(),
         arrived: run
             .arrived

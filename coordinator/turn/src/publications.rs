@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{Execution, Job};
-use flotilla_protocol::message::{TaskJob, WorkflowFinished};
+use flotilla_protocol::message::{JobItem, TaskJob, WorkflowFinished};
 use flotilla_protocol::{RawJson, names};
 
 use crate::Turns;
@@ -152,7 +152,9 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
         timeout: job.timeout,
         heartbeat: None,
         idempotency_key: job.task_id.to_string(),
-        item: None,
+        item: job
+            .item
+            .map(|(index, batch_size)| JobItem { index, batch_size }),
         secrets: Vec::new(),
     };
     Publication {

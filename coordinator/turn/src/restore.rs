@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Run, RunStatus, SeenTask, Unsaved,
+    Branch, Execution, ExecutionStatus, Item, ItemEnds, Progress, Run, RunStatus, SeenTask, Spread,
+    Unsaved,
 };
+use flotilla_engine::items::ItemList;
 use flotilla_engine::scope::{EndStatus, Ended, TaskView};
 use flotilla_engine::variables::Write;
 use flotilla_engine::{Json, TaskIndex, Workflow};
@@ -57,7 +59,23 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
     let ends_json: BranchJson = parse("workflow_execution.ends", &row.ends)?;
     let mut live = BTreeMap::new();
     for task in &loaded.tasks {
-        live.insert(task.run, known.run(task)?);
+        let mut run = known.run(task)?;
+        if let Some(item) = run.item {
+            let whole: Option<&Run> = live.get(&item.of);
+            let whole = whole.ok_or_else(|| RestoreError::Missing {
+                column: "workflow_task.item_of",
+                what: format!("the live run {}", item.of),
+            })?;
+            run.branch = whole.branch.clone();
+        }
+        live.insert(task.run, run);
+    }
+    for end in &loaded.item_ends {
+        let whole = live.get_mut(&end.item_of);
+        if let Some(spread) = whole.and_then(|run| run.spread.as_deref_mut()) {
+            let result = end.result.clone().unwrap_or_else(Json::null);
+            spread.ends.add(end.item_index, &result, end.error.as_ref());
+        }
     }
     let ends = known.branch("workflow_execution.ends", &ends_json)?;
     let last_ended = known.seen("workflow_execution.ends", &ends_json.last_ended)?;
@@ -141,20 +159,20 @@ impl<'a> Known<'a> {
     fn run(&self, row: &LoadedTask) -> Result<Run, RestoreError> {
         let column = "workflow_task.branch";
         let branch: BranchJson = parse(column, &row.branch)?;
+        let spread = spread(row)?;
         Ok(Run {
             no: row.run,
             task: self.task(&row.task)?,
             visit: row.visit,
-            status: RunStatus::from_word(&row.status).ok_or_else(|| RestoreError::UnknownWord {
-                column: "workflow_task.status",
-                word: row.status.clone(),
-            })?,
+            status: run_status(row)?,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
             starts: row.starts,
             action: row.action.as_deref().map(Arc::from),
             input: row.input.clone(),
             timeout: row.timeout_s,
+            item: item(row),
+            spread: spread.map(Box::new),
             branch: self.branch(column, &branch)?,
             caused_by: row.caused_by.clone(),
             arrived: row
@@ -225,6 +243,42 @@ impl<'a> Known<'a> {
         }
         Ok(seen)
     }
+}
+
+fn run_status(row: &LoadedTask) -> Result<RunStatus, RestoreError> {
+    let status = RunStatus::from_word(&row.status).ok_or_else(|| RestoreError::UnknownWord {
+        column: "workflow_task.status",
+        word: row.status.clone(),
+    })?;
+    if status == RunStatus::Running && row.item_progress.is_some() {
+        return Ok(RunStatus::Spread);
+    }
+    Ok(status)
+}
+
+fn item(row: &LoadedTask) -> Option<Item> {
+    Some(Item {
+        of: row.item_of?,
+        index: row.item_index?,
+        batch_size: row.batch_size,
+    })
+}
+
+/// The items of a task, before what those that have ended left.
+fn spread(row: &LoadedTask) -> Result<Option<Spread>, RestoreError> {
+    let Some(progress) = &row.item_progress else {
+        return Ok(None);
+    };
+    let progress: Progress = parse("workflow_task.item_progress", progress)?;
+    let list = row.items.as_ref().ok_or_else(|| RestoreError::Missing {
+        column: "workflow_task.items",
+        what: "the list of items".to_owned(),
+    })?;
+    Ok(Some(Spread {
+        list: ItemList::from_stored(list),
+        progress,
+        ends: ItemEnds::new(progress.keeps_results),
+    }))
 }
 
 /// How the last attempt of a live run ended, if one has.

@@ -27,7 +27,10 @@ impl World {
             let tasks = live.map(|run| &self.store.tasks[&(id, *run)]);
             let mut is_moving = false;
             for task in tasks {
-                is_moving |= task.status != "waiting";
+                // A task as a whole moves with its items, or with the timer that lets them in.
+                let has_timer = self.store.timers.contains_key(&(id, task.run));
+                is_moving |=
+                    task.status != "waiting" && (task.item_progress.is_none() || has_timer);
                 problem = problem.or(self.problem_of(task));
             }
             if !is_moving && row.state.status != "paused" {
@@ -43,6 +46,10 @@ impl World {
         let key = (task.execution_id, task.run, task.attempt);
         let timer = self.store.timers.get(&(key.0, key.1));
         let what = show_attempt(key);
+        if let Some(progress) = &task.item_progress {
+            return (progress.text().contains("put_off") && timer.is_none())
+                .then(|| format!("waits for a timer of run {} that is no row", task.run));
+        }
         match task.status {
             "waiting" => None,
             // A pause holds it back.

@@ -48,6 +48,13 @@ tasks:
   - {name: c, on_success: d}
   - {name: d, join: all, action: core.noop, timeout: 5}
 ";
+const ITEMS: &str = "
+ref: t.items
+tasks:
+  - {name: a, action: core.noop, timeout: 5, retry: {count: 1, delay: 1}, with_items: \"{{ range(5) }}\", concurrency: 2, tolerate: 1, publish: [{r: \"{{ result() }}\"}], on_complete: b}
+  - {name: b, action: core.noop, timeout: 5, with_items: [1, 2, 3, 4], batch_size: 2, on_item_failure: cancel}
+output_map: {r: \"{{ vars.r | default(null) }}\"}
+";
 const SLOW: &str = "
 ref: t.slow
 tasks:
@@ -55,13 +62,14 @@ tasks:
 ";
 
 /// Names of the workflows that are quick; the slow one is started now and then.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 7] = [
     "t.one",
     "t.chain",
     "t.diamond",
     "t.retries",
     "t.loop",
     "t.failing",
+    "t.items",
 ];
 /// A workflow whose retry lies beyond the timers that are kept in memory.
 pub(crate) const SLOW_NAME: &str = "t.slow";
@@ -71,7 +79,7 @@ pub(crate) const SLOW_NAME: &str = "t.slow";
 pub fn workflows() -> &'static [Arc<Workflow>] {
     static COMPILED: OnceLock<Vec<Arc<Workflow>>> = OnceLock::new();
     COMPILED.get_or_init(|| {
-        let sources = [ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, SLOW];
+        let sources = [ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, SLOW];
         let compile = |source: &&str| {
             flotilla_engine::compile(source)
                 .expect("a sound workflow")

@@ -1,6 +1,7 @@
 //! Checks what the expressions of a definition read: names that cannot exist are refused before
 //! anything runs.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::document::Draft;
@@ -20,14 +21,24 @@ const END_FUNCTIONS: [&str; 6] = [
     "timed_out",
 ];
 const ROOTS: [&str; 4] = ["parameters", "vars", "task", "system"];
-const LATER_ROOTS: [&str; 4] = ["item", "index", "batch", "pack"];
+const ITEM_ROOTS: [&str; 3] = ["item", "index", "batch"];
+const LATER_ROOTS: [&str; 1] = ["pack"];
 const TASK_FACTS: [&str; 4] = ["result", "status", "error", "visits"];
 
-/// Checks all expressions; gives the tasks that some expression reads by name.
-pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Vec<TaskIndex> {
+/// What the expressions of a definition read of its tasks.
+#[derive(Default)]
+pub(super) struct Read {
+    /// Tasks that are read by name, `task.<name>`.
+    pub watched: BTreeSet<TaskIndex>,
+    /// Tasks whose result their own routes or `publish` read.
+    pub results: BTreeSet<TaskIndex>,
+}
+
+/// Checks all expressions; gives what they read of tasks.
+pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Read {
     let flow = Flow::new(draft, graph);
     let uses = std::mem::take(&mut reader.uses);
-    let mut watched = Vec::new();
+    let mut read = Read::default();
     for used in &uses {
         if reader.is_full() {
             break;
@@ -38,11 +49,11 @@ pub(super) fn check(reader: &mut Reader, draft: &Draft, graph: &Graph) -> Vec<Ta
             graph,
             flow: &flow,
             used,
-            watched: &mut watched,
+            read: &mut read,
         };
         checker.check();
     }
-    watched
+    read
 }
 
 struct Checker<'c, 'a> {
@@ -51,7 +62,7 @@ struct Checker<'c, 'a> {
     graph: &'c Graph,
     flow: &'c Flow,
     used: &'c Use,
-    watched: &'c mut Vec<TaskIndex>,
+    read: &'c mut Read,
 }
 
 impl Checker<'_, '_> {
@@ -73,6 +84,7 @@ impl Checker<'_, '_> {
                 "vars" => self.variable(rest, &read.span, read.optional),
                 "task" => self.task(rest, &read.span, read.dynamic),
                 "system" => self.system(rest, &read.span),
+                name if ITEM_ROOTS.contains(&name) => self.item(name, &read.span),
                 name => self.unknown_root(name, &read.span),
             }
         }
@@ -111,6 +123,9 @@ impl Checker<'_, '_> {
             return self.report("not_supported", span, message, None);
         }
         if is_end_function(name) {
+            if name == "result" {
+                self.note_result();
+            }
             if !self.sees_end() {
                 let message = format!("`{name}()` is known only where a task has ended");
                 let hint = "in `publish`, in the conditions of routes, in `retry.when`".to_owned();
@@ -133,8 +148,51 @@ impl Checker<'_, '_> {
     fn sees_end(&self) -> bool {
         match self.used.site {
             Site::Default(_) | Site::Vars(_) | Site::Output(_) => false,
-            Site::Task(_, moment) => moment != Moment::Before,
+            Site::Task(_, moment) => match moment {
+                Moment::Items | Moment::Before => false,
+                Moment::Attempted | Moment::Publish(_) | Moment::Ended | Moment::Route(..) => true,
+            },
         }
+    }
+
+    fn note_result(&mut self) {
+        match self.used.site {
+            Site::Task(index, Moment::Publish(_) | Moment::Ended | Moment::Route(..)) => {
+                self.read.results.insert(TaskIndex(index));
+            }
+            Site::Task(_, Moment::Items | Moment::Before | Moment::Attempted)
+            | Site::Default(_)
+            | Site::Vars(_)
+            | Site::Output(_) => {}
+        }
+    }
+
+    /// `item`, `index` or `batch`.
+    fn item(&mut self, name: &str, span: &Range<usize>) {
+        let items = match self.used.site {
+            Site::Task(index, Moment::Before | Moment::Attempted) => {
+                self.draft.tasks[index].items.as_ref()
+            }
+            Site::Task(
+                _,
+                Moment::Items | Moment::Publish(_) | Moment::Ended | Moment::Route(..),
+            )
+            | Site::Default(_)
+            | Site::Vars(_)
+            | Site::Output(_) => None,
+        };
+        let (message, hint) = match items {
+            None => (
+                format!("`{name}` is known only where one item of `with_items` is run"),
+                "in `action`, `input`, `timeout` and `retry` of a task with `with_items`",
+            ),
+            Some(items) if name == "batch" && items.batch_size.is_none() => (
+                "`batch` is known only beside `batch_size`".to_owned(),
+                "write item",
+            ),
+            Some(_) => return,
+        };
+        self.report("misplaced_name", span, message, Some(hint.to_owned()));
     }
 
     fn unknown_root(&mut self, name: &str, span: &Range<usize>) {
@@ -154,7 +212,7 @@ impl Checker<'_, '_> {
         {
             Some(format!("write parameters.{name}"))
         } else {
-            did_you_mean(name, ROOTS)
+            did_you_mean(name, ROOTS.into_iter().chain(ITEM_ROOTS))
         };
         self.report(
             "unknown_name",
@@ -234,7 +292,7 @@ impl Checker<'_, '_> {
                 hint,
             );
         };
-        self.watched.push(*task);
+        self.read.watched.insert(*task);
         if let Some(fact) = rest.get(1)
             && !TASK_FACTS.contains(&fact.as_str())
         {

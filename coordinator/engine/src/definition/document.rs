@@ -8,11 +8,12 @@ use super::task::{self, variable_name};
 use super::tree::{Node, Place, Value};
 use crate::expression::ValueTemplate;
 use crate::parameters::ParameterSchema;
+use crate::workflow::{DEFAULT_MAX_ITEMS, MOST_ITEMS};
 
 /// Most tasks of a definition.
 const TASK_LIMIT: usize = 1_000;
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "ref",
     "label",
     "version",
@@ -22,8 +23,9 @@ const KNOWN: [&str; 9] = [
     "vars",
     "tasks",
     "output_map",
+    "max_items",
 ];
-const LATER: [&str; 9] = [
+const LATER: [&str; 8] = [
     "timeout",
     "start",
     "finally",
@@ -32,7 +34,6 @@ const LATER: [&str; 9] = [
     "cancel_grace",
     "output",
     "max_runs_per_task",
-    "max_items",
 ];
 
 /// Named templates, in the order of the file.
@@ -46,6 +47,7 @@ pub(super) struct Draft {
     pub vars: Entries,
     pub tasks: Vec<DraftTask>,
     pub output: Option<Entries>,
+    pub max_items: u32,
     /// Where the list of tasks stands.
     pub tasks_place: Place,
 }
@@ -87,8 +89,26 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
         vars,
         tasks,
         output,
+        max_items: max_items(reader, fields),
         tasks_place,
     })
+}
+
+fn max_items(reader: &mut Reader, fields: Fields) -> u32 {
+    let Some(node) = fields.get("max_items") else {
+        return DEFAULT_MAX_ITEMS;
+    };
+    let number = match &node.value {
+        Value::Number(text) => text.parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+    };
+    number
+        .filter(|number| (1..=MOST_ITEMS).contains(number))
+        .unwrap_or_else(|| {
+            let expected = format!("a whole number from 1 to {MOST_ITEMS}");
+            reader.wrong_type(node, "max_items", &expected);
+            DEFAULT_MAX_ITEMS
+        })
 }
 
 fn reference(reader: &mut Reader, fields: Fields, node: &Node) -> String {

@@ -2,7 +2,7 @@
 
 use super::tree::Place;
 use crate::expression::{Condition, ValueTemplate};
-use crate::workflow::{Join, On, Publish, Retry};
+use crate::workflow::{Join, On, Publish, Retry, WithItems};
 
 /// A task that has been read.
 pub(super) struct DraftTask {
@@ -11,6 +11,7 @@ pub(super) struct DraftTask {
     pub path: String,
     pub action: Option<ValueTemplate>,
     pub input: ValueTemplate,
+    pub items: Option<WithItems>,
     pub when: Option<Condition>,
     pub retry: Option<Retry>,
     pub timeout: Option<ValueTemplate>,
@@ -31,6 +32,7 @@ impl DraftTask {
             path: String::new(),
             action: None,
             input: ValueTemplate::map(Vec::new()),
+            items: None,
             when: None,
             retry: None,
             timeout: None,

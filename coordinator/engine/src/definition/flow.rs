@@ -102,7 +102,7 @@ impl Flow {
             .is_some_and(|bit| self.entered[index][bit / 64] >> (bit % 64) & 1 == 1);
         is_entered
             || match moment {
-                Moment::Before | Moment::Attempted => false,
+                Moment::Items | Moment::Before | Moment::Attempted => false,
                 Moment::Publish(at) => is_in(&task.publish, at),
                 Moment::Ended => is_in(&task.publish, usize::MAX),
                 Moment::Route(list, at) => {

@@ -10,6 +10,7 @@ mod document;
 mod draft;
 mod flow;
 mod graph;
+mod items;
 mod parameters;
 mod reader;
 mod retry;
@@ -24,7 +25,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::workflow::{Branch, DefinitionHash, Route, Routes, Task, TaskIndex, Workflow};
+use crate::workflow::{Branch, DefinitionHash, Publish, Route, Routes, Task, TaskIndex, Workflow};
+use check::Read;
 use document::Draft;
 use draft::{DraftRoutes, DraftTask};
 use graph::Graph;
@@ -51,8 +53,8 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     let draft = document::read(&mut reader, &node);
     let checked = draft.map(|draft| {
         let graph = graph::build(&mut reader, &draft);
-        let watched = check::check(&mut reader, &draft, &graph);
-        (draft, graph, watched)
+        let read = check::check(&mut reader, &draft, &graph);
+        (draft, graph, read)
     });
     if reader.is_full() {
         let end = Place {
@@ -70,8 +72,8 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     let mut found = reader.diagnostics;
     found.sort_by_key(|found| (found.span.start, found.line, found.column));
     match checked {
-        Some((draft, graph, watched)) if found.iter().all(|f| f.severity == Severity::Warning) => {
-            let workflow = Arc::new(workflow(source, draft, graph, watched));
+        Some((draft, graph, read)) if found.iter().all(|f| f.severity == Severity::Warning) => {
+            let workflow = Arc::new(workflow(source, draft, graph, read));
             Ok(Compiled {
                 workflow,
                 warnings: found,
@@ -87,12 +89,12 @@ pub fn hash(source: &str) -> DefinitionHash {
     DefinitionHash(Sha256::digest(source.as_bytes()).into())
 }
 
-fn workflow(source: &str, draft: Draft, graph: Graph, watched: Vec<TaskIndex>) -> Workflow {
+fn workflow(source: &str, draft: Draft, graph: Graph, read: Read) -> Workflow {
     let tasks: Vec<Task> = draft
         .tasks
         .into_iter()
         .enumerate()
-        .map(|(index, draft)| task(TaskIndex(index), draft, &graph))
+        .map(|(index, draft)| task(TaskIndex(index), draft, &graph, &read))
         .collect();
     let by_name: BTreeMap<Arc<str>, TaskIndex> = tasks
         .iter()
@@ -108,13 +110,23 @@ fn workflow(source: &str, draft: Draft, graph: Graph, watched: Vec<TaskIndex>) -
         graph: graph.graph,
         starts: graph.starts,
         output: draft.output,
-        watched: watched.into_iter().collect(),
+        watched: read.watched,
         by_name,
+        max_items: draft.max_items,
     }
 }
 
-fn task(index: TaskIndex, draft: DraftTask, graph: &Graph) -> Task {
+fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task {
+    let publishes_whole = |list: &[Publish]| list.iter().any(|entry| entry.value.is_none());
+    let mut ways = draft.routes.ways();
+    let reads_result = read.results.contains(&index)
+        || read.watched.contains(&index)
+        || publishes_whole(&draft.publish)
+        || ways.any(|(_, publish, _)| publishes_whole(publish));
+    drop(ways);
     Task {
+        items: draft.items,
+        reads_result,
         index,
         name: draft.name.into(),
         action: draft.action,

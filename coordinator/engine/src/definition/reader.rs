@@ -41,7 +41,9 @@ pub(super) enum Site {
 /// When in the life of a task a template is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// Before an attempt.
+    /// Before the task, or before its items are known: a guard, `with_items`.
+    Items,
+    /// Before an attempt, of an item where the task has items.
     Before,
     /// When an attempt has ended.
     Attempted,

@@ -13,7 +13,7 @@ const DEFAULT_TIMEOUT_SECONDS: &str = "300";
 /// Redeliveries of a job whose workers die, where the file says nothing.
 const DEFAULT_REDELIVERIES: u32 = 5;
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 22] = [
     "name",
     "type",
     "action",
@@ -31,13 +31,13 @@ const KNOWN: [&str; 17] = [
     "pool",
     "max_redeliveries",
     "join",
-];
-const LATER: [&str; 12] = [
     "with_items",
     "batch_size",
     "concurrency",
     "tolerate",
     "on_item_failure",
+];
+const LATER: [&str; 7] = [
     "total_timeout",
     "heartbeat",
     "delay",
@@ -58,7 +58,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
     let timeout = timeout(reader, fields, &path, before, action.is_some());
     let when = field(fields, &path, "when").and_then(|(node, path)| {
         reader
-            .condition(node, &path, before)
+            .condition(node, &path, Site::Task(index, Moment::Items))
             .map(|(condition, _)| condition)
     });
     let retry = field(fields, &path, "retry")
@@ -74,6 +74,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
         pool: pool(reader, fields, &path),
         max_redeliveries: redeliveries(reader, fields, &path),
         join: join_of(reader, fields, &path),
+        items: super::items::read(reader, fields, &path, index),
         name,
         place,
         path,

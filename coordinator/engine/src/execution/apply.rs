@@ -11,8 +11,9 @@ use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 use super::failure::kind;
 use super::log::{Origin, RunEntry};
 use super::run::RunStatus;
+use super::spread::Spread;
 use super::step::Step;
-use super::{CANCEL_GRACE_S, DEADLINE_SLACK_S, Execution, ExecutionStatus};
+use super::{CANCEL_GRACE_S, DEADLINE_SLACK_S, Execution};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 
@@ -69,6 +70,7 @@ impl Execution {
             | RunStatus::Retrying
             | RunStatus::Waiting
             | RunStatus::Delayed
+            | RunStatus::Spread
             | RunStatus::Ended(_) => Err(IgnoredReason::StaleAttempt),
         }
     }
@@ -88,12 +90,11 @@ impl Execution {
             }
         }
         let result = report.result.clone().unwrap_or_else(Json::null);
+        let is_cancelling = self.is_cancelling_run(no);
         let status = match report.status {
             CompletionStatus::Succeeded => EndStatus::Succeeded,
             CompletionStatus::TimedOut => EndStatus::TimedOut,
-            CompletionStatus::Cancelled if self.status == ExecutionStatus::Cancelling => {
-                EndStatus::Cancelled
-            }
+            CompletionStatus::Cancelled if is_cancelling => EndStatus::Cancelled,
             // Nobody asked for the cancel: to the workflow it is a failure.
             CompletionStatus::Failed | CompletionStatus::Cancelled => EndStatus::Failed,
         };
@@ -125,6 +126,7 @@ impl Execution {
         changes: &mut Changes,
     ) -> Result<(), IgnoredReason> {
         let no = self.current_run(id)?;
+        let is_cancelling = self.is_cancelling_run(no);
         let Some(run) = self.live.get_mut(&no) else {
             return Err(IgnoredReason::UnknownTask);
         };
@@ -147,7 +149,7 @@ impl Execution {
         run.status = RunStatus::Running;
         run.started_at = started_at.or(Some(now));
         run.worker = worker.map(Arc::from);
-        if self.status == ExecutionStatus::Cancelling {
+        if is_cancelling {
             // Its worker took the job after the cancel was told; the time that it has runs already.
             changes.cancels.push(JobCancel {
                 task_id: id.task_id,
@@ -191,8 +193,8 @@ impl Execution {
             let reason = format!("the job was refused: {reason}");
             return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
-        if self.status == ExecutionStatus::Cancelling {
-            let ended = Ended::cancelled("the job was lost, and the execution is cancelled");
+        if self.is_cancelling_run(no) {
+            let ended = Ended::cancelled("the job was lost, and it was to be cancelled");
             let mut step = Step::new(self, now, changes);
             step.end_run(no, ended);
             step.settle();
@@ -219,7 +221,7 @@ impl Execution {
             .live
             .get(&no)
             .is_some_and(|run| run.status == RunStatus::Dispatched);
-        if !is_dispatched || self.status == ExecutionStatus::Cancelling {
+        if !is_dispatched || self.is_cancelling_run(no) {
             return Outcome::Nothing;
         }
         Step::new(self, now, changes).resend(no, "lost");
@@ -258,13 +260,14 @@ impl Execution {
         };
         let is_expected = match timer {
             TimerKind::Retry => run.status == RunStatus::Retrying && !run.held,
-            TimerKind::Dispatch => run.status == RunStatus::Delayed && !run.held,
-            TimerKind::Deadline => {
-                run.status == RunStatus::Running && self.status != ExecutionStatus::Cancelling
+            TimerKind::Dispatch => {
+                let puts_off = |spread: &Spread| spread.progress.put_off;
+                let is_put_off =
+                    run.status == RunStatus::Delayed || run.spread.as_deref().is_some_and(puts_off);
+                is_put_off && !run.held
             }
-            TimerKind::Cancel => {
-                run.is_with_a_worker() && self.status == ExecutionStatus::Cancelling
-            }
+            TimerKind::Deadline => run.status == RunStatus::Running && !self.is_cancelling(run),
+            TimerKind::Cancel => run.is_with_a_worker() && self.is_cancelling(run),
         };
         if !is_expected {
             return Outcome::Nothing;

@@ -145,12 +145,15 @@ impl Step<'_> {
         if task.action.is_none() {
             return self.end_run(no, Ended::succeeded(Json::null()));
         }
-        self.render_or_fail(no, exempt);
+        match &task.items {
+            Some(items) => self.enter_items(no, items, exempt),
+            None => self.render_or_fail(no, exempt),
+        }
     }
 
     pub(super) fn render_or_fail(&mut self, no: RunNo, exempt: bool) {
         match self.render(no) {
-            Ok(()) => self.due.push(Due { run: no, exempt }),
+            Ok(()) => self.due.push(Due::Attempt { run: no, exempt }),
             Err(error) => self.end_run(no, Ended::not_evaluated(&error)),
         }
     }

@@ -179,6 +179,8 @@ pub struct Job {
     pub task: Arc<str>,
     /// Number of the visit.
     pub visit: u32,
+    /// Of an item: its position, and how many items the batch has where there are batches.
+    pub item: Option<(u32, Option<u32>)>,
     /// Name of the action.
     pub action: Arc<str>,
     /// The pool whose workers run it.

@@ -1,5 +1,9 @@
 //! What must hold of an execution after each step.
 
+use std::collections::BTreeMap;
+
+use flotilla_protocol::RunNo;
+
 use super::run::RunStatus;
 use super::{Execution, ExecutionStatus};
 
@@ -11,6 +15,7 @@ impl Execution {
     pub fn check(&self) -> Result<(), String> {
         self.check_counts()?;
         self.check_live()?;
+        self.check_spreads()?;
         let word = self.status.word();
         let errors = self.errors.len();
         let fits = match self.status {
@@ -49,6 +54,37 @@ impl Execution {
         Ok(())
     }
 
+    /// Whether each task with items counts the runs of its items, and goes on.
+    fn check_spreads(&self) -> Result<(), String> {
+        let mut items: BTreeMap<RunNo, u32> = BTreeMap::new();
+        for item in self.live.values().filter_map(|run| run.item) {
+            *items.entry(item.of).or_default() += 1;
+        }
+        for run in self.live.values() {
+            let active = items.remove(&run.no).unwrap_or(0);
+            let is_spread = run.status == RunStatus::Spread;
+            let Some(spread) = run.spread.as_deref().filter(|_| is_spread) else {
+                if active > 0 || is_spread || run.spread.is_some() {
+                    let (no, word) = (run.no, run.status.word());
+                    return Err(format!("run {no} is {word} with {active} items in flight"));
+                }
+                continue;
+            };
+            let progress = spread.progress;
+            let goes_on = active > 0 || progress.put_off || run.held;
+            if active != progress.active || active > progress.concurrency || !goes_on {
+                let no = run.no;
+                return Err(format!(
+                    "run {no} has {active} items in flight: {progress:?}"
+                ));
+            }
+        }
+        match items.first_key_value() {
+            Some((of, _)) => Err(format!("items of run {of} outlive it")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether something will happen to it again, and what is held back may be.
     fn check_live(&self) -> Result<(), String> {
         let live = || self.live.values();
@@ -57,12 +93,15 @@ impl Execution {
             .filter(|run| run.status == RunStatus::Waiting)
             .count();
         let held = live().filter(|run| run.held).count();
+        let spread = live().filter(|run| run.status == RunStatus::Spread).count();
         let fits = match self.status {
             ExecutionStatus::Running => waiting < self.live.len() && held == 0,
             ExecutionStatus::Failing => waiting < self.live.len(),
             ExecutionStatus::Pausing => with_workers > 0,
             ExecutionStatus::Paused => with_workers == 0,
-            ExecutionStatus::Cancelling => with_workers > 0 && with_workers == self.live.len(),
+            ExecutionStatus::Cancelling => {
+                with_workers > 0 && with_workers + spread == self.live.len()
+            }
             ExecutionStatus::Succeeded | ExecutionStatus::Failed | ExecutionStatus::Cancelled => {
                 self.live.is_empty()
             }

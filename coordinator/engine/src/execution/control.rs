@@ -83,22 +83,32 @@ impl Step<'_> {
             return;
         }
         self.set_status(ExecutionStatus::Cancelling);
-        let live: Vec<(RunNo, bool)> = self
+        let (spreads, others): (Vec<&Run>, Vec<&Run>) = self
             .execution
             .live
             .values()
+            .partition(|run| run.status == RunStatus::Spread);
+        let spreads: Vec<RunNo> = spreads.into_iter().map(|run| run.no).collect();
+        let others: Vec<(RunNo, bool)> = others
+            .into_iter()
             .map(|run| (run.no, run.is_with_a_worker()))
             .collect();
-        for (no, is_with_a_worker) in live {
+        for no in &spreads {
+            self.stop_spread(*no);
+        }
+        for (no, is_with_a_worker) in others {
             if is_with_a_worker {
                 self.tell_to_stop(no, reason);
             } else {
                 self.end_wait(no);
             }
         }
+        for no in spreads {
+            self.advance(no);
+        }
     }
 
-    fn tell_to_stop(&mut self, no: RunNo, reason: Option<&String>) {
+    pub(super) fn tell_to_stop(&mut self, no: RunNo, reason: Option<&String>) {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
@@ -116,7 +126,7 @@ impl Step<'_> {
     }
 
     /// Ends a run that no worker has. What its last attempt left stays.
-    fn end_wait(&mut self, no: RunNo) {
+    pub(super) fn end_wait(&mut self, no: RunNo) {
         let last = self
             .execution
             .live
@@ -167,6 +177,7 @@ impl Step<'_> {
             match status {
                 RunStatus::Waiting => self.enter(no, false),
                 RunStatus::Delayed | RunStatus::Retrying => self.render_or_fail(no, false),
+                RunStatus::Spread => self.open_window(no),
                 RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
             }
         }

@@ -3,11 +3,20 @@
 use flotilla_protocol::RunNo;
 
 use super::changes::{TimerChange, TimerKind, TransitionKind};
+use super::items::Piece;
 use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::{Due, Step};
 use super::{ExecutionStatus, MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP};
 use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
+
+/// What a step has dispatched.
+#[derive(Default)]
+struct Sent {
+    jobs: usize,
+    bytes: usize,
+}
 
 impl Step<'_> {
     /// After a failure nothing new starts: retries end, dispatches that were put off are held.
@@ -25,9 +34,18 @@ impl Step<'_> {
                 .live
                 .get(&no)
                 .and_then(|run| run.ended.clone());
-            self.due.retain(|due| due.run != no);
+            self.due
+                .retain(|due| !matches!(due, Due::Attempt { run, .. } if *run == no));
+            let is_item = self
+                .execution
+                .live
+                .get(&no)
+                .is_some_and(|run| run.item.is_some());
             match last {
                 Some(ended) if status == RunStatus::Retrying => self.end_run(no, ended),
+                Some(_) | None if is_item => {
+                    self.end_run(no, Ended::without_result(EndStatus::Omitted));
+                }
                 Some(_) | None => {
                     self.clear_timer(no);
                     self.hold(no);
@@ -38,30 +56,63 @@ impl Step<'_> {
 
     pub(super) fn dispatch_due(&mut self) {
         let failed = self.execution.status != ExecutionStatus::Running;
-        let (mut jobs, mut bytes) = (0, 0);
-        for Due { run: no, exempt } in std::mem::take(&mut self.due) {
-            if failed && !exempt {
-                self.hold(no);
-            } else if jobs < MAX_JOBS_PER_STEP && bytes < MAX_JOB_BYTES_PER_STEP {
-                jobs += 1;
-                bytes += self.dispatch(no);
-            } else if let Some(run) = self.execution.live.get_mut(&no) {
-                run.status = RunStatus::Delayed;
-                self.changes.touched.insert(no);
-                self.changes.timers.push(TimerChange::Set {
-                    run: no,
-                    kind: TimerKind::Dispatch,
-                    due: self.now,
-                });
+        let mut sent = Sent::default();
+        for due in std::mem::take(&mut self.due) {
+            match due {
+                Due::Attempt { run, exempt } if failed && !exempt => self.hold(run),
+                Due::Attempt { run, .. } => self.send(run, &mut sent),
+                Due::Spread { run, exempt, .. } if failed && !exempt => {
+                    if let Some(run) = self.execution.live.get_mut(&run) {
+                        run.spread = None;
+                    }
+                    self.hold(run);
+                }
+                Due::Spread { run, pieces, .. } => {
+                    self.begin_spread(run);
+                    for piece in pieces {
+                        self.send_item(run, piece, &mut sent);
+                    }
+                    self.put_off_rest(run);
+                }
+                Due::Item { of, piece } => self.send_item(of, piece, &mut sent),
             }
         }
     }
 
-    /// The timer of a run has fired that waited for its next attempt or its dispatch.
+    fn send_item(&mut self, of: RunNo, piece: Piece, sent: &mut Sent) {
+        if let Some(no) = self.create_item(of, piece) {
+            self.send(no, sent);
+        }
+    }
+
+    /// Dispatches a run, or puts it off where the step has dispatched as much as it may.
+    fn send(&mut self, no: RunNo, sent: &mut Sent) {
+        if sent.jobs < MAX_JOBS_PER_STEP && sent.bytes < MAX_JOB_BYTES_PER_STEP {
+            sent.jobs += 1;
+            sent.bytes += self.dispatch(no);
+        } else if let Some(run) = self.execution.live.get_mut(&no) {
+            run.status = RunStatus::Delayed;
+            self.changes.touched.insert(no);
+            self.changes.timers.push(TimerChange::Set {
+                run: no,
+                kind: TimerKind::Dispatch,
+                due: self.now,
+            });
+        }
+    }
+
+    /// The timer of a run has fired that waited for its next attempt or its dispatch, or to let more
+    /// of its items start.
     pub(super) fn wait_is_over(&mut self, no: RunNo) {
         self.clear_timer(no);
+        let is_spread = self.execution.spread(no).is_some();
+        if let Some(spread) = self.spread_mut(no) {
+            spread.progress.put_off = false;
+        }
         if self.execution.status.is_paused() {
             self.hold_back_late(no);
+        } else if is_spread {
+            self.open_window(no);
         } else {
             self.render_or_fail(no, false);
         }
@@ -123,11 +174,15 @@ impl Step<'_> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        let is_cancelling = self.execution.status == ExecutionStatus::Cancelling;
+        let is_cancelling = self.execution.is_cancelling(run);
         let has_timer = match run.status {
             RunStatus::Running => is_cancelling || run.timeout.is_some(),
             RunStatus::Dispatched => is_cancelling,
             RunStatus::Retrying | RunStatus::Delayed => !run.held,
+            RunStatus::Spread => {
+                let spread = run.spread.as_deref();
+                spread.is_some_and(|spread| spread.progress.put_off)
+            }
             RunStatus::Waiting | RunStatus::Ended(_) => false,
         };
         if has_timer {

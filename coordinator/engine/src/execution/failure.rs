@@ -7,6 +7,7 @@ use flotilla_protocol::TaskId;
 use flotilla_protocol::message::TaskError;
 use serde::{Deserialize, Serialize};
 
+use super::spread::ItemFailure;
 use crate::expression::ExpressionError;
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
@@ -110,6 +111,14 @@ impl FieldError {
         }
     }
 
+    /// Says at which item it happened.
+    pub(super) fn at_item(self, index: u32) -> Self {
+        Self {
+            message: format!("at item {index}: {}", self.message),
+            ..self
+        }
+    }
+
     pub(super) fn message(&self) -> String {
         match &self.expression {
             Some(expression) => format!("{}: {} (in `{expression}`)", self.field, self.message),
@@ -139,6 +148,23 @@ struct ErrorObject<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expression: Option<&'a str>,
+    /// What `error().items` gives.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    items: &'a [ItemFailure<'a>],
+}
+
+impl<'a> ErrorObject<'a> {
+    fn new(kind: &'a str, message: &'a str) -> Self {
+        Self {
+            kind,
+            message,
+            retryable: None,
+            details: None,
+            field: None,
+            expression: None,
+            items: &[],
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -169,6 +195,19 @@ impl Ended {
     pub(super) fn failed(kind: &str, message: &str) -> Self {
         Self {
             error: error_json(kind, message, None),
+            ..Self::without_result(EndStatus::Failed)
+        }
+    }
+
+    /// A task of which more items have failed than it tolerates.
+    pub(super) fn items_failed(failed: u32, count: u32, items: &[ItemFailure<'_>]) -> Self {
+        let message = format!("{failed} of {count} items failed");
+        let error = Json::of(&ErrorObject {
+            items,
+            ..ErrorObject::new(kind::TASK_FAILED, &message)
+        });
+        Self {
+            error,
             ..Self::without_result(EndStatus::Failed)
         }
     }
@@ -218,12 +257,9 @@ impl Ended {
         };
         let error = match error {
             Some(error) => Json::of(&ErrorObject {
-                kind: &error.kind,
-                message: &error.message,
                 retryable: error.retryable,
                 details: error.details.as_deref(),
-                field: None,
-                expression: None,
+                ..ErrorObject::new(&error.kind, &error.message)
             }),
             None => error_json(default_kind, "the worker gave no reason", None),
         };
@@ -268,11 +304,8 @@ impl Ended {
 
 fn error_json(kind: &str, message: &str, field: Option<&FieldError>) -> Json {
     Json::of(&ErrorObject {
-        kind,
-        message,
-        retryable: None,
-        details: None,
         field: field.map(|error| error.field.as_str()),
         expression: field.and_then(|error| error.expression.as_deref()),
+        ..ErrorObject::new(kind, message)
     })
 }

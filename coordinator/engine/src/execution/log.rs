@@ -1,5 +1,7 @@
 //! The log of an execution, and what is counted beside it.
 
+use std::sync::Arc;
+
 use flotilla_protocol::RunNo;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,7 +13,7 @@ use super::routes::Follow;
 use super::step::Step;
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
-use crate::variables::WriteNo;
+use crate::variables::{Write, WriteNo};
 
 impl Step<'_> {
     /// The execution has a failure that nothing handles.
@@ -134,15 +136,26 @@ pub(super) fn end_detail(follow: &Follow, origin: &Origin) -> Option<Json> {
     if follow.writes.is_empty() && origin.reported.is_none() && !origin.given_up {
         return None;
     }
-    let writes = follow.writes.iter();
-    Some(Json::of(&EndDetail {
-        published: writes.map(|write| (&*write.name, write.no)).collect(),
+    Some(of_end(&follow.writes, origin))
+}
+
+fn of_end(writes: &[Arc<Write>], origin: &Origin) -> Json {
+    Json::of(&EndDetail {
+        published: writes
+            .iter()
+            .map(|write| (&*write.name, write.no))
+            .collect(),
         reported: origin.reported.as_ref().map(|reported| Reported {
             status: reported.status.word(),
             error: reported.error.raw(),
         }),
         given_up: origin.given_up.then_some(true),
-    }))
+    })
+}
+
+/// The detail of the end of an item: it publishes nothing.
+pub(super) fn origin_detail(origin: &Origin) -> Option<Json> {
+    (origin.reported.is_some() || origin.given_up).then(|| of_end(&[], origin))
 }
 
 /// The detail of a retry: how the attempt ended, and seconds until the next one.

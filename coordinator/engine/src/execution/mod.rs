@@ -19,11 +19,14 @@ mod dispatch;
 mod event;
 mod failure;
 mod finish;
+mod item_ends;
+mod items;
 mod log;
 mod retry;
 mod routes;
 mod run;
 mod sight;
+mod spread;
 mod start;
 mod step;
 
@@ -39,6 +42,10 @@ pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcom
 pub use failure::{ExecutionError, kind};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};
+pub use spread::{
+    Item, ItemEnds, MAX_ITEMS_IN_FLIGHT, MAX_LISTED_FAILURES, MAX_RESULT_LIST_BYTES,
+    MOST_UNREAD_RESULTS, Progress, Spread,
+};
 pub use start::{Rejection, Start, start};
 
 use crate::json::Json;
@@ -210,6 +217,7 @@ impl Execution {
             attempt: run.attempt,
             task: Arc::clone(&task.name),
             visit: run.visit,
+            item: run.item.map(|item| (item.index, item.batch_size)),
             action: run.action.clone()?,
             pool: Arc::clone(&task.pool),
             input: run.input.clone()?,

@@ -6,9 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_protocol::{RunNo, TaskId};
 
 use super::failure::FieldError;
+use super::run::Run;
 use super::sight::Sight;
 use super::step::Step;
 use crate::expression::ValueTemplate;
+use crate::json::Json;
 use crate::scope::{Ended, Scope};
 use crate::workflow::{Backoff, Retry, Task};
 
@@ -73,30 +75,60 @@ impl Step<'_> {
         let task = &workflow.tasks[run.task.0];
         let sight = Sight::of_run(self.execution, run).with_attempt(run.attempt + 1);
         let scope = sight.scope(&run.branch.vars, None);
-        let action = render_action(task, &scope)?;
+        let allowed = (run.attempt > 0).then_some(run.max_attempts);
+        let rendered = Rendered::new(task, &scope, allowed)?;
+        if let Some(run) = self.execution.live.get_mut(&no) {
+            rendered.apply(run);
+        }
+        Ok(())
+    }
+}
+
+/// What is rendered of a task before an attempt.
+pub(super) struct Rendered {
+    action: Arc<str>,
+    input: Json,
+    timeout: Option<f64>,
+    max_attempts: u32,
+}
+
+impl Rendered {
+    /// `allowed` is how many attempts there may be, where that is known from the first.
+    pub(super) fn new(
+        task: &Task,
+        scope: &Scope<'_>,
+        allowed: Option<u32>,
+    ) -> Result<Self, FieldError> {
+        let action = render_action(task, scope)?;
         let input = task
             .input
-            .render(&scope)
+            .render(scope)
             .map_err(|error| FieldError::new("input", &error))?;
         let timeout = match &task.timeout {
             None => None,
-            Some(timeout) => Some(number(timeout, &scope, "timeout", f64::MIN_POSITIVE)?),
+            Some(timeout) => Some(number(timeout, scope, "timeout", f64::MIN_POSITIVE)?),
         };
-        let max_attempts = match &task.retry {
-            Some(retry) if run.attempt == 0 => count(retry, &scope)?.saturating_add(1),
-            Some(_) => run.max_attempts,
-            None => 1,
+        let max_attempts = match (&task.retry, allowed) {
+            (Some(_), Some(allowed)) => allowed,
+            (Some(retry), None) => whole(&retry.count, scope, "retry.count", 0)?.saturating_add(1),
+            (None, _) => 1,
         };
-        if let Some(run) = self.execution.live.get_mut(&no) {
-            run.action = Some(action);
-            run.timeout = timeout;
-            run.max_attempts = max_attempts;
-            if run.input.as_ref() != Some(&input) {
-                run.input = Some(input);
-                run.unsaved.input = true;
-            }
+        Ok(Self {
+            action,
+            input,
+            timeout,
+            max_attempts,
+        })
+    }
+
+    pub(super) fn apply(self, run: &mut Run) {
+        run.action = Some(self.action);
+        run.timeout = self.timeout;
+        run.max_attempts = self.max_attempts;
+        if run.input.as_ref() != Some(&self.input) {
+            run.input = Some(self.input);
+            run.unsaved.input = true;
         }
-        Ok(())
     }
 }
 
@@ -135,14 +167,23 @@ fn number(
     }
 }
 
-fn count(retry: &Retry, scope: &Scope<'_>) -> Result<u32, FieldError> {
-    let field = "retry.count";
-    let value = retry
-        .count
+/// A whole number that a template gives, `least` or more.
+pub(super) fn whole(
+    template: &ValueTemplate,
+    scope: &Scope<'_>,
+    field: &str,
+    least: u32,
+) -> Result<u32, FieldError> {
+    let value = template
         .evaluate(scope)
         .map_err(|error| FieldError::new(field, &error))?;
-    u32::try_from(value.clone())
-        .map_err(|_| FieldError::value(field, format!("`{value}` is not a count of retries")))
+    match u32::try_from(value.clone()) {
+        Ok(number) if number >= least => Ok(number),
+        Ok(_) | Err(_) => Err(FieldError::value(
+            field,
+            format!("`{value}` is not a whole number of {least} or more"),
+        )),
+    }
 }
 
 /// Seconds before the attempt that follows `attempt`: the rule's delay, and on top a share of it that

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 
 use super::branch::Branch;
+use super::spread::{Item, Spread};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::workflow::TaskIndex;
@@ -34,7 +35,11 @@ pub struct Run {
     pub input: Option<Json>,
     /// Seconds that an attempt may run.
     pub timeout: Option<f64>,
-    /// What the run sees, and hands on.
+    /// Which item it is for; `None`: the task as a whole.
+    pub item: Option<Item>,
+    /// The items of the task and how far it has come, once they are known.
+    pub spread: Option<Box<Spread>>,
+    /// What the run sees, and hands on; of an item, what the task as a whole sees.
     pub branch: Branch,
     /// The runs that led here.
     pub caused_by: Vec<RunNo>,
@@ -68,6 +73,8 @@ pub struct Unsaved {
     pub branch: bool,
     /// [`Run::ended`]
     pub end: bool,
+    /// The list of [`Run::spread`]
+    pub items: bool,
 }
 
 /// Where a run stands.
@@ -83,6 +90,8 @@ pub enum RunStatus {
     Running,
     /// Waiting for the next attempt.
     Retrying,
+    /// Its items are run.
+    Spread,
     /// Over.
     Ended(EndStatus),
 }
@@ -95,13 +104,14 @@ impl RunStatus {
             Self::Waiting => "waiting",
             Self::Delayed => "delayed",
             Self::Dispatched => "dispatched",
-            Self::Running => "running",
+            Self::Running | Self::Spread => "running",
             Self::Retrying => "retrying",
             Self::Ended(end) => end.word(),
         }
     }
 
-    /// Reads a word of the SQL type `task_status`.
+    /// Reads a word of the SQL type `task_status`; `running` may be [`Self::Spread`], too, which
+    /// the word alone does not tell.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Some(match word {
@@ -130,6 +140,8 @@ impl Run {
             action: None,
             input: None,
             timeout: None,
+            item: None,
+            spread: None,
             branch,
             caused_by: Vec::new(),
             arrived: BTreeSet::new(),

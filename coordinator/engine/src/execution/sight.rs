@@ -8,9 +8,10 @@ use flotilla_protocol::ExecutionId;
 
 use super::branch::Branch;
 use super::run::Run;
+use super::spread::Item;
 use super::{Execution, ExecutionStatus};
 use crate::json::Json;
-use crate::scope::{Ended, Scope, System, TaskView};
+use crate::scope::{Ended, ItemView, Scope, System, TaskView};
 use crate::variables::Variables;
 use crate::workflow::Workflow;
 
@@ -19,6 +20,7 @@ pub(super) struct Sight {
     parameters: Json,
     tasks: BTreeMap<Arc<str>, Arc<TaskView>>,
     system: System,
+    item: Option<ItemView>,
 }
 
 impl Sight {
@@ -27,7 +29,16 @@ impl Sight {
         let mut sight = Self::of_branch(execution, &run.branch);
         sight.system.visit = Some(run.visit);
         sight.system.attempt = Some(run.attempt.max(1));
+        sight.item = run.item.and_then(|item| item_view(execution, &item));
         sight
+    }
+
+    /// What an item sees that has no run yet, of a task that is run as `whole`.
+    pub(super) fn of_item(execution: &Execution, whole: &Run, item: &Item) -> Self {
+        Self {
+            item: item_view(execution, item),
+            ..Self::of_run(execution, whole)
+        }
     }
 
     /// What the outputs see once the execution has its final status.
@@ -47,6 +58,7 @@ impl Sight {
             parameters: execution.parameters.clone(),
             tasks,
             system: system(execution.id, &execution.workflow, execution.created_at),
+            item: None,
         }
     }
 
@@ -62,9 +74,20 @@ impl Sight {
             vars,
             tasks: &self.tasks,
             system: &self.system,
+            item: self.item.as_ref(),
             ended,
         }
     }
+}
+
+fn item_view(execution: &Execution, item: &Item) -> Option<ItemView> {
+    let spread = execution.spread(item.of)?;
+    let batch_size = spread.progress.batch_size;
+    Some(ItemView {
+        value: spread.list.piece(item.index, batch_size),
+        index: item.index,
+        is_batch: batch_size.is_some(),
+    })
 }
 
 /// `system` as it is before the first task.

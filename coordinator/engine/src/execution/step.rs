@@ -9,6 +9,7 @@ use flotilla_protocol::RunNo;
 use super::branch::{Branch, SeenTask};
 use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
 use super::failure::{ExecutionError, kind};
+use super::items::Piece;
 use super::log::{Origin, RunEntry, end_detail, retry_detail};
 use super::retry::Attempts;
 use super::routes::Follow;
@@ -41,10 +42,34 @@ pub(super) struct Arrival {
     pub(super) exempt: bool,
 }
 
-/// A rendered run.
-pub(super) struct Due {
-    pub(super) run: RunNo,
-    pub(super) exempt: bool,
+/// What is rendered, and goes out when the whole step is.
+pub(super) enum Due {
+    /// The next attempt of a run.
+    Attempt { run: RunNo, exempt: bool },
+    /// The first items of a task.
+    Spread {
+        run: RunNo,
+        exempt: bool,
+        pieces: Vec<Piece>,
+    },
+    /// Another item of a task.
+    Item { of: RunNo, piece: Piece },
+}
+
+impl Due {
+    pub(super) fn item_index(&self) -> Option<u32> {
+        match self {
+            Self::Item { piece, .. } => Some(piece.index),
+            Self::Attempt { .. } | Self::Spread { .. } => None,
+        }
+    }
+
+    fn jobs(&self) -> usize {
+        match self {
+            Self::Attempt { .. } | Self::Item { .. } => 1,
+            Self::Spread { pieces, .. } => pieces.len(),
+        }
+    }
 }
 
 impl<'a> Step<'a> {
@@ -87,6 +112,7 @@ impl<'a> Step<'a> {
                 self.arrive(arrival);
             }
             if self.execution.status == ExecutionStatus::Failing {
+                self.stop_spreads();
                 self.end_waits();
             }
             if self.arrivals.is_empty() {
@@ -97,12 +123,17 @@ impl<'a> Step<'a> {
         self.conclude();
     }
 
+    /// Jobs that are to be dispatched when the whole step is rendered.
+    pub(super) fn due_jobs(&self) -> usize {
+        self.due.iter().map(Due::jobs).sum()
+    }
+
     /// An attempt has ended: another one follows, or the run has ended.
     pub(super) fn attempt_ended(&mut self, no: RunNo, ended: Ended, retryable: bool) {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        if self.execution.status == ExecutionStatus::Cancelling {
+        if self.execution.is_cancelling(run) {
             return self.end_run(no, ended);
         }
         let task = &self.workflow.tasks[run.task.0];
@@ -170,6 +201,10 @@ impl<'a> Step<'a> {
     /// Likewise, where the log has more to say of how it came to the end.
     pub(super) fn end_run_of(&mut self, no: RunNo, ended: Ended, origin: Origin) {
         self.clear_timer(no);
+        let item = self.execution.live.get(&no).and_then(|run| run.item);
+        if let Some(item) = item {
+            return self.end_item(no, item, ended, &origin);
+        }
         let Some(mut run) = self.execution.live.remove(&no) else {
             return;
         };
@@ -179,7 +214,9 @@ impl<'a> Step<'a> {
             reported: origin.reported.or(given).filter(|_| run.is_with_a_worker()),
             ..origin
         };
-        let is_old = run.attempt > 0 || self.execution.status == ExecutionStatus::Cancelling;
+        let is_old = run.attempt > 0
+            || run.status == RunStatus::Spread
+            || self.execution.status == ExecutionStatus::Cancelling;
         let from = is_old.then(|| run.status.word());
         run.held = false;
         run.status = RunStatus::Ended(ended.status);

@@ -18,6 +18,8 @@ use crate::scope::Scope;
 pub(crate) struct Compiled {
     source: String,
     code: Code,
+    /// Whether the text is exactly a call of `range()`.
+    is_range: bool,
     needs: Needs,
     /// What it reads, to say which name is missing.
     reads: Vec<Read>,
@@ -56,12 +58,16 @@ impl Compiled {
                 .filter_map(|read| read.path.get(1).cloned())
                 .collect(),
             system: reads.iter().any(|read| read.path[0] == "system"),
+            item: reads
+                .iter()
+                .any(|read| ["item", "index", "batch"].contains(&read.path[0].as_str())),
             end: names.read_end(),
         };
         Ok((
             Self {
                 source: source.to_owned(),
                 code,
+                is_range: template.is_range(),
                 needs,
                 reads,
             },
@@ -77,6 +83,20 @@ impl Compiled {
     /// The value in `scope`.
     pub(super) fn evaluate(&self, scope: &Scope) -> Result<Value, ExpressionError> {
         guard::begin();
+        self.run(scope)
+    }
+
+    /// The value as the items of a task: a range stays one.
+    pub(super) fn evaluate_items(&self, scope: &Scope) -> Result<Value, ExpressionError> {
+        if self.is_range {
+            guard::begin_items();
+        } else {
+            guard::begin();
+        }
+        self.run(scope)
+    }
+
+    fn run(&self, scope: &Scope) -> Result<Value, ExpressionError> {
         let context = Value::from_object(Context::new(scope, &self.needs));
         let result = match &self.code {
             Code::Text => Ok(Value::from(&self.source)),

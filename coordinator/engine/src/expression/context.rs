@@ -7,7 +7,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 
 use crate::json::Json;
-use crate::scope::{EndStatus, Ended, Scope, System, TaskView};
+use crate::scope::{EndStatus, Ended, ItemView, Scope, System, TaskView};
 use crate::variables::Variables;
 
 /// What an expression needs of a scope beside `parameters` and `vars`.
@@ -16,6 +16,7 @@ pub(super) struct Needs {
     /// Names of `task.<name>`.
     pub tasks: Vec<String>,
     pub system: bool,
+    pub item: bool,
     pub end: bool,
 }
 
@@ -26,6 +27,7 @@ pub(super) struct Context {
     vars: Variables,
     tasks: Vec<(Arc<str>, Arc<TaskView>)>,
     system: Option<System>,
+    item: Option<ItemView>,
     ended: Option<Ended>,
 }
 
@@ -41,6 +43,7 @@ impl Context {
             vars: scope.vars.clone(),
             tasks: needs.tasks.iter().filter_map(task).collect(),
             system: needs.system.then(|| scope.system.clone()),
+            item: scope.item.filter(|_| needs.item).cloned(),
             ended: if needs.end {
                 scope.ended.cloned()
             } else {
@@ -64,6 +67,13 @@ impl Object for Context {
                 .system
                 .clone()
                 .map(|system| Value::from_object(Facts(system))),
+            "item" => self.item.as_ref().map(|item| item.value.clone()),
+            "index" => self.item.as_ref().map(|item| Value::from(item.index)),
+            "batch" => self
+                .item
+                .as_ref()
+                .filter(|item| item.is_batch)
+                .map(|item| item.value.clone()),
             "__end" => Some(match &self.ended {
                 Some(ended) => Value::from_object(End(ended.clone())),
                 None => Value::from(Error::new(

@@ -7,7 +7,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, State, UndefinedBehavior, Value};
 
-use super::{guard, output};
+use super::{guard, output, range};
 use crate::json::Json;
 
 /// The environment that every expression is compiled in.
@@ -15,8 +15,6 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(en
 
 /// Deepest nesting of loops and calls.
 const RECURSION_LIMIT: usize = 60;
-/// Most elements of a `range`.
-const RANGE_LIMIT: usize = 100_000;
 
 /// Functions that an expression may call, without those of the end of a task.
 pub(crate) const FUNCTIONS: [&str; 3] = ["dict", "merge", "range"];
@@ -132,7 +130,7 @@ fn environment() -> Environment<'static> {
     environment.add_function("__add", guard::add);
     environment.add_function("__mul", guard::mul);
     environment.add_function("__cat", guard::cat);
-    environment.add_function("range", range);
+    environment.add_function("range", range::range);
     environment.add_function("merge", merge);
     add_filters(&mut environment);
     environment
@@ -195,21 +193,6 @@ fn text(value: &Value) -> Result<Value, Error> {
     output::write_text(&mut text, value, guard::OUTPUT_LIMIT)?;
     guard::charge(text.len())?;
     Ok(Value::from(text))
-}
-
-/// `range(stop)`, `range(start, stop)`, `range(start, stop, step)`.
-fn range(lower: isize, upper: Option<isize>, step: Option<isize>) -> Result<Value, Error> {
-    let (start, stop) = upper.map_or((0, lower), |upper| (lower, upper));
-    let step = step.unwrap_or(1);
-    let distance = if step > 0 {
-        stop.saturating_sub(start)
-    } else {
-        start.saturating_sub(stop)
-    };
-    if step != 0 && distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs()) > RANGE_LIMIT {
-        return Err(guard::limit("the range has more than 100000 elements"));
-    }
-    minijinja::functions::range(lower, upper, Some(step))
 }
 
 /// `merge(a, b, …)`: one object; of equal names the last wins, and it does not go deep.

@@ -14,7 +14,7 @@ pub(super) const FUEL: u64 = 100_000;
 /// Most bytes that an expression, or a template as a whole, gives.
 pub(super) const OUTPUT_LIMIT: usize = 1024 * 1024;
 /// Most bytes of one value within an expression.
-const VALUE_LIMIT: usize = 8 * 1024 * 1024;
+pub(super) const VALUE_LIMIT: usize = 8 * 1024 * 1024;
 /// Most bytes that one evaluation measures and makes.
 const WORK_LIMIT: usize = 32 * 1024 * 1024;
 /// What a value counts beside the bytes of its text.
@@ -25,11 +25,25 @@ pub(super) const DEPTH_LIMIT: usize = 128;
 thread_local! {
     /// What the evaluation under way has been charged. An evaluation neither waits nor moves.
     static WORK: Cell<usize> = const { Cell::new(0) };
+    /// Whether the evaluation under way is of a range that is not to be written out.
+    static IS_ITEMS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Begins an evaluation.
 pub(super) fn begin() {
     WORK.set(0);
+    IS_ITEMS.set(false);
+}
+
+/// Begins the evaluation of a `range()` that gives the items of a task.
+pub(super) fn begin_items() {
+    begin();
+    IS_ITEMS.set(true);
+}
+
+/// Whether the evaluation under way began with [`begin_items`].
+pub(super) fn is_items() -> bool {
+    IS_ITEMS.get()
 }
 
 /// Charges `bytes` of work.

@@ -14,13 +14,15 @@ mod guard;
 mod names;
 mod operand;
 mod output;
+mod range;
 mod syntax;
 mod template;
 mod token;
 
-use minijinja::Value;
-use thiserror::Error;
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, Value};
 
+use crate::items::{ItemList, Range};
 use crate::json::Json;
 use crate::scope::Scope;
 
@@ -32,7 +34,7 @@ pub(crate) use template::has_markers;
 pub(crate) use token::SyntaxError;
 
 /// An expression that could not be evaluated.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} in `{expression}`")]
 pub struct ExpressionError {
     /// The source text of the expression.
@@ -129,6 +131,35 @@ impl ValueTemplate {
         }
     }
 
+    /// The value in `scope` as the items of a task: a call of `range()` that is all there is stays
+    /// a range.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be evaluated, or is no list.
+    pub(crate) fn items(&self, scope: &Scope) -> Result<ItemList, ExpressionError> {
+        let Node::Text(compiled) = &self.0 else {
+            return Ok(ItemList::List(self.render(scope)?));
+        };
+        let value = compiled.evaluate_items(scope)?;
+        if let Some(range) = value.downcast_object_ref::<Range>() {
+            return Ok(ItemList::Range(*range));
+        }
+        if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            let found = Error::new(
+                ErrorKind::InvalidOperation,
+                format!("a list is expected, and this is {}", described(&value)),
+            );
+            return Err(compiled.error(&found, scope));
+        }
+        let mut text = String::new();
+        output::write_json(&mut text, &value, guard::VALUE_LIMIT)
+            .map_err(|error| compiled.error(&error, scope))?;
+        Ok(ItemList::List(
+            Json::parse(text).expect("what was written is JSON"),
+        ))
+    }
+
     /// The value in `scope` as JSON.
     ///
     /// # Errors
@@ -182,6 +213,15 @@ impl ValueTemplate {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What a value is, for people.
+fn described(value: &Value) -> String {
+    if value.is_none() {
+        "null".to_owned()
+    } else {
+        format!("a {}", value.kind())
     }
 }
 

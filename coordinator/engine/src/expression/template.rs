@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::emit::{emit, emit_measured};
-use super::syntax::{Expr, Parser};
+use super::syntax::{Expr, Node, Parser};
 use super::token::{Kind, SyntaxError, tokenize};
 
 /// A text of a definition, read.
@@ -15,6 +15,21 @@ pub(super) struct Template {
     pub expressions: Vec<Expr>,
     /// Names that the text itself gives a meaning (`for`, `set`).
     pub locals: BTreeSet<String>,
+}
+
+impl Template {
+    /// Whether the text is exactly a call of `range()`.
+    pub(super) fn is_range(&self) -> bool {
+        let [only] = self.expressions.as_slice() else {
+            return false;
+        };
+        match (&self.form, &only.node) {
+            (Form::Whole(_), Node::Call(callee, _)) => {
+                matches!(&callee.node, Node::Name(name) if name == "range")
+            }
+            (Form::Whole(_) | Form::Literal | Form::Parts(_) | Form::Statements(_), _) => false,
+        }
+    }
 }
 
 /// How a text is evaluated.

@@ -5,6 +5,7 @@ mod branches;
 mod cancel;
 mod failures;
 mod harness;
+mod items;
 mod log;
 mod lost;
 mod pause;

@@ -97,6 +97,7 @@ impl World {
             vars: &vars,
             tasks: &self.tasks,
             system: &self.system,
+            item: None,
             ended: self.ended.as_ref(),
         })
     }

@@ -21,7 +21,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "log_entries_are_complete",
-        rule: "an entry about a run names the run and, where there is one, the attempt; an entry about the execution names neither",
+        rule: "an entry about a run names the run and, where there is one (a task starts its items without), the attempt; an entry about the execution names neither",
         query: Executions(
             "SELECT l.execution_id, concat('entry ', l.seq, ', ', l.kind, ', names the task ', \
                  coalesce(l.task_id::text, 'none'), ' and the attempt ', \
@@ -30,6 +30,8 @@ pub(super) const INVARIANTS: &[Invariant] = &[
              WHERE l.execution_id = ANY ($1) AND CASE \
                  WHEN l.kind IN ('execution_started', 'execution_status_changed') \
                      THEN l.task_id IS NOT NULL OR l.attempt IS NOT NULL OR l.to_status IS NULL \
+                 WHEN l.kind = 'task_started' AND coalesce(l.detail ? 'items', false) \
+                     THEN l.task_id IS NULL OR l.attempt IS NOT NULL OR l.to_status IS NULL \
                  WHEN l.kind IN ('task_dispatched', 'task_started', 'task_retry_scheduled') \
                      THEN l.task_id IS NULL OR coalesce(l.attempt, 0) < 1 OR l.to_status IS NULL \
                  WHEN l.kind IN ('task_ended', 'join_arrived') \

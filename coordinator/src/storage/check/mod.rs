@@ -16,6 +16,7 @@
 mod attempts;
 mod executions;
 mod fleet;
+mod items;
 mod log;
 mod orphans;
 mod refold;
@@ -98,6 +99,7 @@ pub fn invariants() -> impl Iterator<Item = &'static Invariant> {
         attempts::INVARIANTS,
         executions::INVARIANTS,
         runs::INVARIANTS,
+        items::INVARIANTS,
         variables::INVARIANTS,
         waits::INVARIANTS,
         fleet::INVARIANTS,

@@ -38,7 +38,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "visits_are_counted",
-        rule: "visits counts the runs of each task",
+        rule: "visits counts the runs of each task, without those of items",
         // Which number is of which task, the definition says: here the numbers are compared.
         query: Executions(
             "SELECT e.execution_id, concat('visits is ', e.visits, ', and its tasks have ', \
@@ -48,7 +48,8 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  SELECT c.execution_id, array_agg(c.count ORDER BY c.count) AS counts \
                  FROM ( \
                      SELECT execution_id, count(*)::integer AS count FROM workflow_task \
-                     WHERE execution_id = ANY ($1) GROUP BY execution_id, task \
+                     WHERE execution_id = ANY ($1) AND item_of IS NULL \
+                     GROUP BY execution_id, task \
                  ) AS c \
                  GROUP BY c.execution_id \
              ) AS t ON t.execution_id = e.execution_id \
@@ -65,26 +66,27 @@ pub(super) const INVARIANTS: &[Invariant] = &[
              FROM ( \
                  SELECT execution_id, run, task, visit, row_number() OVER \
                      (PARTITION BY execution_id, task ORDER BY run) AS place \
-                 FROM workflow_task WHERE execution_id = ANY ($1) \
+                 FROM workflow_task WHERE execution_id = ANY ($1) AND item_of IS NULL \
              ) AS t \
              WHERE t.visit <> t.place",
         ),
     },
     Invariant {
         name: "causes_exist",
-        rule: "the runs that led to a run exist, have ended and, unless it is a join, are earlier ones",
+        rule: "the runs that led to a run exist, have ended and, unless it is a join, are earlier ones; an item is led to by its task, which has not ended",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' was caused by run ', t.cause, ', ', \
                  coalesce(c.status::text, 'which does not exist')) \
              FROM ( \
-                 SELECT execution_id, run, cardinality(arrived) > 0 AS is_join, \
+                 SELECT execution_id, run, item_of, cardinality(arrived) > 0 AS is_join, \
                      unnest(caused_by) AS cause \
                  FROM workflow_task WHERE execution_id = ANY ($1) \
              ) AS t \
              LEFT JOIN workflow_task AS c \
                  ON c.execution_id = t.execution_id AND c.run = t.cause \
                  AND c.execution_id = ANY ($1) \
-             WHERE c.run IS NULL OR c.finished_at IS NULL OR c.run = t.run \
+             WHERE c.run IS NULL OR c.run = t.run \
+                 OR (c.finished_at IS NULL AND t.item_of IS DISTINCT FROM c.run) \
                  OR (c.run > t.run AND NOT t.is_join)",
         ),
     },
@@ -99,6 +101,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                      CASE WHEN t.dispatched_at IS NULL THEN 'dispatched_at' END)) \
              FROM workflow_task AS t \
              WHERE t.execution_id = ANY ($1) AND t.status IN ('dispatched', 'running') \
+                 AND t.item_progress IS NULL \
                  AND (t.action IS NULL OR t.pool IS NULL OR t.input IS NULL \
                      OR t.dispatched_at IS NULL)",
         ),

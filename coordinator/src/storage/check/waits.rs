@@ -20,6 +20,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  FROM workflow_task \
                  WHERE execution_id = ANY ($1) \
                      AND status IN ('dispatched', 'running', 'retrying', 'delayed') \
+                     AND (item_progress IS NULL OR item_progress ? 'put_off') \
                  GROUP BY execution_id \
              ) AS t ON t.execution_id = e.execution_id \
              WHERE e.execution_id = ANY ($1) AND CASE e.status \
@@ -41,13 +42,14 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  ON e.execution_id = t.execution_id AND e.execution_id = ANY ($1) \
              WHERE t.execution_id = ANY ($1) AND t.finished_at IS NULL AND CASE e.status \
                  WHEN 'paused' THEN t.status IN ('dispatched', 'running') \
+                     AND t.item_progress IS NULL \
                  WHEN 'running' THEN t.held \
                  ELSE false END",
         ),
     },
     Invariant {
         name: "waits_have_timers",
-        rule: "a run has a timer where it runs under a time limit, waits for its next attempt or its dispatch and is not held back, or was told to stop",
+        rule: "a run has a timer where it runs under a time limit, waits for its next attempt or its dispatch (or that of its items) and is not held back, or was told to stop",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' is ', t.status, ' and has no timer') \
              FROM workflow_task AS t \
@@ -57,7 +59,9 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  ON w.execution_id = t.execution_id AND w.run = t.run \
                  AND w.execution_id = ANY ($1) \
              WHERE t.execution_id = ANY ($1) AND w.run IS NULL AND CASE t.status \
-                 WHEN 'running' THEN t.timeout_s IS NOT NULL OR e.status = 'cancelling' \
+                 WHEN 'running' THEN CASE WHEN t.item_progress IS NULL \
+                     THEN t.timeout_s IS NOT NULL OR e.status = 'cancelling' \
+                     ELSE t.item_progress ? 'put_off' END \
                  WHEN 'dispatched' THEN e.status = 'cancelling' \
                  WHEN 'retrying' THEN NOT t.held \
                  WHEN 'delayed' THEN NOT t.held \
@@ -92,9 +96,11 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  AND t.execution_id = ANY ($1) \
              WHERE w.execution_id = ANY ($1) AND NOT CASE w.kind \
                  WHEN 'retry' THEN t.status = 'retrying' AND NOT t.held \
-                 WHEN 'deadline' THEN t.status = 'running' \
-                 WHEN 'dispatch' THEN t.status = 'delayed' AND NOT t.held \
+                 WHEN 'deadline' THEN t.status = 'running' AND t.item_progress IS NULL \
+                 WHEN 'dispatch' THEN (t.status = 'delayed' AND NOT t.held) \
+                     OR coalesce(t.item_progress ? 'put_off', false) \
                  WHEN 'cancel' THEN t.status IN ('dispatched', 'running') \
+                     AND t.item_progress IS NULL \
                  ELSE true END",
         ),
     },

@@ -87,6 +87,10 @@ impl Fold<'_> {
             stored.result.as_ref(),
             folded.result.as_ref(),
         );
+        let items = (stored.items.as_ref(), folded.items.as_ref());
+        differences.compare_json(name("items"), items.0, items.1);
+        let progress = (stored.item_progress.as_ref(), folded.item_progress.as_ref());
+        differences.compare_json(name("item_progress"), progress.0, progress.1);
         let error = folded.error.filter(|error| !error.is_null());
         differences.compare_json(name("error"), stored.error.as_ref(), error.as_ref());
     }
@@ -157,6 +161,9 @@ fn compare_identity(stored: &LoadedTask, folded: &TaskRow, differences: &mut Dif
     differences.compare(name("visit"), &stored.visit, &folded.visit);
     differences.compare(name("status"), &stored.status, &folded.status);
     differences.compare(name("held"), &stored.held, &folded.held);
+    differences.compare(name("item_of"), &stored.item_of, &folded.item_of);
+    differences.compare(name("item_index"), &stored.item_index, &folded.item_index);
+    differences.compare(name("batch_size"), &stored.batch_size, &folded.batch_size);
     differences.compare(name("caused_by"), &stored.caused_by, &folded.caused_by);
     differences.compare(name("arrived"), &stored.arrived, &folded.arrived);
     differences.compare(name("created_at"), &stored.created_at, &folded.created_at);

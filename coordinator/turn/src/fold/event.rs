@@ -75,7 +75,10 @@ impl Fold<'_> {
 
     /// The run of an entry has moved on: its worker answered, or its timer fired.
     fn run_changed(&self, entry: &LoadedTransition) -> Option<Event> {
-        let run = self.execution.live.get(&entry.task_id?.run())?;
+        let no = entry.task_id?.run();
+        let Some(run) = self.execution.live.get(&no) else {
+            return self.item_let_in(no, entry);
+        };
         match run.status {
             RunStatus::Dispatched | RunStatus::Running => match entry.kind {
                 TransitionKind::TaskEnded => self.ended(entry),
@@ -88,16 +91,26 @@ impl Fold<'_> {
                 | TransitionKind::JobResent
                 | TransitionKind::ExecutionStatusChanged => None,
             },
-            RunStatus::Retrying | RunStatus::Delayed => self.timer_fired(entry),
+            RunStatus::Retrying | RunStatus::Delayed | RunStatus::Spread => self.timer_fired(entry),
             RunStatus::Waiting | RunStatus::Ended(_) => None,
         }
     }
 
+    /// The first entry about a run: it is that of an item, and the timer of its task has let it in.
+    fn item_let_in(&self, no: RunNo, entry: &LoadedTransition) -> Option<Event> {
+        let whole = self.stored_run(no)?.item_of?;
+        self.timer_of(whole, entry)
+    }
+
     fn timer_fired(&self, entry: &LoadedTransition) -> Option<Event> {
-        let run = self.execution.live.get(&entry.task_id?.run())?;
+        self.timer_of(entry.task_id?.run(), entry)
+    }
+
+    fn timer_of(&self, no: RunNo, entry: &LoadedTransition) -> Option<Event> {
+        let run = self.execution.live.get(&no)?;
         let kind = match run.status {
             RunStatus::Retrying => TimerKind::Retry,
-            RunStatus::Delayed => TimerKind::Dispatch,
+            RunStatus::Delayed | RunStatus::Spread => TimerKind::Dispatch,
             RunStatus::Waiting
             | RunStatus::Dispatched
             | RunStatus::Running

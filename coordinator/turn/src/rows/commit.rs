@@ -189,6 +189,16 @@ pub struct TaskRow {
     /// What the run sees: `{"vars": {name: write_no}, "tasks": {name: run}, "passed": {task: count}}`,
     /// empty parts left out; `None` if unchanged.
     pub branch: Option<Json>,
+    /// The run of the whole task, where this is the run of an item. Written once.
+    pub item_of: Option<RunNo>,
+    /// Position of the item. Written once.
+    pub item_index: Option<u32>,
+    /// Items of the batch. Written once.
+    pub batch_size: Option<u32>,
+    /// The items of a task as a whole; `None` if it has none or they are unchanged.
+    pub items: Option<Json>,
+    /// How far it has come with them; `None` if it has none.
+    pub item_progress: Option<Json>,
     /// Runs that led here.
     pub caused_by: Vec<RunNo>,
     /// Predecessors that have arrived at this join, by task index.

@@ -21,6 +21,21 @@ pub struct LoadedExecution {
     pub links: Vec<(u64, Option<u64>)>,
     /// Ended runs that `ends` or a live run names.
     pub seen: Vec<LoadedTask>,
+    /// Ended items of live runs: all where the list of results is made, else those that failed.
+    pub item_ends: Vec<LoadedItemEnd>,
+}
+
+/// How an item has ended, as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedItemEnd {
+    /// The run of the whole task.
+    pub item_of: RunNo,
+    /// Position of the item.
+    pub item_index: u32,
+    /// Its result, if it has one and it is wanted.
+    pub result: Option<Json>,
+    /// Its error, if it failed.
+    pub error: Option<Json>,
 }
 
 /// An execution's row as it is loaded.
@@ -91,6 +106,16 @@ pub struct LoadedTask {
     pub input: Option<Json>,
     /// As in [`super::TaskRow::branch`].
     pub branch: Json,
+    /// The run of the whole task, where this is the run of an item.
+    pub item_of: Option<RunNo>,
+    /// Position of the item.
+    pub item_index: Option<u32>,
+    /// Items of the batch.
+    pub batch_size: Option<u32>,
+    /// The items of a task as a whole.
+    pub items: Option<Json>,
+    /// How far it has come with them.
+    pub item_progress: Option<Json>,
     /// Runs that led here.
     pub caused_by: Vec<RunNo>,
     /// Predecessors that have arrived, by task index.

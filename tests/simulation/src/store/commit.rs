@@ -1,4 +1,4 @@
-//! `commit_turn_v1`: the whole commit or nothing of it, statement by statement in the function's
+//! `commit_turn_v2`: the whole commit or nothing of it, statement by statement in the function's
 //! order, so that of several errors the same one is raised.
 
 use std::collections::BTreeSet;
@@ -176,6 +176,8 @@ impl Store {
             if let Some(old) = self.tasks.get_mut(&key) {
                 new.input = new.input.or(old.input.take());
                 new.branch = new.branch.or(old.branch.take());
+                new.items = new.items.or(old.items.take());
+                new.item_progress = new.item_progress.or(old.item_progress.take());
                 if new.result.is_none() && new.error.is_none() {
                     new.result = old.result.take();
                     new.error = old.error.take();

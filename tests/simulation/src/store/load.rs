@@ -8,12 +8,18 @@ use flotilla_engine::execution::TransitionKind;
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::rows::{
     ControlLookup, ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution,
-    LoadedRow, LoadedTask, LostJob, PartitionNo, StartLookup, TaskRow, VariableRow,
+    LoadedItemEnd, LoadedRow, LoadedTask, LostJob, PartitionNo, StartLookup, TaskRow, VariableRow,
 };
 use flotilla_turn::{LoadRequest, Loaded};
 use serde::Deserialize;
 
 use super::{Call, Store, seconds};
+
+/// What is read of `item_progress`.
+#[derive(Deserialize)]
+struct Progress {
+    keeps_results: bool,
+}
 
 /// What a branch names, of the columns `branch` and `ends`.
 #[derive(Default, Deserialize)]
@@ -203,6 +209,7 @@ impl Store {
             .collect();
         Some(LoadedExecution {
             row: loaded_row(row),
+            item_ends: self.item_ends(&tasks, id),
             tasks,
             links: self.links(&variables, &oldest),
             variables,
@@ -211,6 +218,33 @@ impl Store {
                 .map(|run| seen_task(&self.tasks[&(id, *run)]))
                 .collect(),
         })
+    }
+
+    /// What the ended items of these live tasks left.
+    fn item_ends(&self, tasks: &[LoadedTask], id: ExecutionId) -> Vec<LoadedItemEnd> {
+        let mut ends = Vec::new();
+        for whole in tasks {
+            let Some(progress) = &whole.item_progress else {
+                continue;
+            };
+            let progress: Progress = serde_json::from_str(progress.text()).expect("our own JSON");
+            let later = self.tasks.range((id, whole.run + 1)..=(id, RunNo::MAX));
+            let items = later
+                .map(|(_, row)| row)
+                .filter(|row| row.item_of == Some(whole.run) && row.finished_at.is_some());
+            for row in items {
+                let has_failed = matches!(row.status, "failed" | "timed_out");
+                if progress.keeps_results || has_failed {
+                    ends.push(LoadedItemEnd {
+                        item_of: whole.run,
+                        item_index: row.item_index.expect("an item has its index"),
+                        result: row.result.clone().filter(|_| progress.keeps_results),
+                        error: row.error.clone().filter(|_| has_failed),
+                    });
+                }
+            }
+        }
+        ends
     }
 
     /// Which write replaced which, as far back as a live run sees an older one.
@@ -262,6 +296,8 @@ fn seen_task(row: &TaskRow) -> LoadedTask {
     let none = TaskRow {
         input: None,
         branch: None,
+        items: None,
+        item_progress: None,
         ..row.clone()
     };
     loaded_task(&none)
@@ -280,6 +316,11 @@ pub(super) fn loaded_task(row: &TaskRow) -> LoadedTask {
         held: row.held,
         action: row.action,
         timeout_s: row.timeout_s,
+        item_of: row.item_of,
+        item_index: row.item_index,
+        batch_size: row.batch_size,
+        items: row.items,
+        item_progress: row.item_progress,
         input: row.input,
         branch: row
             .branch

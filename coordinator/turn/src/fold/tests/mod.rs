@@ -28,7 +28,7 @@ use crate::rows::Commit;
 /// Executions that the random test runs.
 const EXECUTIONS: u64 = 1500;
 
-const WORKFLOWS: [&str; 7] = [
+const WORKFLOWS: [&str; 9] = [
     "
 ref: t.diamond
 parameters: {n: {type: integer, default: 3}, s: {type: string, default: \"{{ system.workflow }}\"}}
@@ -85,6 +85,21 @@ tasks:
   - {name: k, action: core.noop, next: [{when: \"{{ vars.n < 3 and succeeded() }}\", do: [l, r]}]}
 ",
     "
+ref: t.items
+vars: {left: 3}
+tasks:
+  - {name: a, action: core.noop, timeout: 5, with_items: \"{{ range(vars.left, 9) }}\", concurrency: 2, tolerate: \"20%\", retry: {count: 1, delay: \"{{ item }}\"}, input: {x: \"{{ 12 // (8 - item) }}\"}, publish: [{r: \"{{ result() }}\"}], next: [{when: \"{{ succeeded() }}\", do: b}, {when: \"{{ failed() }}\", publish: [{why: \"{{ error().items }}\"}], do: [b, c]}]}
+  - {name: b, action: core.noop, timeout: 5, with_items: [[1, 2], {k: v}, null, 7], batch_size: 3, on_item_failure: cancel, input: {part: \"{{ index }}\", rows: \"{{ batch }}\"}, on_complete: d}
+  - {name: c, action: core.noop, with_items: \"{{ task.a.result }}\", concurrency: 1, on_item_failure: drain}
+  - {name: d, action: core.noop, with_items: \"{{ vars.left }}\", on_failure: noop}
+output_map: {r: \"{{ vars.r | default(null) }}\"}
+",
+    "
+ref: t.many
+tasks:
+  - {name: a, action: core.noop, with_items: \"{{ range(300) }}\", tolerate: \"90%\"}
+",
+    "
 ref: t.bad_default
 parameters: {n: {type: integer, default: \"{{ 1 // 0 }}\"}}
 tasks:
@@ -93,7 +108,7 @@ tasks:
 ];
 
 /// What must have happened somewhere for the random test to mean anything.
-const EXPECTED: [&str; 24] = [
+const EXPECTED: [&str; 25] = [
     "succeeded",
     "failed",
     "cancelled",
@@ -111,6 +126,7 @@ const EXPECTED: [&str; 24] = [
     "task_ended omitted",
     "task_ended skipped",
     "task_ended timed_out",
+    "task_started items",
     "task_ended cancelled",
     "job_resent lost",
     "job_resent delivery_limit",
@@ -438,7 +454,7 @@ impl Scene {
                 serde_json::from_str(detail.text()).expect("JSON")
             });
             let has = |key: &&str| detail.get(*key).is_some();
-            let keys: Vec<&str> = ["given_up", "published", "reported", "result"]
+            let keys: Vec<&str> = ["given_up", "items", "published", "reported", "result"]
                 .into_iter()
                 .filter(has)
                 .collect();

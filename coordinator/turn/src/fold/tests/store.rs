@@ -68,8 +68,28 @@ pub fn load(history: &History, workflow: &Arc<Workflow>) -> Held {
             .map(|row| (row.write_no, row.previous_write_no))
             .collect(),
         seen: history.tasks.clone(),
+        item_ends: item_ends(history),
     };
     restore(&loaded, Arc::clone(workflow)).expect("rows can be read")
+}
+
+/// What the ended items of live runs left.
+fn item_ends(history: &History) -> Vec<LoadedItemEnd> {
+    let ended = history.tasks.iter().filter(|row| row.finished_at.is_some());
+    let items = ended.filter_map(|row| {
+        let item_of = row.item_of?;
+        let whole = history.tasks.iter().find(|row| row.run == item_of)?;
+        let progress = whole.item_progress.as_ref()?;
+        let keeps_results = !progress.text().contains("\"keeps_results\":false");
+        let has_failed = matches!(row.status.as_str(), "failed" | "timed_out");
+        Some(LoadedItemEnd {
+            item_of,
+            item_index: row.item_index?,
+            result: row.result.clone().filter(|_| keeps_results),
+            error: row.error.clone().filter(|_| has_failed),
+        })
+    });
+    items.collect()
 }
 
 fn new_row(row: &ExecutionRow) -> LoadedRow {
@@ -118,6 +138,11 @@ fn empty_list() -> Json {
     Json::of::<[u8; 0]>(&[])
 }
 
+/// What a column holds that keeps its value unless it is given another.
+fn changed(new: Option<&Json>, old: Option<&Json>) -> Option<Json> {
+    new.map(jsonb).or_else(|| old.cloned())
+}
+
 fn task(row: &TaskRow, old: Option<&LoadedTask>) -> LoadedTask {
     let kept = row.result.is_none() && row.error.is_none();
     let (result, error) = match old.filter(|_| kept) {
@@ -138,11 +163,15 @@ fn task(row: &TaskRow, old: Option<&LoadedTask>) -> LoadedTask {
         held: row.held,
         action: row.action.clone(),
         timeout_s: row.timeout_s,
-        input: row
-            .input
-            .as_ref()
-            .map(jsonb)
-            .or_else(|| old.and_then(|old| old.input.clone())),
+        item_of: row.item_of,
+        item_index: row.item_index,
+        batch_size: row.batch_size,
+        items: changed(row.items.as_ref(), old.and_then(|old| old.items.as_ref())),
+        item_progress: changed(
+            row.item_progress.as_ref(),
+            old.and_then(|old| old.item_progress.as_ref()),
+        ),
+        input: changed(row.input.as_ref(), old.and_then(|old| old.input.as_ref())),
         branch: row
             .branch
             .as_ref()

@@ -1,0 +1,77 @@
+//! Loads what the ended items of live tasks left: all of it where the list of results will be made,
+//! else only the failures.
+
+use flotilla_turn::rows::LoadedItemEnd;
+use serde::Deserialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StorageError;
+use super::column::integer;
+use super::load::LoadedById;
+use super::load_rows::{self, Reader};
+
+/// What is read of `workflow_task.item_progress`; the rest is the turn's business.
+#[derive(Deserialize)]
+struct Progress {
+    keeps_results: bool,
+}
+
+/// Adds the ends of items to executions whose live runs are loaded; mostly there is nothing to read.
+pub(super) async fn add_item_ends(
+    conn: &mut PgConnection,
+    loaded: &mut LoadedById,
+) -> Result<(), StorageError> {
+    let (mut ids, mut runs, mut keeps): (Vec<Uuid>, Vec<i32>, Vec<bool>) = Default::default();
+    for (id, execution) in loaded.iter() {
+        for task in &execution.tasks {
+            let Some(progress) = &task.item_progress else {
+                continue;
+            };
+            let progress: Progress =
+                serde_json::from_str(progress.text()).map_err(|error| StorageError::Row {
+                    table: "workflow_task",
+                    column: "item_progress",
+                    problem: error.to_string(),
+                })?;
+            ids.push(id.0);
+            runs.push(integer(task.run));
+            keeps.push(progress.keeps_results);
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // Runs are numbered in the order of their creation, so items come after their task.
+    let rows = sqlx::query(
+        "SELECT t.execution_id, t.item_of::bigint, t.item_index::bigint, \
+             CASE WHEN w.keeps_results THEN t.result::text END AS result, \
+             CASE WHEN t.status IN ('failed', 'timed_out') THEN t.error::text END AS error \
+         FROM unnest($1, $2, $3) AS w (execution_id, run, keeps_results) \
+         JOIN workflow_task AS t \
+             ON t.execution_id = w.execution_id AND t.run > w.run AND t.item_of = w.run \
+         WHERE t.finished_at IS NOT NULL \
+             AND (w.keeps_results OR t.status IN ('failed', 'timed_out'))",
+    )
+    .bind(ids)
+    .bind(runs)
+    .bind(keeps)
+    .fetch_all(conn)
+    .await
+    .map_err(StorageError::step("load the ends of items"))?;
+    for row in &rows {
+        let reader = Reader {
+            table: "workflow_task",
+            row,
+        };
+        if let Some(execution) = loaded.get_mut(&load_rows::execution_id(&reader)?) {
+            execution.item_ends.push(LoadedItemEnd {
+                item_of: reader.number("item_of")?,
+                item_index: reader.number("item_index")?,
+                result: reader.optional_json("result")?,
+                error: reader.optional_json("error")?,
+            });
+        }
+    }
+    Ok(())
+}
