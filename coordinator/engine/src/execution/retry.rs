@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_protocol::{RunNo, TaskId};
+use serde::Deserialize;
 
 use super::failure::FieldError;
 use super::run::Run;
@@ -62,7 +63,8 @@ impl Step<'_> {
             None => 0.0,
             Some(delay) => number(delay, &scope, "retry.delay", 0.0)?,
         };
-        let delay_s = jittered_delay_s(retry, base, self.execution.task_id(no), run.attempt);
+        let delay_s = jittered_delay_s(retry, base, self.execution.task_id(no), run.attempt)
+            .max(asked_delay_s(retry, ended));
         Ok(Attempts::After { delay_s })
     }
 
@@ -199,6 +201,25 @@ pub fn jittered_delay_s(retry: &Retry, base_s: f64, task_id: TaskId, attempt: u3
     let limit = retry.max_delay.unwrap_or(MAX_SECONDS).min(MAX_SECONDS);
     let jittered = grown.min(limit) * (1.0 + retry.jitter * unit_hash(task_id, attempt));
     jittered.min(limit)
+}
+
+/// Seconds that the action asks to wait at least, as a server does with `Retry-After`, within the
+/// rule's longest delay; 0 or less if it asks for nothing.
+fn asked_delay_s(retry: &Retry, ended: &Ended) -> f64 {
+    #[derive(Deserialize)]
+    struct Failure {
+        details: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        retry_after: f64,
+    }
+    // Details may be anything: what does not fit asks for nothing.
+    let asked = serde_json::from_str(ended.error.text())
+        .map_or(0.0, |failure: Failure| failure.details.retry_after);
+    asked
+        .min(retry.max_delay.unwrap_or(MAX_SECONDS))
+        .min(MAX_SECONDS)
 }
 
 /// A number from 0 to 1 that depends on the task and the attempt alone (FNV-1a).

@@ -1,5 +1,6 @@
 //! Retries and time limits.
 
+use flotilla_protocol::message::{CompletionStatus, TaskError};
 use serde_json::json;
 
 use crate::harness::{begin, none};
@@ -25,6 +26,35 @@ tasks:
     assert_eq!(scene.status(), "failed");
     assert_eq!(scene.execution.counts.attempts, 4);
     assert_eq!(scene.execution.counts.failed, 1);
+}
+
+#[test]
+fn an_action_can_ask_for_a_longer_delay_within_the_longest_one() {
+    let yaml = "
+ref: t.patience
+tasks:
+  - name: a
+    action: core.noop
+    retry: {count: 5, delay: 2, max_delay: 10}
+";
+    let mut scene = begin(yaml, &none());
+    for (details, delay) in [
+        (json!({"retry_after": 7.5}), 7.5),
+        (json!({"retry_after": 1}), 2.0),
+        (json!({"retry_after": 3_600}), 10.0),
+        (json!({"retry_after": "soon"}), 2.0),
+        (json!([-1]), 2.0),
+    ] {
+        let job = scene.job("a");
+        let error = TaskError {
+            kind: "http_status".to_owned(),
+            message: "no".to_owned(),
+            retryable: Some(true),
+            details: serde_json::value::to_raw_value(&details).ok(),
+        };
+        scene.answer(&job, CompletionStatus::Failed, None, Some(error));
+        assert!((scene.wait() - delay).abs() < 1e-6, "{details}");
+    }
 }
 
 #[test]
