@@ -19,6 +19,7 @@ use crate::orders::Orders;
 use crate::outbound::Outbound;
 use crate::shared_connection::SharedConnection;
 use crate::storage;
+use crate::task_logs::LogWriter;
 use crate::{CoordinatorConfig, CoordinatorError};
 
 /// Time between two ticks.
@@ -90,6 +91,7 @@ impl Driver {
             owner,
             lease_s: config.lease_s,
             resend_after_s: config.resend_after_s,
+            logs: LogWriter::start(pool.clone()),
             pool,
             publisher: publisher.clone(),
             observer: Arc::new(SharedConnection::new(options.clone())),

@@ -1,6 +1,6 @@
 //! Messages that concern no turn: what cannot be used goes to the dead letters, dead letters become
 //! rows, commands go to the inbox of their execution. Each is tried until it succeeds; only then is the delivery
-//! that it came with acknowledged.
+//! that it came with acknowledged. Lines of logs become rows too, but only if that is soon done.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::reception::unknown_command;
 use crate::storage::{self, DeadLetterRow, chain};
+use crate::task_logs::LogWriter;
 
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
 
@@ -24,6 +25,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(300);
 pub(crate) struct Forwarding {
     pub publisher: Publisher,
     pub pool: sqlx::PgPool,
+    pub logs: LogWriter,
     pub inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -38,6 +40,7 @@ impl Forwarding {
                 original,
             } => self.deliver(to_inbox(partition, original)).await,
             Forward::Dead(letter) => self.dead(letter).await,
+            Forward::Log(log) => self.logs.write(log).await,
         }
         // Nobody waits any more when the coordinator has stopped; the message comes again.
         let _ = self.inputs.send(Input::Forwarded(delivery));

@@ -18,6 +18,7 @@ mod outbound;
 mod reception;
 mod shared_connection;
 pub mod storage;
+mod task_logs;
 
 use std::future::Future;
 

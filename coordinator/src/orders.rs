@@ -20,6 +20,7 @@ use crate::forward::Forwarding;
 use crate::inbound::queue_of;
 use crate::shared_connection::SharedConnection;
 use crate::storage::{self, chain};
+use crate::task_logs::LogWriter;
 
 /// Wait before an order that failed is given again.
 const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
@@ -31,6 +32,7 @@ pub(crate) struct Orders {
     pub lease_s: f64,
     pub resend_after_s: f64,
     pub pool: sqlx::PgPool,
+    pub logs: LogWriter,
     pub publisher: Publisher,
     /// To look at queues and declare them with.
     pub observer: Arc<SharedConnection>,
@@ -42,6 +44,7 @@ impl Orders {
         Forwarding {
             publisher: self.publisher.clone(),
             pool: self.pool.clone(),
+            logs: self.logs.clone(),
             inputs: self.inputs.clone(),
         }
     }

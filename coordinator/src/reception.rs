@@ -82,6 +82,7 @@ fn inbox(queue: &str, delivery: Delivery) -> Message {
         Ok(InboxMessage::Control(command)) => {
             Message::Control(Box::new(request(command, &delivery.envelope)))
         }
+        Ok(InboxMessage::Log(log)) => Message::Forward(Box::new(Forward::Log(log))),
         Ok(message) => Message::Inbox(message),
         Err(mut refused) => {
             let completed = std::mem::take(&mut refused.salvaged);

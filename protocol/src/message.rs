@@ -127,6 +127,17 @@ pub struct TaskJob {
     /// Places of the input that the worker fills in.
     #[serde(default)]
     pub secrets: Vec<RawJson>,
+    /// How often a worker has said before that it starts this attempt; absent: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub starts: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How an attempt ended.
@@ -230,7 +241,7 @@ pub struct LogLine {
     pub no: u32,
     /// When it was written.
     pub at: DateTime<Utc>,
-    /// `stdout`, `stderr` or `handler`.
+    /// `stdout`, `stderr` or `log` (what the handler itself says).
     pub stream: String,
     /// The line without its end.
     pub text: String,

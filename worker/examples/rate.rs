@@ -91,6 +91,7 @@ async fn publish(url: &str, pool: &str, jobs: u16, first: i32, inboxes: i32) {
             idempotency_key: id.to_string(),
             item: None,
             secrets: Vec::new(),
+            starts: 0,
         };
         confirms.push(publisher.enqueue(Outgoing::job(pool, first + number % inboxes, &job)));
     }

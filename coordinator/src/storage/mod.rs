@@ -26,6 +26,7 @@ mod messages;
 mod migrate;
 mod outbox;
 mod partitions;
+mod task_log;
 mod view;
 
 pub use commit::commit;
@@ -44,4 +45,5 @@ pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
 pub use partitions::{
     Share, listen_for_partitions, load_timers, release_partitions, take_partitions,
 };
+pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
 pub use view::{ListFilter, Shown, execution_status, list, show};

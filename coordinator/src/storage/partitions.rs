@@ -232,8 +232,20 @@ async fn timers_due(
     from: Option<DateTime<Utc>>,
     until: DateTime<Utc>,
 ) -> Result<Vec<TimerRow>, StorageError> {
+    // Heartbeats move a timer in the memory of an owner alone. Whoever loads it has heard of none, and
+    // gives the worker a fresh window: as long as it said when its job was acknowledged.
     let rows = sqlx::query(
-        "SELECT t.execution_id, t.run::bigint, t.partition, t.kind::text, t.due_at \
+        "SELECT t.execution_id, t.run::bigint, t.partition, t.kind::text, \
+             CASE WHEN t.kind::text <> 'heartbeat' THEN t.due_at \
+             ELSE greatest(t.due_at, clock_timestamp() + make_interval(secs => ( \
+                 SELECT (l.detail ->> 'heartbeat')::double precision \
+                 FROM workflow_transition AS l \
+                 JOIN workflow_task AS r ON r.execution_id = l.execution_id \
+                     AND r.task_id = l.task_id AND r.run = t.run \
+                 WHERE l.execution_id = t.execution_id AND l.kind = 'task_started' \
+                     AND l.detail ->> 'heartbeat' IS NOT NULL \
+                 ORDER BY l.seq DESC LIMIT 1 \
+             ))) END AS due_at \
          FROM workflow_timer AS t \
          WHERE t.partition = ANY ($1) \
              AND t.due_at >= coalesce($2, '-infinity') AND t.due_at < $3 \

@@ -11,4 +11,5 @@ mod partitions;
 mod planted;
 mod schema;
 mod support;
+mod task_log;
 mod view;

@@ -17,11 +17,13 @@ use crate::cache::Held;
 use crate::effect::Publication;
 use crate::encode::{self, Before};
 use crate::gather::{Item, Turn};
+use crate::heartbeats::{Beat, start_event};
 use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
 use crate::rows::{
     Commit, ControlLookup, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage,
+    TimerRow,
 };
 
 /// What a turn has come to.
@@ -39,6 +41,10 @@ pub(crate) struct Decision {
     pub forwards: Vec<(DeliveryId, Forward)>,
     /// Attempts that workers are to stop.
     pub cancels: Vec<TaskCancel>,
+    /// Signs of life of workers whose jobs are acknowledged.
+    pub beats: Vec<Beat>,
+    /// Timers that the turn has taken and that do not fire after all.
+    pub kept_timers: Vec<TimerRow>,
 }
 
 /// The state of deciding.
@@ -94,6 +100,8 @@ impl Decision {
             settled: Vec::new(),
             forwards: Vec::new(),
             cancels: Vec::new(),
+            beats: Vec::new(),
+            kept_timers: Vec::new(),
         }
     }
 }
@@ -137,6 +145,7 @@ impl Deciding<'_> {
                     _,
                 ) => {}
             },
+            Item::Timer(timer) if self.has_heard(timer) => self.decision.kept_timers.push(*timer),
             Item::Timer(timer) => {
                 let event = Event::TimerFired {
                     run: timer.run,
@@ -182,10 +191,8 @@ impl Deciding<'_> {
             }
             InboxMessage::Started(started) => self.started(partition, started),
             InboxMessage::Dead(dead) => self.dead(partition, dead),
-            InboxMessage::Heartbeat(_)
-            | InboxMessage::Log(_)
-            | InboxMessage::Probe(_)
-            | InboxMessage::Control(_) => {}
+            InboxMessage::Heartbeat(alive) => self.heartbeat(partition, alive),
+            InboxMessage::Log(_) | InboxMessage::Probe(_) | InboxMessage::Control(_) => {}
         }
     }
 
@@ -216,14 +223,7 @@ impl Deciding<'_> {
     }
 
     fn started(&mut self, partition: PartitionNo, started: &TaskStarted) {
-        let event = Event::AttemptStarted {
-            attempt: AttemptId {
-                task_id: started.task_id,
-                attempt: started.attempt,
-            },
-            worker: started.worker.clone(),
-            started_at: started.started_at,
-        };
+        let event = start_event(started);
         let source = Source {
             partition,
             message_type: names::TASK_STARTED,
@@ -232,6 +232,9 @@ impl Deciding<'_> {
             worker: started.worker.as_deref(),
         };
         let outcome = self.apply_message(started.execution_id, &event, &source);
+        if started.acknowledged && outcome == Some(Outcome::Applied) {
+            self.acknowledged(partition, started);
+        }
         if let Some(Outcome::Ignored(_)) = outcome {
             // Nobody waits for it any more.
             self.decision.cancels.push(TaskCancel {

@@ -120,15 +120,17 @@ impl Turns {
         }
         match timer.kind {
             // A completion that ends the attempt may wait in the inbox.
-            TimerKind::Deadline | TimerKind::Cancel
+            TimerKind::Deadline | TimerKind::Cancel | TimerKind::Heartbeat
                 if Some(timer.due_at) > held.deadlines_until
                     && !self.is_planted(Mutant::DeadlineWithoutProbe) =>
             {
                 Standing::Probe
             }
-            TimerKind::Deadline | TimerKind::Cancel | TimerKind::Retry | TimerKind::Dispatch => {
-                Standing::Acts
-            }
+            TimerKind::Deadline
+            | TimerKind::Cancel
+            | TimerKind::Heartbeat
+            | TimerKind::Retry
+            | TimerKind::Dispatch => Standing::Acts,
         }
     }
 

@@ -282,11 +282,10 @@ fn named_executions(message: &InboxMessage) -> Vec<ExecutionId> {
             .iter()
             .map(|completed| completed.execution_id)
             .collect(),
-        InboxMessage::Started(started) => vec![started.execution_id],
+        InboxMessage::Started(started) | InboxMessage::Heartbeat(started) => {
+            vec![started.execution_id]
+        }
         InboxMessage::Dead(dead) => vec![dead.execution_id],
-        InboxMessage::Heartbeat(_)
-        | InboxMessage::Log(_)
-        | InboxMessage::Probe(_)
-        | InboxMessage::Control(_) => Vec::new(),
+        InboxMessage::Log(_) | InboxMessage::Probe(_) | InboxMessage::Control(_) => Vec::new(),
     }
 }

@@ -18,6 +18,7 @@ pub mod effect;
 mod encode;
 pub mod fold;
 mod gather;
+mod heartbeats;
 mod inspect;
 mod loading;
 mod machine;

@@ -185,6 +185,9 @@ impl Turns {
                 if let Some(held) = self.channels.current(channel, generation) {
                     held.is_open = true;
                     held.hears(now);
+                    if let ChannelId::Inbox(partition) = channel {
+                        self.listen_anew(partition);
+                    }
                 }
             }
             Input::ChannelClosed {

@@ -2,7 +2,9 @@
 
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::envelope::Envelope;
-use flotilla_protocol::message::{TaskCompleted, TaskDead, WorkflowControl, WorkflowStart};
+use flotilla_protocol::message::{
+    TaskCompleted, TaskDead, TaskLog, WorkflowControl, WorkflowStart,
+};
 use flotilla_protocol::{ExecutionId, TaskId};
 
 use crate::rows::{ControlLookup, PartitionNo};
@@ -135,6 +137,8 @@ pub enum Forward {
     },
     /// A dead letter becomes a row.
     Dead(DeadLetter),
+    /// Lines of a task's log become rows, if the database takes them.
+    Log(TaskLog),
 }
 
 /// A message as it came.

@@ -27,7 +27,7 @@ impl Turns {
         self.now = self.now.max(taken.now);
         let mut partition = Partition::new(&taken);
         for timer in &taken.timers {
-            self.timers.set(*timer);
+            self.timers.set_loaded(*timer, self.now);
         }
         for recovery in recoveries(taken) {
             partition.owe(recovery.turn, recovery.jobs.len() + recovery.replies.len());
@@ -172,7 +172,7 @@ impl Turns {
             held.timers_until = until;
             for timer in timers {
                 if !changed.contains(&(timer.execution_id, timer.run)) {
-                    self.timers.set(timer);
+                    self.timers.set_loaded(timer, self.now);
                 }
             }
         }

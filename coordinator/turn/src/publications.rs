@@ -156,6 +156,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
             .item
             .map(|(index, batch_size)| JobItem { index, batch_size }),
         secrets: Vec::new(),
+        starts: job.starts,
     };
     Publication {
         id,

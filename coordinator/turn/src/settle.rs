@@ -103,6 +103,7 @@ impl Turns {
             }
         }
         self.move_timers(commit);
+        self.note_beats(&decision.beats, &decision.kept_timers);
         for id in &decision.finished {
             self.cache.remove(*id);
         }

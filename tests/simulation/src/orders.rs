@@ -304,6 +304,8 @@ impl World {
                 self.arrive(self.queues.dead, Body::Refused(dead));
             }
             Forward::Dead(ref letter) => is_taken = self.dead_letter(letter),
+            // Best effort, and nothing else depends on it.
+            Forward::Log(_) => {}
             Forward::Control { ref request, .. } => is_taken = self.forward_command(place, request),
             Forward::Start {
                 partition,

@@ -11,7 +11,7 @@ use flotilla_protocol::amqp::{
     declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
 };
 use flotilla_protocol::message::{
-    CompletionStatus, TaskCancel, TaskCompleted, TaskJob, TaskStarted,
+    CompletionStatus, TaskCancel, TaskCompleted, TaskJob, TaskLog, TaskStarted,
 };
 use flotilla_protocol::{ExecutionId, InboxMessage, TaskId, decode_inbox, names};
 use flotilla_worker::{Worker, WorkerConfig, WorkerError};
@@ -36,6 +36,8 @@ pub struct Fleet {
     pending: VecDeque<InboxMessage>,
     /// The number of completions in each message, in order.
     pub sizes: Vec<usize>,
+    /// Messages with lines of logs, in order.
+    pub logs: Vec<TaskLog>,
 }
 
 /// A worker in the same process.
@@ -78,6 +80,7 @@ pub fn job(action: &str, input: Value) -> TaskJob {
         idempotency_key: format!("key-{id}"),
         item: None,
         secrets: Vec::new(),
+        starts: 0,
     }
 }
 
@@ -100,6 +103,7 @@ impl Fleet {
             inbox: None,
             pending: VecDeque::new(),
             sizes: Vec::new(),
+            logs: Vec::new(),
         }
     }
 
@@ -223,24 +227,50 @@ impl Fleet {
         within(self.publisher.publish(message)).await == PublishOutcome::Confirmed
     }
 
-    /// The next message of the inbox, completions one by one.
+    /// The lines that a job has logged so far, as stream and text; their numbers ascend from 1.
+    pub fn lines(&self, job: &TaskJob) -> Vec<(String, String)> {
+        let of_job = self.logs.iter().filter(|log| log.task_id == job.task_id);
+        let lines: Vec<_> = of_job.flat_map(|log| &log.lines).collect();
+        assert!(lines.iter().map(|line| line.no).eq((1..).take(lines.len())));
+        let pairs = lines
+            .iter()
+            .map(|line| (line.stream.clone(), line.text.clone()));
+        pairs.collect()
+    }
+
+    /// The next message that a job has logged.
+    pub async fn log(&mut self) -> TaskLog {
+        let seen = self.logs.len();
+        while self.logs.len() == seen {
+            self.take_message().await;
+        }
+        self.logs[seen].clone()
+    }
+
+    /// The next message of the inbox, completions one by one; what is logged is put aside.
     pub async fn next(&mut self) -> InboxMessage {
         while self.pending.is_empty() {
-            let consumer = self.inbox.as_mut().expect("the inbox is open");
-            let delivery = within(consumer.next()).await.expect("the inbox ended");
-            consumer.acker().ack(delivery.tag, false).await.unwrap();
-            let message = decode_inbox(&delivery.envelope, &delivery.body).unwrap();
-            if let InboxMessage::Completed(all) = message {
-                self.sizes.push(all.len());
-                let each = all
-                    .into_iter()
-                    .map(|one| InboxMessage::Completed(vec![one]));
-                self.pending.extend(each);
-            } else {
-                self.pending.push_back(message);
-            }
+            self.take_message().await;
         }
         self.pending.pop_front().unwrap()
+    }
+
+    async fn take_message(&mut self) {
+        let consumer = self.inbox.as_mut().expect("the inbox is open");
+        let delivery = within(consumer.next()).await.expect("the inbox ended");
+        consumer.acker().ack(delivery.tag, false).await.unwrap();
+        let message = decode_inbox(&delivery.envelope, &delivery.body).unwrap();
+        if let InboxMessage::Log(log) = message {
+            self.logs.push(log);
+        } else if let InboxMessage::Completed(all) = message {
+            self.sizes.push(all.len());
+            let each = all
+                .into_iter()
+                .map(|one| InboxMessage::Completed(vec![one]));
+            self.pending.extend(each);
+        } else {
+            self.pending.push_back(message);
+        }
     }
 
     /// The next message, which has to be a start or (as the error) a completion.

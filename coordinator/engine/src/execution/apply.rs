@@ -1,19 +1,18 @@
 //! One function per event: whether it counts, and the step that it begins.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
-use super::changes::{Changes, JobCancel, TimerChange, TimerKind, TransitionKind};
+use super::alive::Said;
+use super::changes::{Changes, TimerKind};
 use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
 use super::failure::kind;
-use super::log::{Origin, RunEntry};
+use super::log::Origin;
 use super::run::RunStatus;
 use super::spread::Spread;
 use super::step::Step;
-use super::{CANCEL_GRACE_S, DEADLINE_SLACK_S, Execution};
+use super::{CANCEL_GRACE_S, Execution};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 
@@ -28,9 +27,27 @@ impl Execution {
                 attempt,
                 worker,
                 started_at,
-            } => self
-                .attempt_started(*attempt, worker.as_deref(), *started_at, now, changes)
-                .into(),
+            } => {
+                let said = Said {
+                    worker: worker.as_deref(),
+                    started_at: *started_at,
+                    heartbeat_s: None,
+                };
+                self.attempt_started(*attempt, said, now, changes).into()
+            }
+            Event::AttemptAcknowledged {
+                attempt,
+                worker,
+                started_at,
+                heartbeat_s,
+            } => {
+                let said = Said {
+                    worker: worker.as_deref(),
+                    started_at: *started_at,
+                    heartbeat_s: Some(*heartbeat_s),
+                };
+                self.attempt_started(*attempt, said, now, changes).into()
+            }
             Event::JobDied { attempt, reason } => {
                 self.job_died(*attempt, reason, now, changes).into()
             }
@@ -50,7 +67,7 @@ impl Execution {
     }
 
     /// The run that a message about `attempt` speaks of, if that attempt is with a worker.
-    fn current_run(&self, id: AttemptId) -> Result<RunNo, IgnoredReason> {
+    pub(super) fn current_run(&self, id: AttemptId) -> Result<RunNo, IgnoredReason> {
         let AttemptId { task_id, attempt } = id;
         let no = task_id.run();
         if no == 0 || no > self.last_run || self.task_id(no) != task_id {
@@ -117,68 +134,6 @@ impl Execution {
         Ok(())
     }
 
-    fn attempt_started(
-        &mut self,
-        id: AttemptId,
-        worker: Option<&str>,
-        started_at: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-        changes: &mut Changes,
-    ) -> Result<(), IgnoredReason> {
-        let no = self.current_run(id)?;
-        let is_cancelling = self.is_cancelling_run(no);
-        let Some(run) = self.live.get_mut(&no) else {
-            return Err(IgnoredReason::UnknownTask);
-        };
-        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
-        run.starts += 1;
-        if run.starts > limit.saturating_add(1) {
-            let reason = format!(
-                "{} workers started the attempt, and none finished it",
-                run.starts - 1
-            );
-            // The worker that is about to run it would be the next to die.
-            changes.cancels.push(JobCancel {
-                task_id: id.task_id,
-                attempt: id.attempt,
-                reason: Some(reason.clone()),
-            });
-            return self.give_up(id, kind::WORKER_LOST, &reason, now, changes);
-        }
-        let from = run.status.word();
-        run.status = RunStatus::Running;
-        run.started_at = started_at.or(Some(now));
-        run.worker = worker.map(Arc::from);
-        if is_cancelling {
-            // Its worker took the job after the cancel was told; the time that it has runs already.
-            changes.cancels.push(JobCancel {
-                task_id: id.task_id,
-                attempt: id.attempt,
-                reason: None,
-            });
-        } else if let Some(timeout) = run.timeout {
-            let due = super::retry::after(now, timeout + DEADLINE_SLACK_S);
-            changes.timers.push(TimerChange::Set {
-                run: no,
-                kind: TimerKind::Deadline,
-                due,
-            });
-        }
-        changes.touched.insert(no);
-        let mut step = Step::new(self, now, changes);
-        step.log_run(
-            TransitionKind::TaskStarted,
-            no,
-            RunEntry {
-                attempt: Some(id.attempt),
-                from: Some(from),
-                to: Some("running"),
-                ..RunEntry::default()
-            },
-        );
-        Ok(())
-    }
-
     /// The broker gave the job up. Unless its workers died too often it is simply sent again: the
     /// broker counts clean closes, too, so a job may die merely for having stood beside a bad one.
     fn job_died(
@@ -229,7 +184,7 @@ impl Execution {
     }
 
     /// Ends the attempt as failed, without a retry.
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         id: AttemptId,
         kind: &str,
@@ -266,7 +221,9 @@ impl Execution {
                     run.status == RunStatus::Delayed || run.spread.as_deref().is_some_and(puts_off);
                 is_put_off && !run.held
             }
-            TimerKind::Deadline => run.status == RunStatus::Running && !self.is_cancelling(run),
+            TimerKind::Deadline | TimerKind::Heartbeat => {
+                run.status == RunStatus::Running && !self.is_cancelling(run)
+            }
             TimerKind::Cancel => run.is_with_a_worker() && self.is_cancelling(run),
         };
         if !is_expected {
@@ -276,6 +233,7 @@ impl Execution {
         let mut step = Step::new(self, now, changes);
         match timer {
             TimerKind::Retry | TimerKind::Dispatch => step.wait_is_over(no),
+            TimerKind::Heartbeat => return self.fell_silent(no, now, changes),
             TimerKind::Deadline => {
                 let message = format!("no answer within {} s", timeout.unwrap_or_default());
                 let ended = Ended {

@@ -68,7 +68,7 @@ pub enum TransitionKind {
     JoinArrived,
     /// A command was followed. About a run: its time came during a pause, and it is held back.
     ControlApplied,
-    /// The same attempt was published again, since its job was lost.
+    /// The same attempt was published again, since its job was lost or its worker fell silent.
     JobResent,
     /// The execution as a whole has another status.
     ExecutionStatusChanged,
@@ -120,6 +120,8 @@ pub enum TimerKind {
     Dispatch,
     /// The attempt was told to stop, and has had its time to do so.
     Cancel,
+    /// Nothing was heard for too long of the worker of an attempt whose job is acknowledged.
+    Heartbeat,
 }
 
 impl TimerKind {
@@ -131,6 +133,7 @@ impl TimerKind {
             Self::Deadline => "deadline",
             Self::Dispatch => "dispatch",
             Self::Cancel => "cancel",
+            Self::Heartbeat => "heartbeat",
         }
     }
 
@@ -142,6 +145,7 @@ impl TimerKind {
             "deadline" => Self::Deadline,
             "dispatch" => Self::Dispatch,
             "cancel" => Self::Cancel,
+            "heartbeat" => Self::Heartbeat,
             _ => return None,
         })
     }
@@ -189,6 +193,8 @@ pub struct Job {
     pub input: Json,
     /// Seconds that the attempt may run.
     pub timeout: Option<f64>,
+    /// How often a worker has said that it starts the attempt.
+    pub starts: u32,
 }
 
 /// An attempt that its worker is to stop.

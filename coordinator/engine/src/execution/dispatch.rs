@@ -120,13 +120,19 @@ impl Step<'_> {
 
     /// Publishes the current attempt again, since its job was lost.
     pub(super) fn resend(&mut self, no: RunNo, reason: &str) {
+        if let Some(run) = self.execution.live.get(&no) {
+            self.resend_from(no, run.status, reason);
+        }
+    }
+
+    fn resend_from(&mut self, no: RunNo, from: RunStatus, reason: &str) {
         let Some(run) = self.execution.live.get_mut(&no) else {
             return;
         };
         if run.status == RunStatus::Dispatched {
             run.dispatched_at = Some(self.now);
         }
-        let (attempt, word) = (run.attempt, run.status.word());
+        let (attempt, to) = (run.attempt, run.status.word());
         self.changes.touched.insert(no);
         self.changes.jobs.extend(self.execution.job(no));
         self.log_run(
@@ -134,11 +140,21 @@ impl Step<'_> {
             no,
             RunEntry {
                 attempt: Some(attempt),
-                from: Some(word),
-                to: Some(word),
+                from: Some(from.word()),
+                to: Some(to),
                 detail: Some(Json::of(&serde_json::json!({ "reason": reason }))),
             },
         );
+    }
+
+    /// Publishes the current attempt again, since its worker fell silent.
+    pub(super) fn resend_silent(&mut self, no: RunNo) {
+        self.clear_timer(no);
+        let Some(run) = self.execution.live.get_mut(&no) else {
+            return;
+        };
+        run.status = RunStatus::Dispatched;
+        self.resend_from(no, RunStatus::Running, "silent");
     }
 
     /// Dispatches the next attempt; gives the bytes of its input.
@@ -176,7 +192,8 @@ impl Step<'_> {
         };
         let is_cancelling = self.execution.is_cancelling(run);
         let has_timer = match run.status {
-            RunStatus::Running => is_cancelling || run.timeout.is_some(),
+            // Whether its job is acknowledged, and it has one of heartbeats, is not kept.
+            RunStatus::Running => true,
             RunStatus::Dispatched => is_cancelling,
             RunStatus::Retrying | RunStatus::Delayed => !run.held,
             RunStatus::Spread => {

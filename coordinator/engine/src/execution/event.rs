@@ -35,6 +35,18 @@ pub enum Event {
         /// When it started.
         started_at: Option<DateTime<Utc>>,
     },
+    /// A worker says that it runs an attempt, and that its job is acknowledged: the broker will not
+    /// give it to another worker any more, should this one die.
+    AttemptAcknowledged {
+        /// Which one.
+        attempt: AttemptId,
+        /// The worker.
+        worker: Option<String>,
+        /// When it started.
+        started_at: Option<DateTime<Utc>>,
+        /// Seconds of silence after which the worker counts as dead.
+        heartbeat_s: f64,
+    },
     /// A job became a dead letter.
     JobDied {
         /// Which one.

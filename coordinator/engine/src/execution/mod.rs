@@ -9,6 +9,7 @@
 //!
 //! One event is one step. All that a step releases is rendered before any of it is dispatched.
 
+mod alive;
 mod apply;
 mod arrive;
 mod branch;
@@ -222,6 +223,7 @@ impl Execution {
             pool: Arc::clone(&task.pool),
             input: run.input.clone()?,
             timeout: run.timeout,
+            starts: run.starts,
         })
     }
 

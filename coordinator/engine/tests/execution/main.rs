@@ -1,6 +1,7 @@
 //! The semantics of executions: given a workflow, when attempts end, then exactly these jobs and
 //! this state.
 
+mod alive;
 mod branches;
 mod cancel;
 mod failures;

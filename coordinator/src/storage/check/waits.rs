@@ -101,6 +101,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                      OR coalesce(t.item_progress ? 'put_off', false) \
                  WHEN 'cancel' THEN t.status IN ('dispatched', 'running') \
                      AND t.item_progress IS NULL \
+                 WHEN 'heartbeat' THEN t.status = 'running' AND t.item_progress IS NULL \
                  ELSE true END",
         ),
     },
@@ -118,14 +119,14 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "timers_are_not_overdue",
-        rule: "no timer is overdue by more than ten minutes while its partition has an owner that has run for longer than that",
+        rule: "no timer is overdue by more than ten minutes while its partition has an owner that has run for longer than that; those of heartbeats move in the owner's memory",
         query: Fleet(
             "SELECT w.execution_id, concat('the ', w.kind, ' timer of run ', w.run, \
                  ' was due at ', w.due_at, ', and partition ', p.id, ' has an owner') \
              FROM coordinator_partition AS p \
              CROSS JOIN LATERAL ( \
                  SELECT t.execution_id, t.run, t.kind, t.due_at FROM workflow_timer AS t \
-                 WHERE t.partition = p.id \
+                 WHERE t.partition = p.id AND t.kind <> 'heartbeat' \
                      AND t.due_at < clock_timestamp() - interval '10 minutes' \
                  ORDER BY t.due_at LIMIT 100 \
              ) AS w \

@@ -48,6 +48,11 @@ struct ControlDetail {
 }
 
 #[derive(Deserialize)]
+struct StartDetail {
+    heartbeat: f64,
+}
+
+#[derive(Deserialize)]
 struct ResentDetail<'a> {
     #[serde(borrow)]
     reason: Cow<'a, str>,
@@ -59,7 +64,11 @@ impl Fold<'_> {
         match entry.kind {
             TransitionKind::TaskStarted => {
                 let attempt = attempt_id(entry)?;
-                Some(self.attempt_started(attempt))
+                let started = self.attempt_started(attempt);
+                match &entry.detail {
+                    Some(detail) => acknowledged(started, detail),
+                    None => Some(started),
+                }
             }
             TransitionKind::TaskEnded
             | TransitionKind::TaskRetryScheduled
@@ -253,16 +262,38 @@ fn controlled(entry: &LoadedTransition) -> Option<Event> {
     })
 }
 
+/// A start whose entry says that the job was acknowledged.
+fn acknowledged(started: Event, detail: &Json) -> Option<Event> {
+    let detail: StartDetail = parse(detail.raw())?;
+    let Event::AttemptStarted {
+        attempt,
+        worker,
+        started_at,
+    } = started
+    else {
+        return None;
+    };
+    Some(Event::AttemptAcknowledged {
+        attempt,
+        worker,
+        started_at,
+        heartbeat_s: detail.heartbeat,
+    })
+}
+
 fn resent(entry: &LoadedTransition) -> Option<Event> {
     let attempt = attempt_id(entry)?;
     let detail: ResentDetail<'_> = parse(entry.detail.as_ref()?.raw())?;
-    Some(if detail.reason == "lost" {
-        Event::JobLost { attempt }
-    } else {
-        Event::JobDied {
+    Some(match &*detail.reason {
+        "lost" => Event::JobLost { attempt },
+        "silent" => Event::TimerFired {
+            run: attempt.task_id.run(),
+            kind: TimerKind::Heartbeat,
+        },
+        reason => Event::JobDied {
             attempt,
-            reason: detail.reason.into_owned(),
-        }
+            reason: reason.to_owned(),
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use crate::flow::{ONE, first_job};
 use crate::messages::{execution_id, failed, succeeded};
 use crate::world::{Fate, Lane, World};
 
-fn control(world: &mut World, id: u128, command: &str, message_id: Option<&str>) {
+pub fn control(world: &mut World, id: u128, command: &str, message_id: Option<&str>) {
     let body = json!({"execution_id": execution_id(id), "command": command, "reason": "enough"});
     let control: WorkflowControl = serde_json::from_value(body).expect("a command");
     world.put_control(ControlRequest {

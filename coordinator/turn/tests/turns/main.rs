@@ -7,6 +7,7 @@ mod control;
 mod database;
 mod fences;
 mod flow;
+mod heartbeats;
 mod messages;
 mod poison;
 mod shares;

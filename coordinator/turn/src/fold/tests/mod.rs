@@ -341,7 +341,13 @@ impl Scene {
                 },
                 message_id: None,
             },
-            28..41 => Event::AttemptStarted {
+            28..32 => Event::AttemptAcknowledged {
+                attempt: self.attempt(),
+                worker: self.worker(),
+                started_at: None,
+                heartbeat_s: 1.5,
+            },
+            32..41 => Event::AttemptStarted {
                 attempt: self.attempt(),
                 worker: self.worker(),
                 started_at: self

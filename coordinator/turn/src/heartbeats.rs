@@ -1,0 +1,173 @@
+//! Heartbeats of workers whose jobs are acknowledged: they move the time at which silence counts, in
+//! memory alone. A row keeps the time that the acknowledgement gave; whoever loads it gets a fresh
+//! window, by the database.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, ExecutionStatus, TimerKind};
+use flotilla_protocol::message::{TaskCancel, TaskStarted};
+use flotilla_protocol::{ExecutionId, RunNo};
+
+use crate::Turns;
+use crate::decision::Deciding;
+use crate::rows::{PartitionNo, TimerRow};
+use crate::timers::{Timers, Watch};
+
+/// Seconds of silence where a worker does not say how many it means.
+const USUAL_SILENCE_S: f64 = 60.0;
+/// The fewest and the most seconds of silence that a worker can ask for.
+const SILENCES_S: (f64, f64) = (1.0, 86_400.0);
+
+/// What a turn has heard of an attempt, to be noted once its commit stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beat {
+    pub partition: PartitionNo,
+    pub execution_id: ExecutionId,
+    pub run: RunNo,
+    /// Seconds of silence that the worker means, if it says so.
+    pub silence_s: Option<f64>,
+    /// For an acknowledgement: when the time limit has passed. The timer of the limit has given way to
+    /// that of the silence.
+    pub ends_at: Option<DateTime<Utc>>,
+}
+
+/// Seconds of silence that mean the death of a worker, by its word.
+pub(crate) fn silence_s(alive: &TaskStarted) -> f64 {
+    let (fewest, most) = SILENCES_S;
+    alive
+        .heartbeat
+        .unwrap_or(USUAL_SILENCE_S)
+        .clamp(fewest, most)
+}
+
+impl Deciding<'_> {
+    /// What an acknowledgement says, beside that the attempt has started.
+    pub(crate) fn acknowledged(&mut self, partition: PartitionNo, started: &TaskStarted) {
+        let run = started.task_id.run();
+        let held = self.turns.cache.use_mut(started.execution_id);
+        let timeout = held
+            .and_then(|held| held.execution.live.get(&run))
+            .and_then(|run| run.timeout);
+        let now = self.now;
+        self.decision.beats.push(Beat {
+            partition,
+            execution_id: started.execution_id,
+            run,
+            silence_s: Some(silence_s(started)),
+            ends_at: timeout.map(|timeout| now + seconds(timeout + DEADLINE_SLACK_S)),
+        });
+    }
+
+    /// Whether a worker has broken its silence in this very turn, before its timer came.
+    pub(crate) fn has_heard(&self, timer: &TimerRow) -> bool {
+        let key = (timer.execution_id, timer.run);
+        let mut heard = self.decision.beats.iter();
+        timer.kind == TimerKind::Heartbeat && heard.any(|beat| (beat.execution_id, beat.run) == key)
+    }
+
+    /// An attempt is alive. Where nobody waits for it, its worker is told to stop, each time.
+    pub(crate) fn heartbeat(&mut self, partition: PartitionNo, alive: &TaskStarted) {
+        let held = self.turns.cache.use_mut(alive.execution_id);
+        let Some(held) = held.filter(|held| held.partition == partition) else {
+            return;
+        };
+        let attempt = AttemptId {
+            task_id: alive.task_id,
+            attempt: alive.attempt,
+        };
+        let reason = match held.execution.hear(attempt) {
+            Ok(run) => {
+                self.decision.beats.push(Beat {
+                    partition,
+                    execution_id: alive.execution_id,
+                    run,
+                    silence_s: alive.heartbeat.map(|_| silence_s(alive)),
+                    ends_at: None,
+                });
+                if held.execution.status != ExecutionStatus::Cancelling {
+                    return;
+                }
+                None
+            }
+            Err(_) => Some("the attempt has ended".to_owned()),
+        };
+        self.decision.cancels.push(TaskCancel {
+            execution_id: alive.execution_id,
+            task_id: alive.task_id,
+            attempt: alive.attempt,
+            reason,
+        });
+    }
+}
+
+/// The event of a start, acknowledged or not.
+pub(crate) fn start_event(started: &TaskStarted) -> Event {
+    let attempt = AttemptId {
+        task_id: started.task_id,
+        attempt: started.attempt,
+    };
+    let (worker, started_at) = (started.worker.clone(), started.started_at);
+    if started.acknowledged {
+        Event::AttemptAcknowledged {
+            attempt,
+            worker,
+            started_at,
+            heartbeat_s: silence_s(started),
+        }
+    } else {
+        Event::AttemptStarted {
+            attempt,
+            worker,
+            started_at,
+        }
+    }
+}
+
+impl Turns {
+    /// The commit of a turn stands: what it has heard counts.
+    pub(crate) fn note_beats(&mut self, beats: &[Beat], kept_timers: &[TimerRow]) {
+        for timer in kept_timers {
+            if self.partitions.contains_key(&timer.partition) {
+                self.timers.set(*timer);
+            }
+        }
+        for beat in beats {
+            let key = (beat.execution_id, beat.run);
+            if self.timers.partition_of(beat.execution_id, beat.run) == Some(beat.partition) {
+                self.timers.hear(key, beat, self.now);
+            }
+        }
+    }
+
+    /// The inbox of a partition is read again: what was said meanwhile is still to come.
+    pub(crate) fn listen_anew(&mut self, partition: PartitionNo) {
+        self.timers.refresh(partition, self.now);
+    }
+}
+
+impl Timers {
+    /// Moves the time at which the silence of a worker counts.
+    fn hear(&mut self, key: (ExecutionId, RunNo), beat: &Beat, now: DateTime<Utc>) {
+        let Some(mut timer) = self.heartbeat(key) else {
+            return;
+        };
+        let known = self.watch_of(key);
+        let silence = match (beat.silence_s, known) {
+            (Some(silence_s), _) => seconds(silence_s),
+            (None, Some(known)) => known.silence,
+            (None, None) => seconds(USUAL_SILENCE_S),
+        };
+        let ends_at = beat.ends_at.or(known.and_then(|known| known.ends_at));
+        timer.due_at = now + silence;
+        if let Some(ends_at) = ends_at.filter(|ends_at| *ends_at <= timer.due_at) {
+            timer.kind = TimerKind::Deadline;
+            timer.due_at = ends_at;
+        }
+        self.set(timer);
+        self.watch(key, Watch { silence, ends_at });
+    }
+}
+
+fn seconds(seconds: f64) -> TimeDelta {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
+    TimeDelta::try_milliseconds((seconds * 1000.0) as i64).unwrap_or(TimeDelta::MAX)
+}
