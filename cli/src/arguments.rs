@@ -7,6 +7,7 @@ use crate::command::control::{CancelArguments, ControlArguments};
 use crate::command::coordinator::CoordinatorArguments;
 use crate::command::dead::DeadCommand;
 use crate::command::list::ListArguments;
+use crate::command::logs::LogsArguments;
 use crate::command::migrate::MigrateArguments;
 use crate::command::register::RegisterArguments;
 use crate::command::show::ShowArguments;
@@ -83,6 +84,8 @@ pub enum Command {
     Show(ShowArguments),
     /// List executions, the newest first
     List(ListArguments),
+    /// Print the lines that the tasks of an execution have logged
+    Logs(LogsArguments),
     /// Cancel an execution: what waits ends, and workers are told to stop
     Cancel(CancelArguments),
     /// Pause an execution: what runs ends, and nothing new starts
@@ -118,6 +121,7 @@ impl Command {
             | Self::Start(_)
             | Self::Show(_)
             | Self::List(_)
+            | Self::Logs(_)
             | Self::Cancel(_)
             | Self::Pause(_)
             | Self::Resume(_)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flotilla_coordinator::storage::check::{self, Checked, Since};
 use flotilla_coordinator::storage::{
-    self, DeadLetter, ListFilter, Migrated, Resolution, Shown, StorageError,
+    self, DeadLetter, ListFilter, Migrated, ReadUpTo, Resolution, Shown, StorageError,
 };
 use flotilla_engine::Workflow;
 use flotilla_protocol::ExecutionId;
@@ -83,13 +83,31 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
+    /// Whether an execution has ended; `None` if it does not exist.
+    pub async fn has_ended(&self, id: ExecutionId) -> Result<Option<bool>, Failure> {
+        let status = self.status(id).await?;
+        Ok(status.map(|status| FINAL.contains(&status.as_str())))
+    }
+
     /// The summary of an execution that has ended.
     pub async fn ended(&self, id: ExecutionId) -> Result<Option<Value>, Failure> {
-        let status = self.status(id).await?;
-        if !status.is_some_and(|status| FINAL.contains(&status.as_str())) {
+        if self.has_ended(id).await? != Some(true) {
             return Ok(None);
         }
         Ok(self.show(id).await?.map(|shown| shown.execution))
+    }
+
+    /// Hands over the lines that tasks have logged, behind what has been read.
+    pub async fn log(
+        &self,
+        id: ExecutionId,
+        task: Option<&str>,
+        read: &[ReadUpTo],
+        take: impl FnMut(Value),
+    ) -> Result<(), Failure> {
+        storage::read_task_log(&self.pool, id, task, read, take)
+            .await
+            .map_err(|error| self.failed(error))
     }
 
     /// Dead letters as a list shows them.

@@ -15,12 +15,14 @@ use crate::action::{Actions, Handler, Instant, Waiting};
 use crate::completion::{Outcome, Run, encode};
 use crate::context::{Context, Leftovers};
 use crate::error::ActionError;
+use crate::log::AttemptLog;
+use crate::pulse::Pulse;
 use crate::service::JobKey;
 
 /// A job that is about to run.
 pub(crate) struct Attempt {
     pub(crate) key: JobKey,
-    pub(crate) started_at: DateTime<Utc>,
+    started_at: DateTime<Utc>,
     context: Context,
     input: RawJson,
 }
@@ -44,7 +46,7 @@ pub(crate) enum Stop {
 }
 
 impl Attempt {
-    pub(crate) fn new(job: TaskJob, worker: &Arc<str>) -> Self {
+    pub(crate) fn new(job: TaskJob, worker: &Arc<str>, log: AttemptLog, pulse: Pulse) -> Self {
         let key = JobKey::from(&job);
         let context = Context {
             execution_id: job.execution_id,
@@ -57,13 +59,20 @@ impl Attempt {
             timeout: job.timeout.and_then(time_limit),
             worker: Arc::clone(worker),
             leftovers: Leftovers::default(),
+            log,
+            pulse,
         };
         Self {
             key,
-            started_at: Utc::now(),
+            started_at: context.pulse.started_at(),
             context,
             input: job.input,
         }
+    }
+
+    /// Its signs of life.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.context.pulse.clone()
     }
 
     /// Calls a handler that answers at once.
@@ -72,6 +81,7 @@ impl Attempt {
             let calling = AssertUnwindSafe(|| handler(&self.context, &self.input));
             catch_unwind(calling).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
         });
+        self.context.log.close();
         let run = Run {
             key: self.key,
             worker: &self.context.worker,
@@ -90,6 +100,7 @@ impl Attempt {
     async fn run_bare(self, handler: Waiting, stop: oneshot::Receiver<Stop>) -> Ended {
         let worker = Arc::clone(&self.context.worker);
         let leftovers = self.context.leftovers.clone();
+        let log = self.context.log.clone();
         let limit = self.context.timeout;
         let outcome = {
             let (context, input) = (self.context, self.input);
@@ -108,6 +119,7 @@ impl Attempt {
         };
         // The next attempt must not meet the processes of this one.
         leftovers.end().await;
+        log.close();
         let run = Run {
             key: self.key,
             worker: &worker,

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// How long a job may run before `task.started` says that it does.
 const STARTED_AFTER: Duration = Duration::from_millis(500);
+/// How long a job may run before it is acknowledged.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(600);
+/// How long an acknowledged job may give no sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How long an idle pool may deliver nothing before it is consumed anew.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -28,6 +32,13 @@ pub struct WorkerConfig {
     pub allow_shell: bool,
     /// How long a job runs before `task.started` is sent; a shorter one's start travels in its completion.
     pub started_after: Duration,
+    /// How long a job runs before it is acknowledged, announced and kept alive by heartbeats: well below
+    /// the broker's acknowledgement timeout (30 minutes, unless it is told otherwise), after which the
+    /// broker takes all jobs of a pool from this worker.
+    pub acknowledge_after: Duration,
+    /// How long the coordinator waits for a heartbeat of an acknowledged job before it sends the job
+    /// again, at least a second; three are sent in this time.
+    pub heartbeat: Duration,
     /// How long a pool that has no job here may deliver nothing before it is consumed anew, more than
     /// nothing and at most twice as long: the broker may have forgotten to whom it delivers.
     pub silence_limit: Duration,
@@ -48,6 +59,8 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(30),
             allow_shell: false,
             started_after: STARTED_AFTER,
+            acknowledge_after: ACKNOWLEDGE_AFTER,
+            heartbeat: HEARTBEAT,
             silence_limit: SILENCE_LIMIT,
             connect_limit: Some(Duration::from_secs(10)),
         }

@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use flotilla_protocol::message::JobItem;
 use flotilla_protocol::{ExecutionId, TaskId};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
 use tokio::task::JoinHandle;
+
+use crate::log::{AttemptLog, Stream};
+use crate::pulse::Pulse;
 
 /// The attempt that a handler works on.
 #[derive(Debug, Clone)]
@@ -30,6 +35,31 @@ pub struct Context {
     /// Name of this worker.
     pub worker: Arc<str>,
     pub(crate) leftovers: Leftovers,
+    pub(crate) log: AttemptLog,
+    pub(crate) pulse: Pulse,
+}
+
+impl Context {
+    /// Says how far the work is, from 0 to 1, and what it is doing. It does not wait, and may be called
+    /// as often as one likes: at most one a second is sent. A detail that is no JSON is left out.
+    ///
+    /// Nobody has to call it: a worker keeps its long jobs alive by itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn heartbeat(&self, progress: Option<f64>, detail: impl Serialize) {
+        self.pulse.say(progress, to_raw_value(&detail).ok());
+    }
+
+    /// Adds a line to the task's log, or several where the text has several. It does not wait, and is
+    /// best effort: an attempt may log 10,000 lines of 8 KiB, 2 MiB in all; what goes beyond is cut,
+    /// and the last line of the log says so.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.log.text(Stream::Log, text.as_ref());
+    }
 }
 
 /// What goes on after a handler's future is gone and has to end before the attempt counts as ended:

@@ -71,7 +71,7 @@ impl std::fmt::Display for ActionError {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -94,6 +94,9 @@ pub enum WorkerError {
     /// A worker that runs nothing at a time would wait for ever.
     #[error("the concurrency of a worker is at least 1")]
     NoConcurrency,
+    /// Such heartbeats would be late all the time.
+    #[error("the heartbeat of a worker is at least 1 s")]
+    HeartbeatTooShort,
     /// The worker's name is longer than messages may carry.
     #[error("the name of a worker has at most 255 bytes")]
     NameTooLong,

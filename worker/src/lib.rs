@@ -10,6 +10,8 @@ mod completion;
 mod config;
 mod context;
 mod error;
+mod log;
+mod pulse;
 mod service;
 mod worker;
 

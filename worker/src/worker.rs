@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla_protocol::amqp::{ConnectOptions, Publisher, PublisherOptions};
 use flotilla_protocol::decode::MAX_NAME_BYTES;
@@ -103,6 +104,8 @@ impl Worker {
             worker: Arc::from(config.name.as_str()),
             concurrency: usize::from(config.concurrency),
             started_after: config.started_after,
+            acknowledge_after: config.acknowledge_after,
+            heartbeat: config.heartbeat,
             drain_timeout: config.drain_timeout,
             session: SessionOptions {
                 connect: connect("consume"),
@@ -136,6 +139,9 @@ fn check(config: &WorkerConfig) -> Result<(), WorkerError> {
     }
     if config.concurrency == 0 {
         return Err(WorkerError::NoConcurrency);
+    }
+    if config.heartbeat < Duration::from_secs(1) {
+        return Err(WorkerError::HeartbeatTooShort);
     }
     if config.name.len() > MAX_NAME_BYTES {
         return Err(WorkerError::NameTooLong);

@@ -6,6 +6,7 @@ pub mod coordinator;
 pub mod dead;
 pub mod dev;
 pub mod list;
+pub mod logs;
 pub mod migrate;
 pub mod register;
 pub mod show;
@@ -30,6 +31,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Start(arguments) => Box::pin(start::run(&global, &arguments)).await,
         Command::Show(arguments) => Box::pin(show::run(&global, &arguments)).await,
         Command::List(arguments) => Box::pin(list::run(&global, &arguments)).await,
+        Command::Logs(arguments) => Box::pin(logs::run(&global, &arguments)).await,
         Command::Cancel(arguments) => Box::pin(control::cancel(&global, arguments)).await,
         Command::Pause(arguments) => Box::pin(control::pause(&global, &arguments)).await,
         Command::Resume(arguments) => Box::pin(control::resume(&global, &arguments)).await,

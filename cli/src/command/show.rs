@@ -102,7 +102,7 @@ fn sheet(shown: &Shown) -> String {
 }
 
 /// The name with the visit, if it is not the first, and the item.
-fn task_name(task: &Value) -> String {
+pub fn task_name(task: &Value) -> String {
     let visit = task["visit"].as_i64().unwrap_or(1);
     let mut name = text(&task["task"]);
     if visit > 1 {

@@ -27,6 +27,13 @@ pub struct WorkerArguments {
     /// Let core.shell run programs
     #[arg(long)]
     allow_shell: bool,
+    /// Seconds that a job runs before it is acknowledged early and kept alive by heartbeats; keep it well
+    /// below the broker's consumer_timeout
+    #[arg(long, value_name = "S", default_value = "600", value_parser = seconds)]
+    acknowledge_after: Duration,
+    /// Seconds without a heartbeat after which such a job is sent again, 1 or more
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    heartbeat: Duration,
     /// Seconds that running jobs may take to end after the first signal
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
     drain_timeout: Duration,
@@ -40,6 +47,8 @@ pub async fn run(global: &Global, arguments: WorkerArguments) -> Result<Exit, Fa
     config.concurrency = arguments.concurrency;
     config.allow_shell = arguments.allow_shell;
     config.drain_timeout = arguments.drain_timeout;
+    config.acknowledge_after = arguments.acknowledge_after;
+    config.heartbeat = arguments.heartbeat;
     if let Some(name) = arguments.name {
         config.name = name;
     }
@@ -64,6 +73,7 @@ pub fn failed(url: &str, error: WorkerError) -> Failure {
         WorkerError::InvalidPool(_)
         | WorkerError::NoPool
         | WorkerError::NoConcurrency
+        | WorkerError::HeartbeatTooShort
         | WorkerError::NameTooLong => Failure::refused(error.to_string()),
         WorkerError::DrainTimedOut { .. } => Failure::refused(error.to_string())
             .of_kind("drain_timed_out")

@@ -1,7 +1,9 @@
 //! The actions that every worker has.
 
+mod http;
 mod output;
 mod process;
+mod python;
 mod shell;
 mod simple;
 
@@ -16,12 +18,19 @@ pub(crate) fn insert(actions: &mut Actions, allow_shell: bool) {
     actions.insert("core.fail", Handler::Instant(simple::fail));
     actions.insert("core.log", Handler::Instant(simple::log));
     actions.insert("core.sleep", typed(simple::sleep));
-    let shell = if allow_shell {
-        typed(shell::run)
+    let client = http::HttpClient::new();
+    actions.insert(
+        "core.http",
+        typed(move |context, input| http::run(client.clone(), context, input)),
+    );
+    let (shell, python) = if allow_shell {
+        (typed(shell::run), typed(python::run))
     } else {
-        Handler::Instant(shell::refuse)
+        let refuse = Handler::Instant(shell::refuse);
+        (refuse.clone(), refuse)
     };
     actions.insert("core.shell", shell);
+    actions.insert("core.python", python);
 }
 
 /// Text as it is, anything else as JSON.

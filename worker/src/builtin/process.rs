@@ -1,17 +1,80 @@
 //! A child process with all that it starts: one process group, which does not outlive its attempt.
 
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::context::Leftovers;
+use super::text;
+use crate::context::{Context, Leftovers};
+use crate::error::ActionError;
+
+/// What of the worker's own environment a program does not get: they hold passwords.
+const WITHHELD: [&str; 2] = ["AMQP_URL", "DATABASE_URL"];
+/// How long the output may go on after the end of the process group: somebody has left the group and
+/// keeps the pipe open.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a process group may clean up between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a group that was told to end is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Gives a command what it is to know of its attempt, and what the user sets.
+pub(super) fn set_environment(
+    command: &mut Command,
+    context: &Context,
+    env: &BTreeMap<String, Value>,
+) {
+    for name in WITHHELD {
+        command.env_remove(name);
+    }
+    command
+        .env("FLOTILLA_EXECUTION_ID", context.execution_id.to_string())
+        .env("FLOTILLA_TASK_ID", context.task_id.to_string())
+        .env("FLOTILLA_ATTEMPT", context.attempt.to_string())
+        .env("FLOTILLA_IDEMPOTENCY_KEY", &context.idempotency_key)
+        .env("FLOTILLA_WORKFLOW", &context.workflow)
+        .env("FLOTILLA_TASK", &context.task);
+    for (name, value) in env {
+        command.env(name, text(value));
+    }
+}
+
+/// Waits for the end of a process while somebody talks with it.
+pub(super) async fn attend<T>(
+    group: &mut ProcessGroup,
+    talking: impl Future<Output = T>,
+) -> std::io::Result<ExitStatus> {
+    let mut talking = std::pin::pin!(talking);
+    let mut is_done = false;
+    let status = loop {
+        tokio::select! {
+            status = group.wait() => break status?,
+            _ = &mut talking, if !is_done => is_done = true,
+        }
+    };
+    if !is_done && tokio::time::timeout(OUTPUT_LIMIT, talking).await.is_err() {
+        tracing::debug!("the output goes on after the end of the process");
+    }
+    Ok(status)
+}
+
+/// The failure that an end means, unless it is a success.
+pub(super) fn how_it_ended(status: ExitStatus) -> Option<ActionError> {
+    let (kind, message) = match (status.code(), status.signal()) {
+        (Some(0), _) => return None,
+        (Some(code), _) => ("exit_code", format!("the process exited with {code}")),
+        (None, Some(signal)) => ("signal", format!("signal {signal} ended the process")),
+        (None, None) => ("signal", format!("the process ended with {status}")),
+    };
+    Some(ActionError::retryable(kind, message))
+}
 
 /// A process group, killed when this is dropped.
 pub(super) struct ProcessGroup {
@@ -39,7 +102,7 @@ impl ProcessGroup {
     }
 
     /// Waits for the leader, then kills what it left behind in its group: nobody would wait for it.
-    pub(super) async fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+    pub(super) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.child().wait().await?;
         signal(self.group, Signal::SIGKILL);
         Ok(status)

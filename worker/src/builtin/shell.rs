@@ -4,9 +4,7 @@
 //! into its text, so that no input can become a command.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use flotilla_protocol::RawJson;
 use flotilla_protocol::names::MAX_DEPTH;
@@ -18,17 +16,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
 use super::output::Output;
-use super::process::ProcessGroup;
+use super::process::{ProcessGroup, attend, how_it_ended, set_environment};
 use super::text;
 use crate::action::Answer;
 use crate::context::Context;
 use crate::error::ActionError;
-
-/// What of the worker's own environment a program does not get: they hold passwords.
-const WITHHELD: [&str; 2] = ["AMQP_URL", "DATABASE_URL"];
-/// How long the output may go on after the end of the process group: somebody has left the group and
-/// keeps the pipe open.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
+use crate::log::{AttemptLog, Stream};
 
 /// The input of `core.shell`.
 #[derive(Deserialize)]
@@ -80,7 +73,7 @@ pub(super) async fn run(context: Context, input: Shell) -> Result<Finished, Acti
         .stderr(Stdio::piped());
     let mut group = ProcessGroup::spawn(command, &context.leftovers)
         .map_err(|error| ActionError::fatal("spawn_failed", error.to_string()))?;
-    let (status, stdout, stderr) = communicate(&mut group, stdin).await?;
+    let (status, stdout, stderr) = communicate(&mut group, stdin, &context.log).await?;
     judge(status, &stdout, &stderr)
 }
 
@@ -106,60 +99,25 @@ fn command(input: &Shell) -> Result<Command, ActionError> {
     }
 }
 
-fn set_environment(command: &mut Command, context: &Context, env: &BTreeMap<String, Value>) {
-    for name in WITHHELD {
-        command.env_remove(name);
-    }
-    command
-        .env("FLOTILLA_EXECUTION_ID", context.execution_id.to_string())
-        .env("FLOTILLA_TASK_ID", context.task_id.to_string())
-        .env("FLOTILLA_ATTEMPT", context.attempt.to_string())
-        .env("FLOTILLA_IDEMPOTENCY_KEY", &context.idempotency_key)
-        .env("FLOTILLA_WORKFLOW", &context.workflow)
-        .env("FLOTILLA_TASK", &context.task);
-    for (name, value) in env {
-        command.env(name, text(value));
-    }
-}
-
 /// Feeds the process, reads what it writes, and waits for its end, all at once: a process may stop
 /// reading while it waits for somebody to take its output.
 async fn communicate(
     group: &mut ProcessGroup,
     stdin: Option<String>,
+    log: &AttemptLog,
 ) -> Result<(ExitStatus, Output, Output), ActionError> {
     let child = group.child();
     let (pipe, mut out, mut err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (mut stdout, mut stderr) = (Output::default(), Output::default());
-    let status = {
-        let reading = async {
-            let read_out = async {
-                match &mut out {
-                    Some(stream) => stdout.read(stream).await,
-                    None => Ok(()),
-                }
-            };
-            let read_err = async {
-                match &mut err {
-                    Some(stream) => stderr.read(stream).await,
-                    None => Ok(()),
-                }
-            };
-            tokio::join!(feed(pipe, stdin), read_out, read_err)
-        };
-        let mut reading = std::pin::pin!(reading);
-        let mut is_read = false;
-        let status = loop {
-            tokio::select! {
-                status = group.wait() => break status?,
-                _ = &mut reading, if !is_read => is_read = true,
-            }
-        };
-        if !is_read && tokio::time::timeout(OUTPUT_LIMIT, reading).await.is_err() {
-            tracing::debug!("the output goes on after the end of the process");
-        }
-        status
+    let mut stdout = Output::new(Stream::Stdout, log);
+    let mut stderr = Output::new(Stream::Stderr, log);
+    let talking = async {
+        tokio::join!(
+            feed(pipe, stdin),
+            stdout.read(out.as_mut()),
+            stderr.read(err.as_mut())
+        )
     };
+    let status = attend(group, talking).await?;
     Ok((status, stdout, stderr))
 }
 
@@ -181,13 +139,10 @@ fn judge(status: ExitStatus, stdout: &Output, stderr: &Output) -> Result<Finishe
         stdout_truncated: stdout.is_truncated,
         stderr_truncated: stderr.is_truncated,
     };
-    let (kind, message) = match (status.code(), status.signal()) {
-        (Some(0), _) => return Ok(finished),
-        (Some(code), _) => ("exit_code", format!("the process exited with {code}")),
-        (None, Some(signal)) => ("signal", format!("signal {signal} ended the process")),
-        (None, None) => ("signal", format!("the process ended with {status}")),
-    };
-    Err(ActionError::retryable(kind, message).with_result(finished))
+    match how_it_ended(status) {
+        None => Ok(finished),
+        Some(error) => Err(error.with_result(finished)),
+    }
 }
 
 /// The output as JSON, if it is JSON that can be stored.

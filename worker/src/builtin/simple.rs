@@ -68,10 +68,11 @@ enum Level {
     Error,
 }
 
-/// `core.log`: writes a message to the worker's log.
-pub(super) fn log(_context: &Context, input: &RawValue) -> Answer {
+/// `core.log`: writes a message to the worker's log and to the task's.
+pub(super) fn log(context: &Context, input: &RawValue) -> Answer {
     let Log { message, level } = parse(input)?;
     let message = text(&message);
+    context.log(&message);
     match level {
         Level::Trace => tracing::trace!(log.message = message, "core.log"),
         Level::Debug => tracing::debug!(log.message = message, "core.log"),

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use flotilla_protocol::message::TaskJob;
 use flotilla_protocol::{ExecutionId, TaskId};
 use serde::Deserialize;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::attempt::Stop;
+use crate::pulse::Pulse;
 
 /// How many answered jobs are remembered whose acknowledgement did not reach the broker.
 const MAX_ANSWERED: usize = 10_000;
@@ -52,7 +53,7 @@ pub(crate) enum Phase {
     Announcing(Box<TaskJob>),
     /// It runs. `stop` ends it early.
     Running {
-        started_at: DateTime<Utc>,
+        pulse: Pulse,
         stop: oneshot::Sender<Stop>,
     },
     /// It has ended, or was told to; its completion is not confirmed yet.
@@ -65,7 +66,13 @@ pub(crate) struct Held {
     pub(crate) reply_to: Arc<str>,
     /// Its deliveries: more than one if it came again while it was here.
     pub(crate) receipts: Vec<Receipt>,
+    /// When the first of them came: from then on the broker waits.
+    pub(crate) delivered_at: Instant,
     pub(crate) phase: Phase,
+    /// How often the attempt has been run before, as far as its delivery tells.
+    pub(crate) runs_before: u32,
+    /// Whether the coordinator knows that it is acknowledged before its end.
+    pub(crate) is_acknowledged: bool,
 }
 
 /// All jobs of this worker.
@@ -82,6 +89,8 @@ pub(crate) enum Arrival {
     New,
     /// It is here already; this delivery is acknowledged together with the first.
     Attached,
+    /// It is here already and acknowledged: its coordinator has sent it again, since it heard nothing.
+    SentAgain,
     /// Its completion is confirmed, only the acknowledgement was lost: acknowledge it.
     Answered,
 }
@@ -102,7 +111,11 @@ impl HeldJobs {
     pub(crate) fn arrive(&mut self, key: JobKey, receipt: Receipt) -> Arrival {
         if let Some(held) = self.jobs.get_mut(&key) {
             held.receipts.push(receipt);
-            return Arrival::Attached;
+            return if held.is_acknowledged {
+                Arrival::SentAgain
+            } else {
+                Arrival::Attached
+            };
         }
         if self.answered.remove(key) {
             return Arrival::Answered;
@@ -116,6 +129,10 @@ impl HeldJobs {
 
     pub(crate) fn find(&mut self, key: JobKey) -> Option<&mut Held> {
         self.jobs.get_mut(&key)
+    }
+
+    pub(crate) fn look(&self, key: JobKey) -> Option<&Held> {
+        self.jobs.get(&key)
     }
 
     pub(crate) fn remove(&mut self, key: JobKey) -> Option<Held> {
@@ -227,6 +244,7 @@ impl Answered {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use flotilla_protocol::amqp::{ConnectOptions, Publisher, PublisherOptions};
     use uuid::Uuid;
 
     pub(crate) fn key(id: u128) -> JobKey {
@@ -235,6 +253,13 @@ pub(crate) mod tests {
             task_id: TaskId(Uuid::from_u128(id)),
             attempt: 1,
         }
+    }
+
+    /// Signs of life that reach nobody.
+    fn pulse(key: JobKey) -> Pulse {
+        let options = ConnectOptions::new("amqp://127.0.0.1:1/%2f", "test");
+        let publisher = Publisher::start(PublisherOptions::new(options));
+        Pulse::new(publisher, "inbox".into(), key, "test".into())
     }
 
     fn receipt(session: u64, tag: u64) -> Receipt {
@@ -252,10 +277,13 @@ pub(crate) mod tests {
         let held = Held {
             reply_to: "inbox".into(),
             receipts: vec![receipt],
+            delivered_at: Instant::now(),
             phase: Phase::Running {
-                started_at: Utc::now(),
+                pulse: pulse(key),
                 stop,
             },
+            runs_before: 0,
+            is_acknowledged: false,
         };
         jobs.insert(key, held);
         (jobs, stopped)

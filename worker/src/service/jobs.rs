@@ -38,10 +38,17 @@ impl Service {
                 let key = JobKey::from(&job);
                 match self.held.arrive(key, receipt) {
                     Arrival::Attached => {}
+                    Arrival::SentAgain => self.announce_acknowledgement(key),
                     Arrival::Answered => self.done(receipt),
                     Arrival::New => {
-                        let held = Held::new(reply_to, receipt, Phase::Waiting(Box::new(job)));
-                        let standing = Standing::of(delivery.envelope.delivery_count);
+                        let deliveries = delivery.envelope.delivery_count;
+                        let standing = Standing::of(deliveries);
+                        let runs_before = deliveries.saturating_add(job.starts);
+                        let phase = Phase::Waiting(Box::new(job));
+                        let held = Held {
+                            runs_before,
+                            ..Held::new(reply_to, receipt, phase)
+                        };
                         self.take(key, held, standing);
                     }
                 }
@@ -116,16 +123,25 @@ impl Service {
     }
 
     fn begin(&mut self, key: JobKey, start: Start) {
-        let Some(job) = self.held.find(key).and_then(Held::take_job) else {
+        let Some(held) = self.held.find(key) else {
             return;
         };
+        let Some(job) = held.take_job() else {
+            return;
+        };
+        let (reply_to, runs_before) = (Arc::clone(&held.reply_to), held.runs_before);
         match handler_of(&job, &self.actions) {
             Ok(Handler::Instant(handler)) => {
-                let completion = Attempt::new(*job, &self.options.worker).run_instant(handler);
+                let attempt = self.attempt(key, *job, reply_to, runs_before);
+                let completion = attempt.run_instant(handler);
                 self.completed(key, completion);
             }
             Ok(Handler::Waiting(handler)) => {
-                self.spawn(key, *job, handler);
+                let attempt = self.attempt(key, *job, reply_to, runs_before);
+                self.spawn(key, attempt, handler);
+                if start == Start::Told || self.acknowledges_before_telling() {
+                    self.watch(key);
+                }
                 if start == Start::Untold {
                     let due = Instant::now() + self.options.started_after;
                     self.silent.push_back((due, key));
@@ -138,12 +154,18 @@ impl Service {
         }
     }
 
-    fn spawn(&mut self, key: JobKey, job: TaskJob, handler: Waiting) {
-        let attempt = Attempt::new(job, &self.options.worker);
+    fn attempt(&self, key: JobKey, job: TaskJob, reply_to: Arc<str>, runs_before: u32) -> Attempt {
+        let worker = &self.options.worker;
+        let log = self.logs.attempt(key, Arc::clone(&reply_to), runs_before);
+        let pulse = self.outbound.pulse(reply_to, key, Arc::clone(worker));
+        Attempt::new(job, worker, log, pulse)
+    }
+
+    fn spawn(&mut self, key: JobKey, attempt: Attempt, handler: Waiting) {
         let (stop, stopped) = oneshot::channel();
         if let Some(held) = self.held.find(key) {
             held.phase = Phase::Running {
-                started_at: attempt.started_at,
+                pulse: attempt.pulse(),
                 stop,
             };
         }
@@ -190,11 +212,12 @@ impl Service {
             }
             Sent::Announcement(key) => self.announced(key),
             Sent::Started => {}
+            Sent::Acknowledgement(key) => self.acknowledgement_told(key),
             Sent::DeadLetter(unreadable) => self.dead_letter_sent(unreadable),
         }
     }
 
-    fn done(&mut self, receipt: Receipt) {
+    pub(super) fn done(&mut self, receipt: Receipt) {
         if let Some(session) = &mut self.session {
             session.done(receipt);
         }
@@ -223,10 +246,12 @@ impl Service {
             }
             self.silent.pop_front();
             if let Some(held) = self.held.find(key)
-                && let Phase::Running { started_at, .. } = held.phase
+                && let Phase::Running { pulse, .. } = &held.phase
             {
-                let started = started(key, &self.options.worker, started_at);
-                self.outbound.started(&held.reply_to, &started);
+                self.outbound.started(&held.reply_to, &pulse.started());
+                if !self.acknowledges_before_telling() {
+                    self.watch(key);
+                }
             }
         }
     }
@@ -256,7 +281,7 @@ impl Service {
             return self.done(receipt);
         };
         match self.held.arrive(key, receipt) {
-            Arrival::Attached => {}
+            Arrival::Attached | Arrival::SentAgain => {}
             Arrival::Answered => self.done(receipt),
             Arrival::New => {
                 self.held
@@ -274,7 +299,10 @@ impl Held {
         Self {
             reply_to,
             receipts: vec![receipt],
+            delivered_at: Instant::now(),
             phase,
+            runs_before: 0,
+            is_acknowledged: false,
         }
     }
 

@@ -5,6 +5,7 @@
 //!  ▲  │                          ├ held.rs (what is here, so that nothing runs beside itself)  │
 //!  │  ├ pool.rs (one each)       ├ backlog.rs (what waits, and whose turn it is)               │
 //!  │  └ listen.rs ── cancels ──> cancel.rs (what ends early, or shall not run)                 │
+//!  │                             long.rs (what is acknowledged before its end, and heartbeats) │
 //!  └─────────────── acks.rs <──────────────────── confirmed ───────────────────────────────────┘
 //! ```
 //!
@@ -18,11 +19,12 @@ mod gather;
 mod held;
 mod jobs;
 mod listen;
+mod long;
 mod outbound;
 mod pool;
 mod session;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 use crate::action::Actions;
 use crate::attempt::Ended;
 use crate::error::WorkerError;
+use crate::log::LogSender;
 use backlog::Backlog;
 use cancel::CancelledAttempts;
 use gather::Gatherer;
@@ -64,6 +67,8 @@ pub(crate) struct ServiceOptions {
     pub(crate) worker: Arc<str>,
     pub(crate) concurrency: usize,
     pub(crate) started_after: Duration,
+    pub(crate) acknowledge_after: Duration,
+    pub(crate) heartbeat: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) session: SessionOptions,
 }
@@ -86,9 +91,14 @@ pub(crate) struct Service {
     attempts: JoinSet<(JobKey, Ended)>,
     /// Jobs whose start has not been told, with the time to tell it.
     silent: VecDeque<(Instant, JobKey)>,
+    /// Jobs that run, with the time when they are to be acknowledged.
+    long: BTreeSet<(Instant, JobKey)>,
+    /// Acknowledged jobs that run, with the time of their next heartbeat.
+    beating: VecDeque<(Instant, JobKey)>,
     /// A suspect whose start was told, and when it may run.
     hesitating: Option<(Instant, JobKey)>,
     gatherer: Gatherer,
+    logs: LogSender,
     outbound: Outbound,
 }
 
@@ -127,6 +137,7 @@ impl Service {
         publisher: Publisher,
     ) -> Self {
         Self {
+            logs: LogSender::new(publisher.clone(), Arc::clone(&options.worker)),
             options,
             actions,
             mode: Mode::Serving,
@@ -140,6 +151,8 @@ impl Service {
             taken: 0,
             attempts: JoinSet::new(),
             silent: VecDeque::new(),
+            long: BTreeSet::new(),
+            beating: VecDeque::new(),
             hesitating: None,
             gatherer: Gatherer::default(),
             outbound: Outbound::new(publisher),
@@ -222,7 +235,7 @@ impl Service {
             Mode::Draining { until } | Mode::Stopping { until, .. } => Some(until),
         };
         let suspect = self.hesitating.map(|(until, _)| until);
-        [until, suspect, self.next_start_to_tell()]
+        [until, suspect, self.next_start_to_tell(), self.next_long()]
             .into_iter()
             .flatten()
             .min()
@@ -230,6 +243,7 @@ impl Service {
 
     fn time_passed(&mut self, now: Instant) {
         self.tell_starts(now);
+        self.tend_long(now);
         self.end_hesitation(now);
         match self.mode {
             Mode::Draining { until } if until <= now => self.stop(now),

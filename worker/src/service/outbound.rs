@@ -10,6 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::gather::Batch;
 use super::held::{JobKey, Receipt};
+use crate::pulse::Pulse;
 
 /// The first wait before a message is published again.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ pub(crate) enum Sent {
     Announcement(JobKey),
     /// The start of a job that runs already, if the broker took it.
     Started,
+    /// That a job that runs is about to be acknowledged.
+    Acknowledgement(JobKey),
     /// A job that could not be read.
     DeadLetter(Unreadable),
 }
@@ -86,6 +89,17 @@ impl Outbound {
             }
             Sent::Started
         }));
+    }
+
+    /// Tells that a job that runs will be acknowledged as soon as this is confirmed.
+    pub(crate) fn acknowledgement(&mut self, reply_to: &str, key: JobKey, started: &TaskStarted) {
+        let message = Outgoing::task_started(reply_to, started);
+        self.until_confirmed(message, Sent::Acknowledgement(key));
+    }
+
+    /// The signs of life of an attempt.
+    pub(crate) fn pulse(&self, reply_to: Arc<str>, key: JobKey, worker: Arc<str>) -> Pulse {
+        Pulse::new(self.publisher.clone(), reply_to, key, worker)
     }
 
     /// Hands over a job that could not be read.
