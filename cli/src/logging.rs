@@ -28,3 +28,13 @@ pub fn start(is_service: bool) {
         .log_internal_errors(false)
         .init();
 }
+
+/// Says that a service has stopped, and what it has moved; the load harness reads it.
+pub fn stopped() {
+    let traffic = flotilla_protocol::amqp::traffic();
+    tracing::info!(
+        published = traffic.published,
+        delivered = traffic.delivered,
+        "stopped"
+    );
+}

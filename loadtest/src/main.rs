@@ -1,20 +1,28 @@
-//! The load harness: executions of a shape, so many at a time, through a whole fleet.
+//! The load harness: executions of a shape, so many at a time or so many a second, through a whole
+//! fleet.
 //!
 //! ```text
-//! load ──workflow.start──► fleet ──workflow.finished──► load     closed loop
-//!   measure: /proc of every process before and after; audit: SQL at the end, and the invariants
+//! load ──workflow.start──► fleet ──workflow.finished──► load
+//!   timeline, measure: each second, and /proc of every process; costs: rows, log, messages
+//!   audit: SQL at the end, and the invariants ──► report ──► page, chart
 //! ```
 
 mod arguments;
 mod audit;
+mod chart;
+mod costs;
 mod failure;
 mod load;
+mod machine;
 mod measure;
+mod page;
 mod processes;
+mod progress;
 mod report;
 mod run;
 mod servers;
 mod shape;
+mod timeline;
 
 use std::process::ExitCode;
 

@@ -24,6 +24,16 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub struct Processes {
     coordinators: Vec<Child>,
     workers: Vec<Child>,
+    logs: Logs,
+}
+
+/// The files that services logged into.
+#[derive(Debug, Default)]
+pub struct Logs {
+    /// Of the coordinators.
+    pub coordinators: Vec<PathBuf>,
+    /// Of the workers.
+    pub workers: Vec<PathBuf>,
 }
 
 impl Processes {
@@ -31,13 +41,16 @@ impl Processes {
     pub async fn start(arguments: &RunArguments, folder: &Path) -> Result<Self, Failure> {
         let mut processes = Self::default();
         for number in 0..arguments.coordinators {
-            let child = service(arguments, folder, "coordinator", number).await?;
+            let log = folder.join(format!("coordinator-{number}.log"));
+            let child = service(arguments, &log, "coordinator", number).await?;
             processes.coordinators.push(child);
+            processes.logs.coordinators.push(log);
         }
         for number in 0..arguments.workers {
-            processes
-                .workers
-                .push(service(arguments, folder, "worker", number).await?);
+            let log = folder.join(format!("worker-{number}.log"));
+            let child = service(arguments, &log, "worker", number).await?;
+            processes.workers.push(child);
+            processes.logs.workers.push(log);
         }
         Ok(processes)
     }
@@ -52,8 +65,8 @@ impl Processes {
         self.workers.iter().filter_map(Child::id).collect()
     }
 
-    /// Asks all to drain, workers first, and waits for it.
-    pub async fn stop(self) {
+    /// Asks all to drain, workers first, and waits for it; returns what they logged.
+    pub async fn stop(self) -> Logs {
         for mut child in self.workers.into_iter().chain(self.coordinators) {
             if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
                 // It may have ended by itself, which the wait tells.
@@ -68,26 +81,30 @@ impl Processes {
                 let _ = child.kill().await;
             }
         }
+        self.logs
     }
 }
 
-/// Brings the database to this version and registers the workflow.
+/// Brings the database to this version and registers the workflows.
 pub async fn prepare(
     arguments: &RunArguments,
     folder: &Path,
-    workflow: &Workflow,
+    workflows: &[Workflow],
 ) -> Result<(), Failure> {
-    let file = folder.join("workflow.yaml");
-    std::fs::write(&file, &workflow.source).map_err(|source| Failure::File {
-        path: file.clone(),
-        source,
-    })?;
     run(arguments, &["migrate"]).await?;
-    run(arguments, &["register", &file.to_string_lossy()]).await
+    for workflow in workflows {
+        let file = folder.join(format!("{}.yaml", workflow.reference));
+        std::fs::write(&file, &workflow.source).map_err(|source| Failure::File {
+            path: file.clone(),
+            source,
+        })?;
+        run(arguments, &["register", &file.to_string_lossy()]).await?;
+    }
+    Ok(())
 }
 
 async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
-    let path = binary()?;
+    let path = binary(arguments)?;
     let output = command(&path, arguments).args(words).output().await;
     let output = output.map_err(|source| Failure::File { path, source })?;
     if output.status.success() {
@@ -103,14 +120,13 @@ async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
 
 async fn service(
     arguments: &RunArguments,
-    folder: &Path,
+    log: &Path,
     name: &str,
     number: u16,
 ) -> Result<Child, Failure> {
-    let path = binary()?;
-    let log = folder.join(format!("{name}-{number}.log"));
-    let stderr = File::create(&log).map_err(|source| Failure::File {
-        path: log.clone(),
+    let path = binary(arguments)?;
+    let stderr = File::create(log).map_err(|source| Failure::File {
+        path: log.to_owned(),
         source,
     })?;
     let mut child = command(&path, arguments)
@@ -132,7 +148,7 @@ async fn service(
     if is_ready {
         return Ok(child);
     }
-    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let said = std::fs::read_to_string(log).unwrap_or_default();
     let detail = said.lines().rev().take(5).collect::<Vec<_>>().join(" / ");
     Err(Failure::Command {
         command: name.to_owned(),
@@ -155,8 +171,11 @@ fn command(path: &Path, arguments: &RunArguments) -> Command {
     command
 }
 
-/// `flotilla`, in the folder of this program.
-fn binary() -> Result<PathBuf, Failure> {
+/// `flotilla`: as given, or in the folder of this program.
+fn binary(arguments: &RunArguments) -> Result<PathBuf, Failure> {
+    if let Some(given) = &arguments.flotilla {
+        return Ok(given.clone());
+    }
     let own = std::env::current_exe();
     let own = own.map_err(|source| Failure::File {
         path: PathBuf::from("flotilla-loadtest"),

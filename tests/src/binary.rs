@@ -1,4 +1,4 @@
-//! The `flotilla` binary that the tests run, with crash points compiled in.
+//! The binaries that the tests run: `flotilla`, with crash points compiled in, and the load harness.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,8 +17,18 @@ pub fn flotilla() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("FLOTILLA_BIN") {
         Some(given) => PathBuf::from(given),
-        None => copy(&build()),
+        None => copy(&build("flotilla")),
     })
+}
+
+/// The load harness, built once per test program, likewise in the debug profile.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn loadtest() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("flotilla-loadtest"))
 }
 
 /// The worker that leaves traces, which cargo builds with the tests, in the folder above theirs.
@@ -41,7 +51,7 @@ pub fn root() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
-fn build() -> PathBuf {
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // What cargo tells this test about its package is no news for the build, but build scripts
@@ -55,18 +65,14 @@ fn build() -> PathBuf {
     let output = command
         // The whole workspace, so that what it depends on is built with the same features as here.
         .args(["build", "--workspace", "--features", "flotilla/failpoints"])
-        .args([
-            "--bin",
-            "flotilla",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["--bin", name, "--message-format"])
+        .arg("json-render-diagnostics")
         .current_dir(root())
         .output()
         .expect("cargo can be run");
     assert!(
         output.status.success(),
-        "cannot build flotilla:\n{}",
+        "cannot build {name}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     let text = String::from_utf8_lossy(&output.stdout);

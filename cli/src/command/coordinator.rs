@@ -7,6 +7,7 @@ use crate::arguments::Global;
 use crate::broker;
 use crate::database;
 use crate::failure::{Exit, Failure};
+use crate::logging;
 use crate::output::print;
 use crate::shutdown::Shutdown;
 
@@ -46,6 +47,7 @@ pub async fn run(global: &Global, arguments: CoordinatorArguments) -> Result<Exi
     Box::pin(running)
         .await
         .map_err(|error| failed(&url, error))?;
+    logging::stopped();
     Ok(Exit::Done)
 }
 

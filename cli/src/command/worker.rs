@@ -8,6 +8,7 @@ use flotilla_worker::{Worker, WorkerConfig, WorkerError};
 use super::start::seconds;
 use crate::arguments::Global;
 use crate::failure::{Exit, Failure};
+use crate::logging;
 use crate::output::print;
 use crate::servers::without_password;
 use crate::shutdown::Shutdown;
@@ -58,6 +59,7 @@ pub async fn run(global: &Global, arguments: WorkerArguments) -> Result<Exit, Fa
     Box::pin(running)
         .await
         .map_err(|error| failed(&url, error))?;
+    logging::stopped();
     Ok(Exit::Done)
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::delivery::Delivery;
+use super::traffic::count_delivered;
 use super::{AmqpError, short};
 
 /// The deliveries of one queue, in order, until something ends them.
@@ -68,7 +69,10 @@ impl Consumer {
             return None;
         }
         match self.stream.as_mut()?.next().await {
-            Some(Ok(delivery)) => return Some(Delivery::new(delivery)),
+            Some(Ok(delivery)) => {
+                count_delivered();
+                return Some(Delivery::new(delivery));
+            }
             Some(Err(error)) => tracing::debug!(%error, "consumer ended"),
             None => tracing::debug!("consumer ended"),
         }

@@ -20,6 +20,7 @@ mod returns;
 mod sender;
 mod session;
 mod topology;
+mod traffic;
 
 pub use connection::{ConnectOptions, Connection, ConnectionStatus};
 pub use consumer::{Acker, Consumer};
@@ -30,6 +31,7 @@ pub use topology::{
     declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
     worker_cancel_queue,
 };
+pub use traffic::{Traffic, traffic};
 
 /// What failed at the broker, by the step that failed.
 #[derive(Debug, thiserror::Error)]

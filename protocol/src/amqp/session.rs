@@ -23,6 +23,7 @@ use super::in_flight::{InFlight, Pending, Reply};
 use super::outgoing::Outgoing;
 use super::publisher::PublishOutcome;
 use super::returns::{Fate, Key, Returns};
+use super::traffic::count_published;
 use super::{AmqpError, short};
 use crate::names;
 
@@ -125,6 +126,7 @@ impl Session {
         if self.in_flight.is_empty() {
             self.confirmed_at = self.clock;
         }
+        count_published();
         let number = self.in_flight.add(reply, key, self.clock);
         let channel = Arc::clone(&self.channel);
         self.works.push(Box::pin(async move {

@@ -1,0 +1,102 @@
+//! When executions start: in a closed loop as soon as another has ended, in an open one at fixed
+//! times, whatever has become of those before. Only the second sees how long users wait when a
+//! system falls behind.
+
+use std::time::{Duration, Instant};
+
+use super::starts::Starts;
+
+/// When executions start.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// So many are under way at a time.
+    Closed {
+        /// How many.
+        in_flight: usize,
+    },
+    /// At a rate.
+    Open {
+        /// Executions a second.
+        rate: f64,
+        /// When the first starts.
+        from: Instant,
+    },
+}
+
+impl Pace {
+    /// How many have to be started now.
+    pub fn due(&self, now: Instant, starts: &Starts) -> usize {
+        match *self {
+            Self::Closed { in_flight } => in_flight.saturating_sub(starts.under_way()),
+            Self::Open { rate, from } => {
+                let passed = now.saturating_duration_since(from).as_secs_f64();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "not negative, and far below 2^53"
+                )]
+                let due = (passed * rate).floor() as usize + usize::from(now >= from);
+                due.saturating_sub(starts.len())
+            }
+        }
+    }
+
+    /// When the start of this number is due, if that is a matter of time.
+    pub fn scheduled(&self, number: usize) -> Option<Instant> {
+        match *self {
+            Self::Closed { .. } => None,
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            Self::Open { rate, from } => Some(from + Duration::from_secs_f64(number as f64 / rate)),
+        }
+    }
+
+    /// Whether starts do not wait for ends.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Closed { .. } => false,
+            Self::Open { .. } => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(count: usize, ended: usize) -> Starts {
+        let mut starts = Starts::default();
+        (0..count).for_each(|_| starts.add(Instant::now(), 0));
+        (0..ended).for_each(|number| assert!(starts.end(number).is_some()));
+        starts
+    }
+
+    #[test]
+    fn a_closed_loop_starts_what_has_ended() {
+        let pace = Pace::Closed { in_flight: 3 };
+        let now = Instant::now();
+        assert_eq!(pace.due(now, &started(0, 0)), 3);
+        assert_eq!(pace.due(now, &started(5, 2)), 0);
+        assert_eq!(pace.due(now, &started(5, 4)), 2);
+        assert_eq!(pace.scheduled(7), None);
+    }
+
+    #[test]
+    fn an_open_loop_starts_at_its_times_whatever_has_ended() {
+        let from = Instant::now();
+        let pace = Pace::Open { rate: 10.0, from };
+        let at = |ms| from + Duration::from_millis(ms);
+        assert_eq!(pace.due(from, &started(0, 0)), 1);
+        assert_eq!(pace.due(at(99), &started(1, 0)), 0);
+        assert_eq!(pace.due(at(101), &started(1, 0)), 1);
+        // It fell behind for a second: all that was due then is due now, with its own times.
+        assert_eq!(pace.due(at(1101), &started(2, 0)), 10);
+        assert_eq!(pace.scheduled(2), Some(at(200)));
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_first_time() {
+        let from = Instant::now() + Duration::from_secs(1);
+        let pace = Pace::Open { rate: 10.0, from };
+        assert_eq!(pace.due(Instant::now(), &started(0, 0)), 0);
+    }
+}
