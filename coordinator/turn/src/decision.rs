@@ -52,6 +52,8 @@ pub(crate) struct Deciding<'a> {
     pub turns: &'a mut Turns,
     pub now: DateTime<Utc>,
     pub starts: std::vec::IntoIter<FoundStart>,
+    /// The partition of this turn's starts, and how many more it takes.
+    pub starts_go_to: Option<(PartitionNo, usize)>,
     /// Commands that were carried out before, in this turn or earlier.
     pub controls: BTreeSet<ControlLookup>,
     pub workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
@@ -69,6 +71,7 @@ impl Turns {
         let mut deciding = Deciding {
             now,
             starts: found.starts.unwrap_or_default().into_iter(),
+            starts_go_to: None,
             controls: found.controls.into_iter().collect(),
             workflows: found.workflows,
             fence: BTreeMap::new(),

@@ -7,6 +7,7 @@ use flotilla_engine::execution::{self, Changes};
 use flotilla_protocol::message::{TaskError, WorkflowRejected, WorkflowStarted};
 use flotilla_protocol::{ExecutionId, names};
 
+use crate::Turns;
 use crate::cache::Held;
 use crate::decision::{Deciding, before};
 use crate::encode::Before;
@@ -19,10 +20,32 @@ use crate::rows::{FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartR
 /// again with each that is added.
 const MAX_REPLY_ADDRESSES: usize = 100;
 
+/// Starts of one turn that share a partition; more go to the next, so that a burst is spread.
+const STARTS_TOGETHER: usize = 100;
+
 /// Why a start is refused.
 struct Refusal {
     kind: &'static str,
     message: String,
+}
+
+impl Turns {
+    /// The partitions in turn; one that is being handed over only if all are.
+    fn next_start_partition(&mut self) -> PartitionNo {
+        let after = self.last_start_partition;
+        let any_serves = self.partitions.values().any(Partition::is_serving);
+        let mut partitions = self
+            .partitions
+            .iter()
+            .filter(|(_, held)| held.is_serving() || !any_serves)
+            .map(|(no, _)| *no);
+        let next = partitions
+            .clone()
+            .find(|partition| *partition > after)
+            .or_else(|| partitions.next());
+        self.last_start_partition = next.unwrap_or(after);
+        self.last_start_partition
+    }
 }
 
 impl Deciding<'_> {
@@ -33,7 +56,7 @@ impl Deciding<'_> {
         request: &StartRequest,
         found: &FoundStart,
     ) {
-        let partition = self.next_partition();
+        let partition = self.start_partition();
         let outcome = match self.earlier(request, found) {
             Some((execution_id, workflow)) if workflow == request.start.workflow => {
                 match self.elsewhere(found) {
@@ -63,22 +86,16 @@ impl Deciding<'_> {
         }
     }
 
-    /// The partitions in turn; one that is being handed over only if all are.
-    fn next_partition(&mut self) -> PartitionNo {
-        let turns = &mut *self.turns;
-        let after = turns.last_start_partition;
-        let any_serves = turns.partitions.values().any(Partition::is_serving);
-        let mut partitions = turns
-            .partitions
-            .iter()
-            .filter(|(_, held)| held.is_serving() || !any_serves)
-            .map(|(no, _)| *no);
-        let next = partitions
-            .clone()
-            .find(|partition| *partition > after)
-            .or_else(|| partitions.next());
-        turns.last_start_partition = next.unwrap_or(after);
-        turns.last_start_partition
+    /// The partition of the next start. Starts that come together stay together, and the next turn
+    /// takes another partition: their completions then meet in one inbox, gathered in few messages,
+    /// and a turn has few partitions to fence.
+    fn start_partition(&mut self) -> PartitionNo {
+        let (partition, room) = match self.starts_go_to {
+            Some((partition, room)) if room > 0 => (partition, room),
+            Some(_) | None => (self.turns.next_start_partition(), STARTS_TOGETHER),
+        };
+        self.starts_go_to = Some((partition, room - 1));
+        partition
     }
 
     /// A start of the same name, of this turn or before.

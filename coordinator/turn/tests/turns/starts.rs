@@ -204,3 +204,17 @@ fn a_new_owner_sends_the_end_that_its_predecessor_owed() {
     );
     assert_eq!(world.database.executions.len(), 1);
 }
+
+#[test]
+fn starts_of_one_turn_share_a_partition_and_the_next_turn_takes_another() {
+    let mut world = World::with_owner(4, &[ONE]);
+    (1..=150).for_each(|id| world.put_start("t.one", id));
+    world.calm(0);
+    (151..=152).for_each(|id| world.put_start("t.one", id));
+    world.calm(0);
+    let mut partitions: Vec<i32> = (1..=152)
+        .map(|id| world.partition_of(execution_id(id)))
+        .collect();
+    partitions.dedup();
+    assert_eq!(partitions, [0, 1, 2], "a hundred, fifty more, and two later");
+}
