@@ -9,6 +9,7 @@
 #   status              says what runs; exit 0 if both servers answer, 1 otherwise
 #   ctl ARGS...         rabbitmqctl against the private node
 #   psql ARGS...        psql against DATABASE_URL
+#   install-clients     installs what the example workers in Python and JavaScript run on, if missing
 #   start-postgres      stop-postgres      kill-postgres      (kill: kill -9, for fault tests)
 #   start-rabbitmq      stop-rabbitmq      kill-rabbitmq
 #   abort-postgres      ends it as `pg_ctl stop -m immediate` does: without a checkpoint, for fault tests
@@ -48,6 +49,7 @@ usage() {
 usage: servers.sh up | down | clean | status
        servers.sh ctl ARGS...        rabbitmqctl against the private node
        servers.sh psql ARGS...       psql against DATABASE_URL
+       servers.sh install-clients    what the example workers run on: python3-venv, nodejs, npm
        servers.sh start-postgres | stop-postgres | kill-postgres | abort-postgres
        servers.sh start-rabbitmq | stop-rabbitmq | kill-rabbitmq
 State is kept in $FLOTILLA_HOME (default: .flotilla in the current folder).
@@ -69,6 +71,7 @@ main() {
 
     case $command in
         up) with_lock up ;;
+        install-clients) with_lock install_missing_clients ;;
         down | clean) [ ! -d "$FLOTILLA_HOME" ] || with_lock "$command" ;;
         start-postgres | start-rabbitmq) with_instance "${command/-/_}" ;;
         stop-postgres | stop-rabbitmq) with_instance "${command/-/_}" ;;
@@ -660,6 +663,20 @@ install_missing_packages() {
     find_postgres || packages+=(postgresql)
     { [ -x "$RABBITMQ_BIN/rabbitmq-server" ] && command -v erl >/dev/null; } || packages+=(rabbitmq-server)
     [ "${#packages[@]}" -gt 0 ] || return 0
+    install_as_root "${packages[@]}"
+    find_postgres && [ -x "$RABBITMQ_BIN/rabbitmq-server" ] || die "installed ${packages[*]}, yet a server is missing"
+}
+
+install_missing_clients() {
+    local packages=()
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    [ "${#packages[@]}" -eq 0 ] || install_as_root "${packages[@]}"
+}
+
+install_as_root() { # package...
+    local packages=("$@")
     say "installing ${packages[*]} (no system-wide server is started or created)"
     command -v apt-get >/dev/null || die "apt-get is missing: install ${packages[*]} by other means"
     local as_root=()
@@ -674,7 +691,6 @@ install_missing_packages() {
         tail -n 25 "$FLOTILLA_HOME/install.log" >&2
         die "cannot install ${packages[*]}; all of it is in $FLOTILLA_HOME/install.log"
     }
-    find_postgres && [ -x "$RABBITMQ_BIN/rabbitmq-server" ] || die "installed ${packages[*]}, yet a server is missing"
 }
 
 # From here on: run as root, in a shell of its own.

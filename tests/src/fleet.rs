@@ -144,7 +144,18 @@ impl Fleet {
         let name = format!("{}-{number}", arguments[0]);
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
-        Service::spawn(&name, &self.folder, command)
+        Service::spawn(&name, &self.folder, &mut command)
+    }
+
+    /// Starts a worker that is not the binary's, without waiting for it. It learns where the broker is
+    /// from `AMQP_URL`, unless the command says otherwise.
+    #[must_use]
+    pub fn spawn_foreign(&self, name: &str, command: &mut Command) -> Service {
+        let number = self.services.fetch_add(1, Ordering::Relaxed);
+        if !command.get_envs().any(|(name, _)| name == "AMQP_URL") {
+            command.env("AMQP_URL", &self.amqp_url);
+        }
+        Service::spawn(&format!("{name}-{number}"), &self.folder, command)
     }
 
     /// Runs a command of the binary that has to succeed, and reads its JSON.

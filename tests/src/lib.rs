@@ -15,6 +15,7 @@ pub mod client;
 pub mod commands;
 pub mod database;
 pub mod fleet;
+pub mod foreign;
 pub mod invariants;
 pub mod load;
 pub mod membership;

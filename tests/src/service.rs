@@ -27,7 +27,7 @@ impl Service {
     /// # Panics
     /// When it cannot be started.
     #[must_use]
-    pub fn spawn(name: &str, folder: &Path, mut command: Command) -> Self {
+    pub fn spawn(name: &str, folder: &Path, command: &mut Command) -> Self {
         let (stdout, stderr) = (
             folder.join(format!("{name}.out")),
             folder.join(format!("{name}.log")),

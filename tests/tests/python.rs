@@ -1,16 +1,16 @@
 //! A start from another language: `examples/publish.py`, with pika from PyPI.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use flotilla_tests::binary::root;
-use flotilla_tests::{Fleet, invariants};
+use flotilla_tests::{Fleet, foreign, invariants};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::test]
 async fn the_example_in_python_starts_an_order_once() {
-    let Some(python) = python_with_pika() else {
+    let Some(python) = foreign::python() else {
         return;
     };
     let fleet = Fleet::new().await;
@@ -19,7 +19,7 @@ async fn the_example_in_python_starts_an_order_once() {
     let id = Uuid::now_v7();
     let expected = json!({"order_id": 7, "reviewed": true, "backorder": false, "state": "shipped"});
     for round in 0..20 {
-        let replies = publish(&python, &fleet.amqp_url, id);
+        let replies = publish(python, &fleet.amqp_url, id);
         let types: Vec<&str> = replies.iter().map(|(kind, _)| kind.as_str()).collect();
         assert_eq!(types, ["workflow.started", "workflow.finished"]);
         assert_eq!(
@@ -56,33 +56,4 @@ fn publish(python: &Path, amqp_url: &str, id: Uuid) -> Vec<(String, Value)> {
     lines
         .map(|(kind, body)| (kind.to_owned(), serde_json::from_str(body).expect("JSON")))
         .collect()
-}
-
-/// A Python with pika, in an environment that is kept for the next time. `None`, with a word about
-/// it, where there is no Python or PyPI cannot be reached.
-fn python_with_pika() -> Option<PathBuf> {
-    let home = std::env::var_os("FLOTILLA_HOME")
-        .map_or_else(|| root().join(".flotilla"), |home| root().join(home));
-    let folder = home.join("python");
-    let python = folder.join("bin/python3");
-    if runs(Command::new(&python).args(["-c", "import pika"])) {
-        return Some(python);
-    }
-    if !runs(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    ) {
-        eprintln!("skipped: there is no python3 that can make a virtual environment");
-        return None;
-    }
-    if !runs(Command::new(&python).args(["-m", "pip", "install", "--quiet", "pika"])) {
-        eprintln!("skipped: pika cannot be had from PyPI");
-        return None;
-    }
-    Some(python)
-}
-
-fn runs(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::delivery::Delivery;
 use super::traffic::count_delivered;
 use super::{AmqpError, short};
+
+/// The priority of a consumer that is served before others; theirs is 0.
+const FIRST: i32 = 10;
 
 /// The deliveries of one queue, in order, until something ends them.
 pub struct Consumer {
@@ -34,6 +37,27 @@ impl Connection {
     /// # Errors
     /// The connection has ended, or the broker refuses: there may be no such queue.
     pub async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, AmqpError> {
+        self.consume_with(queue, prefetch, FieldTable::default())
+            .await
+    }
+
+    /// As [`Connection::consume`], ahead of all who consume it as usual: they get what this consumer
+    /// has no room for.
+    ///
+    /// # Errors
+    /// As [`Connection::consume`].
+    pub async fn consume_first(&self, queue: &str, prefetch: u16) -> Result<Consumer, AmqpError> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(FIRST));
+        self.consume_with(queue, prefetch, arguments).await
+    }
+
+    async fn consume_with(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        arguments: FieldTable,
+    ) -> Result<Consumer, AmqpError> {
         let channel = self.channel().await?;
         channel
             .basic_qos(prefetch, BasicQosOptions::default())
@@ -45,7 +69,7 @@ impl Connection {
                 short(queue)?,
                 short(&tag)?,
                 BasicConsumeOptions::default(),
-                FieldTable::default(),
+                arguments,
             )
             .await
             .map_err(|source| AmqpError::Consume {

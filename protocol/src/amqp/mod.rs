@@ -14,6 +14,7 @@ mod consumer;
 mod delivery;
 mod in_flight;
 mod outgoing;
+mod own_queues;
 mod publisher;
 mod reconnect;
 mod returns;
@@ -26,10 +27,10 @@ pub use connection::{ConnectOptions, Connection, ConnectionStatus};
 pub use consumer::{Acker, Consumer};
 pub use delivery::Delivery;
 pub use outgoing::Outgoing;
+pub use own_queues::{copies_of, limited_queue, named_queue, reply_queue, worker_cancel_queue};
 pub use publisher::{PublishOutcome, Publisher, PublisherOptions, PublisherStatus};
 pub use topology::{
-    declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
-    worker_cancel_queue,
+    QueueState, declare, declare_inbox, declare_pool, delete_queue, queue_depth, queue_state,
 };
 pub use traffic::{Traffic, traffic};
 

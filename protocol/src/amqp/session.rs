@@ -302,9 +302,18 @@ fn headers(message: &Outgoing) -> Result<FieldTable, AmqpError> {
         if bytes > MAX_HEADERS_BYTES {
             return Err(AmqpError::HeadersTooLong);
         }
-        headers.insert(short(name)?, AMQPValue::LongString(value.into()));
+        headers.insert(short(name)?, header(name, value));
     }
     Ok(headers)
+}
+
+/// The version is a number, also where a message brings one of its own.
+fn header(name: &str, value: &str) -> AMQPValue {
+    let version = (name == names::VERSION_HEADER).then(|| value.parse());
+    match version {
+        Some(Ok(version)) => AMQPValue::LongLongInt(version),
+        Some(Err(_)) | None => AMQPValue::LongString(value.into()),
+    }
 }
 
 /// What tells a returned message apart. Two publishes with the same address and message id have the

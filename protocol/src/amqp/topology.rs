@@ -77,31 +77,13 @@ pub async fn declare_inbox(connection: &Connection, partition: i32) -> Result<()
     Ok(())
 }
 
-/// Creates a worker's own queue of cancel requests and returns its name. The queue lives as long as
-/// the connection, or until its consumer ends.
-///
-/// # Errors
-/// The broker refuses.
-pub async fn worker_cancel_queue(connection: &Connection) -> Result<String, AmqpError> {
-    let channel = connection.channel().await?;
-    // Declared first: where it was missing, each try would leave a queue without a binding behind.
-    exchange(&channel, names::CANCEL_EXCHANGE, ExchangeKind::Fanout).await?;
-    let name = temporary_queue(&channel).await?;
-    bind(&channel, &name, names::CANCEL_EXCHANGE, "").await?;
-    close(&channel).await;
-    Ok(name)
-}
-
-/// Creates a client's own queue of replies and returns its name, for `reply_to`. The queue lives as
-/// long as the connection, or until its consumer ends.
-///
-/// # Errors
-/// The broker refuses.
-pub async fn reply_queue(connection: &Connection) -> Result<String, AmqpError> {
-    let channel = connection.channel().await?;
-    let name = temporary_queue(&channel).await?;
-    close(&channel).await;
-    Ok(name)
+/// What the broker tells about a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueState {
+    /// Messages that wait; those in the hands of a consumer are not counted.
+    pub messages: u32,
+    /// Consumers, on whatever connection.
+    pub consumers: u32,
 }
 
 /// The number of messages that wait in a queue (those in the hands of a consumer not counted), or
@@ -110,6 +92,18 @@ pub async fn reply_queue(connection: &Connection) -> Result<String, AmqpError> {
 /// # Errors
 /// The broker cannot be asked.
 pub async fn queue_depth(connection: &Connection, name: &str) -> Result<Option<u32>, AmqpError> {
+    let state = queue_state(connection, name).await?;
+    Ok(state.map(|state| state.messages))
+}
+
+/// What the broker tells about a queue, or `None` if there is no such queue.
+///
+/// # Errors
+/// The broker cannot be asked.
+pub async fn queue_state(
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<QueueState>, AmqpError> {
     let channel = connection.channel().await?;
     let options = QueueDeclareOptions {
         passive: true,
@@ -121,7 +115,10 @@ pub async fn queue_depth(connection: &Connection, name: &str) -> Result<Option<u
     match declared {
         Ok(queue) => {
             close(&channel).await;
-            Ok(Some(queue.message_count()))
+            Ok(Some(QueueState {
+                messages: queue.message_count(),
+                consumers: queue.consumer_count(),
+            }))
         }
         // The broker has closed the channel with its answer.
         Err(error) if is_not_found(&error) => Ok(None),
@@ -171,7 +168,11 @@ fn quorum_queue(delivery_limit: i32) -> FieldTable {
     arguments
 }
 
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), AmqpError> {
+pub(super) async fn exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+) -> Result<(), AmqpError> {
     let options = ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
@@ -194,21 +195,7 @@ async fn queue(channel: &Channel, name: &str, arguments: &FieldTable) -> Result<
     Ok(())
 }
 
-/// A classic queue that belongs to this connection alone; the broker chooses the name.
-async fn temporary_queue(channel: &Channel) -> Result<String, AmqpError> {
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare(short("")?, options, FieldTable::default())
-        .await
-        .map_err(|source| declare_error("an exclusive queue", source))?;
-    Ok(queue.name().as_str().to_owned())
-}
-
-async fn bind(
+pub(super) async fn bind(
     channel: &Channel,
     queue: &str,
     exchange: &str,
@@ -226,7 +213,7 @@ async fn bind(
         .map_err(|source| declare_error(queue, source))
 }
 
-fn declare_error(name: &str, source: lapin::Error) -> AmqpError {
+pub(super) fn declare_error(name: &str, source: lapin::Error) -> AmqpError {
     AmqpError::Declare {
         name: name.to_owned(),
         source,
@@ -234,7 +221,7 @@ fn declare_error(name: &str, source: lapin::Error) -> AmqpError {
 }
 
 /// Gives a channel back; that it may have ended already is no matter.
-async fn close(channel: &Channel) {
+pub(super) async fn close(channel: &Channel) {
     if let Err(error) = channel.close(200, "OK".into()).await {
         tracing::debug!(%error, "channel was closed already");
     }

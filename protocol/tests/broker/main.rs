@@ -2,6 +2,7 @@
 //! own and are deleted, so that the tests run side by side.
 
 mod consuming;
+mod own_queues;
 mod publishing;
 mod support;
 mod topology;
