@@ -14,6 +14,7 @@ use crate::command::show::ShowArguments;
 use crate::command::start::StartArguments;
 use crate::command::validate::ValidateArguments;
 use crate::command::worker::WorkerArguments;
+use crate::command::worker_test::WorkerTestArguments;
 use crate::output::Output;
 
 /// A workflow engine on RabbitMQ and Postgres.
@@ -101,6 +102,8 @@ pub enum Command {
     Coordinator(CoordinatorArguments),
     /// Run a worker with the built-in actions; prints `ready` once it consumes
     Worker(WorkerArguments),
+    /// Check a worker in any language against the contract
+    WorkerTest(WorkerTestArguments),
     /// Run servers, a coordinator and a worker in the foreground; prints `ready`
     Dev,
 }
@@ -126,7 +129,8 @@ impl Command {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Check(_)
-            | Self::Dead(_) => false,
+            | Self::Dead(_)
+            | Self::WorkerTest(_) => false,
         }
     }
 }

@@ -37,11 +37,12 @@ async function onJob(delivery) {
   const { replyTo, headers } = delivery.properties; // a job that may have killed a worker has its start told first
   if (headers["x-delivery-count"] > 0) await send(replyTo, "task.started", answer);
   try {
-    if (!Object.hasOwn(actions, job.action)) throw new TypeError(`unknown action ${job.action}`);
+    if (!Object.hasOwn(actions, job.action)) throw new TypeError(`this worker does not know ${job.action}`);
     Object.assign(answer, { status: "succeeded", result: await actions[job.action](job.input, job.idempotency_key) });
   } catch (error) { // what is wrong with the job itself is not worth a retry
+    const kind = Object.hasOwn(actions, job.action) ? error.name : "unknown_action";
     const retryable = !(error instanceof TypeError || error instanceof RangeError);
-    Object.assign(answer, { status: "failed", error: { kind: error.name, message: error.message, retryable } });
+    Object.assign(answer, { status: "failed", error: { kind, message: error.message, retryable } });
   }
   await send(replyTo, "task.completed", { ...answer, finished_at: new Date() });
   channel.ack(delivery);

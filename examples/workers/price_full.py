@@ -105,7 +105,7 @@ class Worker:
                 self.channel.basic_cancel(consumer)
                 consumer = None
             elif consumer and consumer not in self.channel.consumer_tags:
-                raise AMQPError("the queue of jobs is gone")
+                raise AMQPError("jobs do not come any more")
             self.connection.process_data_events(time_limit=0.1)
             self.look()
         self.connection.close()
@@ -239,7 +239,8 @@ class Worker:
 
     def acknowledge_all(self, attempt):
         """Acknowledges what was delivered in this session; what came before it comes again."""
-        return any([self.acknowledge(place) for place in attempt.deliveries])
+        deliveries, attempt.deliveries = attempt.deliveries, []
+        return any([self.acknowledge(place) for place in deliveries])
 
     def acknowledge(self, place):
         session, tag = place

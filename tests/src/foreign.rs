@@ -64,7 +64,8 @@ fn make_python() -> Option<PathBuf> {
                 .arg(&folder),
         )
     };
-    if !make() && !(install_clients() && make()) {
+    let is_made = make() || (install_clients() && make());
+    if !is_made {
         eprintln!("skipped: there is no python3 that can make a virtual environment");
         return None;
     }
@@ -92,7 +93,8 @@ fn make_node_script() -> Option<PathBuf> {
         let has = |program: &str| runs(Command::new(program).arg("--version"));
         has("node") && has("npm")
     };
-    if !has_node() && !(install_clients() && has_node()) {
+    let is_there = has_node() || (install_clients() && has_node());
+    if !is_there {
         eprintln!("skipped: there is no node with npm");
         return None;
     }

@@ -111,7 +111,9 @@ impl Fleet {
             .env("AMQP_URL", &self.amqp_url)
             .env("FLOTILLA_WORKER", name)
             .env("FLOTILLA_EFFECTS", self.effects_file());
-        Service::spawn(name, &self.folder, &mut command).ready().await
+        Service::spawn(name, &self.folder, &mut command)
+            .ready()
+            .await
     }
 
     /// What has run, by `task_id/attempt`, in the order in which it ran.

@@ -259,7 +259,8 @@ async fn double(client: &Client) {
     };
     client.publish(again.clone()).await;
     client.publish(again).await;
-    assert!(jobs.acker().ack(job.tag, false).await.unwrap());
+    let taken = jobs.acker().ack(job.tag, false).await;
+    assert!(taken.expect("the connection is open"), "too late");
     jobs.close().await;
 }
 

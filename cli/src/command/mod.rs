@@ -13,6 +13,7 @@ pub mod show;
 pub mod start;
 pub mod validate;
 pub mod worker;
+pub mod worker_test;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::{Exit, Failure};
@@ -39,6 +40,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Dead(command) => Box::pin(dead::run(&global, &command)).await,
         Command::Coordinator(arguments) => Box::pin(coordinator::run(&global, arguments)).await,
         Command::Worker(arguments) => Box::pin(worker::run(&global, arguments)).await,
+        Command::WorkerTest(arguments) => Box::pin(worker_test::run(&global, arguments)).await,
         Command::Dev => Box::pin(dev::run(&global)).await,
     }
 }
