@@ -147,6 +147,12 @@ impl Fleet {
         Service::spawn(&name, &self.folder, &mut command)
     }
 
+    /// Registers the workflows of a pack of the examples.
+    pub fn register_pack(&self, pack: &str) {
+        let folder = root().join("examples/packs").join(pack);
+        self.command_ok(&["register", &path_text(&folder.join("workflows"))]);
+    }
+
     /// Starts a worker that is not the binary's, without waiting for it. It learns where the broker is
     /// from `AMQP_URL`, unless the command says otherwise.
     #[must_use]

@@ -123,3 +123,13 @@ fn state_folder() -> PathBuf {
 fn runs(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
+
+/// Whether a `python3` is there for scripts of workflows; where not, a word about it.
+#[must_use]
+pub fn has_python3() -> bool {
+    let is_there = runs(Command::new("python3").args(["-c", "import sqlite3, zlib"]));
+    if !is_there {
+        eprintln!("skipped: there is no python3 for the scripts of the packs");
+    }
+    is_there
+}
