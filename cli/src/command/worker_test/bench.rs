@@ -150,6 +150,7 @@ impl Bench {
             heartbeat: None,
             idempotency_key: format!("worker-test-{task_id}"),
             item: None,
+            starts: 0,
             secrets: Vec::new(),
         }
     }

@@ -36,16 +36,12 @@ impl Step<'_> {
     }
 
     fn finish_if_over(&mut self) {
-        let waiting: Vec<RunNo> = self
-            .execution
-            .live
-            .values()
-            .filter(|run| run.status == RunStatus::Waiting)
-            .map(|run| run.no)
-            .collect();
-        if waiting.len() < self.execution.live.len() {
+        let mut live = self.execution.live.values();
+        // Mostly the first one goes on: this is asked after every step, and many may be alive.
+        if live.any(|run| run.status != RunStatus::Waiting) {
             return;
         }
+        let waiting: Vec<RunNo> = self.execution.live.keys().copied().collect();
         if self.execution.status == ExecutionStatus::Running {
             for no in &waiting {
                 self.fail_join(*no);

@@ -216,5 +216,9 @@ fn starts_of_one_turn_share_a_partition_and_the_next_turn_takes_another() {
         .map(|id| world.partition_of(execution_id(id)))
         .collect();
     partitions.dedup();
-    assert_eq!(partitions, [0, 1, 2], "a hundred, fifty more, and two later");
+    assert_eq!(
+        partitions,
+        [0, 1, 2],
+        "a hundred, fifty more, and two later"
+    );
 }
