@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use flotilla_coordinator::storage;
-use flotilla_engine::execution::TimerKind;
+use flotilla_engine::execution::{TimerKind, TransitionKind};
 use flotilla_turn::rows::{
     CommitAnswer, Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, TakenPartition,
     TimerRow,
@@ -10,7 +10,7 @@ use flotilla_turn::rows::{
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{committed, id, ready, turn};
+use crate::support::{committed, id, json, ready, start_turn, transition, turn};
 
 const OTHER: Uuid = Uuid::from_u128(2);
 
@@ -44,6 +44,38 @@ async fn only_expired_partitions_are_taken(pool: PgPool) {
         epochs(&take(&pool, OTHER, 3.0).await),
         [(3, 2), (5, 2), (9, 2)]
     );
+}
+
+#[sqlx::test(migrations = false)]
+async fn timers_of_heartbeats_are_loaded_with_a_fresh_window(pool: PgPool) {
+    let mut conn = ready(&pool).await;
+    let mut commit = start_turn(1, id(1));
+    let mut acknowledged = transition(id(1), 2);
+    acknowledged.kind = TransitionKind::TaskStarted;
+    acknowledged.task_id = Some(commit.new_tasks[0].task_id);
+    acknowledged.detail = Some(json(r#"{"heartbeat": 40.5, "acknowledged": true}"#));
+    commit.transitions.push(acknowledged);
+    let now = Utc::now();
+    let heartbeat = |run, due_at| TimerRow {
+        execution_id: id(1),
+        run,
+        partition: 0,
+        kind: TimerKind::Heartbeat,
+        due_at,
+    };
+    let hour = TimeDelta::hours(1);
+    // Nothing is known of the second run's worker.
+    commit.timers_set = vec![heartbeat(1, now - hour), heartbeat(2, now - hour)];
+    committed(&mut conn, &commit).await;
+    let timers = storage::load_timers(&pool, 0, now - hour * 2, now + hour).await;
+    let timers = timers.unwrap();
+    let due = |run| timers.iter().find(|timer| timer.run == run).unwrap().due_at;
+    let window = due(1) - now;
+    assert!(
+        window > TimeDelta::seconds(40) && window < TimeDelta::seconds(60),
+        "{window}"
+    );
+    assert!(due(2) < now);
 }
 
 #[sqlx::test(migrations = false)]

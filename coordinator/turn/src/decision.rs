@@ -9,7 +9,7 @@ use flotilla_engine::execution::{AttemptId, Changes, Event, Outcome, Report};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::{TaskCancel, TaskCompleted, TaskDead, TaskStarted};
-use flotilla_protocol::{ExecutionId, TaskId, names};
+use flotilla_protocol::{ExecutionId, RunNo, TaskId, names};
 use uuid::Uuid;
 
 use crate::Turns;
@@ -43,6 +43,8 @@ pub(crate) struct Decision {
     pub cancels: Vec<TaskCancel>,
     /// Signs of life of workers whose jobs are acknowledged.
     pub beats: Vec<Beat>,
+    /// Runs of which it has heard anything.
+    pub heard: BTreeSet<(ExecutionId, RunNo)>,
     /// Timers that the turn has taken and that do not fire after all.
     pub kept_timers: Vec<TimerRow>,
 }
@@ -104,6 +106,7 @@ impl Decision {
             forwards: Vec::new(),
             cancels: Vec::new(),
             beats: Vec::new(),
+            heard: BTreeSet::new(),
             kept_timers: Vec::new(),
         }
     }
@@ -235,8 +238,8 @@ impl Deciding<'_> {
             worker: started.worker.as_deref(),
         };
         let outcome = self.apply_message(started.execution_id, &event, &source);
-        if started.acknowledged && outcome == Some(Outcome::Applied) {
-            self.acknowledged(partition, started);
+        if outcome == Some(Outcome::Applied) {
+            self.is_alive(partition, started);
         }
         if let Some(Outcome::Ignored(_)) = outcome {
             // Nobody waits for it any more.

@@ -9,7 +9,7 @@ use flotilla_protocol::{ExecutionId, RunNo};
 
 use crate::Turns;
 use crate::decision::Deciding;
-use crate::rows::{PartitionNo, TimerRow};
+use crate::rows::{Commit, PartitionNo, TimerRow};
 use crate::timers::{Timers, Watch};
 
 /// Seconds of silence where a worker does not say how many it means.
@@ -40,9 +40,13 @@ pub(crate) fn silence_s(alive: &TaskStarted) -> f64 {
 }
 
 impl Deciding<'_> {
-    /// What an acknowledgement says, beside that the attempt has started.
-    pub(crate) fn acknowledged(&mut self, partition: PartitionNo, started: &TaskStarted) {
+    /// What a start says beside that the attempt has started.
+    pub(crate) fn is_alive(&mut self, partition: PartitionNo, started: &TaskStarted) {
         let run = started.task_id.run();
+        self.decision.heard.insert((started.execution_id, run));
+        if !started.acknowledged {
+            return;
+        }
         let held = self.turns.cache.use_mut(started.execution_id);
         let timeout = held
             .and_then(|held| held.execution.live.get(&run))
@@ -60,8 +64,7 @@ impl Deciding<'_> {
     /// Whether a worker has broken its silence in this very turn, before its timer came.
     pub(crate) fn has_heard(&self, timer: &TimerRow) -> bool {
         let key = (timer.execution_id, timer.run);
-        let mut heard = self.decision.beats.iter();
-        timer.kind == TimerKind::Heartbeat && heard.any(|beat| (beat.execution_id, beat.run) == key)
+        timer.kind == TimerKind::Heartbeat && self.decision.heard.contains(&key)
     }
 
     /// An attempt is alive. Where nobody waits for it, its worker is told to stop, each time.
@@ -76,6 +79,7 @@ impl Deciding<'_> {
         };
         let reason = match held.execution.hear(attempt) {
             Ok(run) => {
+                self.decision.heard.insert((alive.execution_id, run));
                 self.decision.beats.push(Beat {
                     partition,
                     execution_id: alive.execution_id,
@@ -123,13 +127,23 @@ pub(crate) fn start_event(started: &TaskStarted) -> Event {
 }
 
 impl Turns {
-    /// The commit of a turn stands: what it has heard counts.
-    pub(crate) fn note_beats(&mut self, beats: &[Beat], kept_timers: &[TimerRow]) {
-        for timer in kept_timers {
-            if self.partitions.contains_key(&timer.partition) {
+    /// Timers that did not fire stay, unless the commit has changed them.
+    pub(crate) fn keep_timers(&mut self, kept: &[TimerRow], commit: &Commit) {
+        for timer in kept {
+            let key = (timer.execution_id, timer.run);
+            let set = commit.timers_set.iter();
+            let is_changed = commit.timers_cleared.contains(&key)
+                || set
+                    .map(|set| (set.execution_id, set.run))
+                    .any(|set| set == key);
+            if !is_changed && self.partitions.contains_key(&timer.partition) {
                 self.timers.set(*timer);
             }
         }
+    }
+
+    /// The commit of a turn stands: what it has heard counts.
+    pub(crate) fn note_beats(&mut self, beats: &[Beat]) {
         for beat in beats {
             let key = (beat.execution_id, beat.run);
             if self.timers.partition_of(beat.execution_id, beat.run) == Some(beat.partition) {

@@ -103,7 +103,8 @@ impl Turns {
             }
         }
         self.move_timers(commit);
-        self.note_beats(&decision.beats, &decision.kept_timers);
+        self.keep_timers(&decision.kept_timers, commit);
+        self.note_beats(&decision.beats);
         for id in &decision.finished {
             self.cache.remove(*id);
         }

@@ -140,6 +140,16 @@ impl World {
         if errors.any(is_given_up) {
             self.note(Happening::WorkerLost);
         }
+        let is_silent = |row: &TransitionRow| {
+            let detail = row
+                .detail
+                .as_ref()
+                .filter(|_| row.kind == TransitionKind::JobResent);
+            detail.is_some_and(|detail| detail.text().contains("silent"))
+        };
+        if commit.transitions.iter().any(is_silent) {
+            self.note(Happening::WorkerSilent);
+        }
         for (key, due_at) in deadlines {
             self.check_deadline(sender, *key, *due_at);
         }
@@ -316,7 +326,8 @@ impl World {
             InboxMessage::Started(started) => {
                 let key = key_of(started.execution_id, started.task_id, started.attempt);
                 let row = self.store.tasks.get(&(key.0, key.1));
-                let is_unheard = row.is_some_and(|row| row.status == "dispatched");
+                let is_unheard =
+                    row.is_some_and(|row| row.status == "dispatched" && row.starts == 0);
                 if self.is_current(key) && is_unheard && !self.had_poison() {
                     let what = show_attempt(key);
                     self.violate(|| format!("the start of {what} was eaten"));

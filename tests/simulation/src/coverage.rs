@@ -99,10 +99,16 @@ pub enum Happening {
     WorkerKilled,
     /// A task was given up since its workers died.
     WorkerLost,
+    /// A job was acknowledged while it ran.
+    AcknowledgedEarly,
+    /// A heartbeat was sent.
+    Heartbeat,
+    /// A worker fell silent, and its job was sent again.
+    WorkerSilent,
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 48] = [
+    const NAMES: [(Self, &'static str); 51] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -151,6 +157,9 @@ impl Happening {
         (Self::PartitionAdded, "partitions added"),
         (Self::WorkerKilled, "workers killed"),
         (Self::WorkerLost, "tasks given up"),
+        (Self::AcknowledgedEarly, "jobs acknowledged early"),
+        (Self::Heartbeat, "heartbeats sent"),
+        (Self::WorkerSilent, "workers silent"),
     ];
 }
 

@@ -98,8 +98,12 @@ fn is_about(body: &Body, key: AttemptKey) -> bool {
             InboxMessage::Dead(dead) => {
                 key_of(dead.execution_id, dead.task_id, dead.attempt) == key
             }
-            InboxMessage::Started(_)
-            | InboxMessage::Heartbeat(_)
+            // The broker has the job no more, and the coordinator will wait for heartbeats.
+            InboxMessage::Started(started) => {
+                started.acknowledged
+                    && key_of(started.execution_id, started.task_id, started.attempt) == key
+            }
+            InboxMessage::Heartbeat(_)
             | InboxMessage::Log(_)
             | InboxMessage::Probe(_)
             | InboxMessage::Control(_) => false,

@@ -18,6 +18,8 @@ use crate::world::World;
 /// What workers say of an attempt that fails.
 pub(crate) const BROKEN: &str = "it broke";
 
+/// Seconds of silence that mean the death of a worker whose job is acknowledged.
+const SILENCE_S: f64 = 5.0;
 /// Wait before what has come back is published again, and before a worker that died is replaced.
 const AGAIN_AFTER_US: i64 = 300_000;
 
@@ -42,6 +44,8 @@ pub(crate) struct HeldJob {
     /// Its deliveries: more than one if it came again while it was here.
     pub receipts: Vec<(ChannelNo, u64)>,
     pub phase: Phase,
+    /// Whether the job is acknowledged while it runs.
+    pub is_acknowledged: bool,
 }
 
 pub(crate) struct Worker {
@@ -139,6 +143,7 @@ impl World {
         self.workers[no].held.push(HeldJob {
             job,
             receipts: vec![receipt],
+            is_acknowledged: false,
             phase: if hangs { Phase::Hanging } else { phase },
         });
         if hangs {
@@ -206,6 +211,15 @@ impl World {
                 self.crash_worker(no);
                 true
             }
+            Phase::Running { .. } if !held.is_acknowledged && self.is_long(&job) => {
+                self.acknowledge_early(no, at, random)
+            }
+            Phase::Running { .. } if held.is_acknowledged && random.percent(50) => {
+                self.note(Happening::Heartbeat);
+                let alive = InboxMessage::Heartbeat(alive(no, &job, false));
+                self.worker_publishes(no, job.partition, alive, random);
+                true
+            }
             Phase::Running { is_announced } => {
                 if !is_announced && random.percent(30) {
                     self.publish_started(no, job, random);
@@ -227,6 +241,37 @@ impl World {
         }
     }
 
+    /// Whether a job runs so long that it is acknowledged before its end.
+    fn is_long(&self, job: &Job) -> bool {
+        let (id, run, attempt) = job.key();
+        let low = u64::try_from(id.0.as_u128() & 0xffff_ffff).expect("32 bits");
+        let number =
+            mix(self.setup.seed ^ (low << 32) ^ (u64::from(run) << 4) ^ u64::from(attempt));
+        number.is_multiple_of(5)
+    }
+
+    /// Announces that a job that runs is acknowledged, and acknowledges it once that is confirmed.
+    fn acknowledge_early(&mut self, no: usize, at: usize, random: &mut Random) -> bool {
+        let job = self.workers[no].held[at].job;
+        self.say(|| {
+            format!(
+                "worker {no} announces that job {} is acknowledged",
+                job.show()
+            )
+        });
+        let message = InboxMessage::Started(alive(no, &job, true));
+        if !self.worker_publishes(no, job.partition, message, random) {
+            return false;
+        }
+        self.note(Happening::AcknowledgedEarly);
+        self.acknowledge_held(no, job);
+        let held = &mut self.workers[no].held[at];
+        held.receipts.clear();
+        held.is_acknowledged = true;
+        held.phase = Phase::Running { is_announced: true };
+        true
+    }
+
     /// Whether a job kills whoever runs it.
     fn kills(&self, job: &Job) -> bool {
         self.setup.has_killer && job.execution_id.0.as_u128() == 1 && job.attempt == 1
@@ -234,18 +279,7 @@ impl World {
 
     fn publish_started(&mut self, no: usize, job: Job, random: &mut Random) -> bool {
         self.say(|| format!("worker {no} announces job {}", job.show()));
-        let started = TaskStarted {
-            execution_id: job.execution_id,
-            task_id: job.task_id,
-            attempt: job.attempt,
-            worker: Some(format!("w{no}")),
-            started_at: None,
-            acknowledged: false,
-            heartbeat: None,
-            progress: None,
-            detail: None,
-        };
-        let message = InboxMessage::Started(started);
+        let message = InboxMessage::Started(alive(no, &job, false));
         self.worker_publishes(no, job.partition, message, random)
     }
 
@@ -372,6 +406,21 @@ impl World {
         self.broker.close_connection(connection);
         self.workers[no] = Worker::new(no, &mut self.broker);
         self.workers[no].not_before_us = self.time_us + AGAIN_AFTER_US;
+    }
+}
+
+/// What a worker says of an attempt that runs.
+fn alive(no: usize, job: &Job, acknowledged: bool) -> TaskStarted {
+    TaskStarted {
+        execution_id: job.execution_id,
+        task_id: job.task_id,
+        attempt: job.attempt,
+        worker: Some(format!("w{no}")),
+        started_at: None,
+        acknowledged,
+        heartbeat: acknowledged.then_some(SILENCE_S),
+        progress: None,
+        detail: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla_protocol::InboxMessage;
-use flotilla_protocol::message::{TaskJob, TaskStarted};
+use flotilla_protocol::message::{TaskCompleted, TaskJob, TaskStarted};
 use flotilla_worker::{ActionError, Context, Worker, WorkerConfig};
 use serde_json::{Value, json};
 
@@ -27,32 +27,39 @@ async fn heartbeat(fleet: &mut Fleet) -> TaskStarted {
 
 /// Waits for the announcement that a job is acknowledged.
 async fn announced(fleet: &mut Fleet, job: &TaskJob) {
+    let message = behind_heartbeats(fleet).await;
+    let InboxMessage::Started(started) = message else {
+        panic!("neither a start nor a heartbeat: {message:?}");
+    };
+    assert_eq!(
+        (started.task_id, started.attempt),
+        (job.task_id, job.attempt)
+    );
+    assert!(started.acknowledged);
+    assert_eq!(started.heartbeat, Some(1.0));
+}
+
+/// The next message that is no heartbeat.
+async fn behind_heartbeats(fleet: &mut Fleet) -> InboxMessage {
     loop {
-        match fleet.next().await {
-            InboxMessage::Heartbeat(_) => {}
-            InboxMessage::Started(started) => {
-                assert_eq!(
-                    (started.task_id, started.attempt),
-                    (job.task_id, job.attempt)
-                );
-                assert!(started.acknowledged);
-                assert_eq!(started.heartbeat, Some(1.0));
-                return;
-            }
-            other => panic!("neither a start nor a heartbeat: {other:?}"),
+        let message = fleet.next().await;
+        if !matches!(message, InboxMessage::Heartbeat(_)) {
+            return message;
         }
     }
 }
 
 /// The next completion; heartbeats before it are passed over.
+async fn ended(fleet: &mut Fleet) -> TaskCompleted {
+    let message = behind_heartbeats(fleet).await;
+    let InboxMessage::Completed(mut all) = message else {
+        panic!("neither a completion nor a heartbeat: {message:?}");
+    };
+    all.pop().unwrap()
+}
+
 async fn result_of(fleet: &mut Fleet) -> Value {
-    loop {
-        match fleet.next().await {
-            InboxMessage::Heartbeat(_) => {}
-            InboxMessage::Completed(all) => return result(&all[0]),
-            other => panic!("neither a completion nor a heartbeat: {other:?}"),
-        }
-    }
+    result(&ended(fleet).await)
 }
 
 #[tokio::test]
@@ -129,13 +136,7 @@ async fn a_cancel_ends_an_acknowledged_job_and_a_drain_waits_for_one() {
         fleet.submit(&unwanted).await;
         announced(&mut fleet, &unwanted).await;
         fleet.cancel(&unwanted, 1, "enough").await;
-        let completed = loop {
-            match fleet.next().await {
-                InboxMessage::Completed(mut all) => break all.pop().unwrap(),
-                InboxMessage::Heartbeat(_) => {}
-                other => panic!("neither a completion nor a heartbeat: {other:?}"),
-            }
-        };
+        let completed = ended(&mut fleet).await;
         assert_cancelled(&completed, &unwanted, "enough");
         fleet.submit(&wanted).await;
         announced(&mut fleet, &wanted).await;

@@ -82,6 +82,9 @@ impl Execution {
         } else if let Some((kind, seconds)) = patience(said, run.timeout) {
             let due = after(now, seconds);
             changes.timers.push(TimerChange::Set { run: no, kind, due });
+        } else if from == RunStatus::Running.word() {
+            // Its job has come back, whatever a worker before said of it: the broker waits again.
+            changes.timers.push(TimerChange::Clear { run: no });
         }
         changes.touched.insert(no);
         let mut step = Step::new(self, now, changes);

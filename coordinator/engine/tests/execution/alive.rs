@@ -58,6 +58,17 @@ fn silence_sends_the_same_attempt_again_until_too_many_workers_have_died() {
 }
 
 #[test]
+fn a_job_that_comes_back_after_all_is_the_broker_s_again() {
+    let yaml = "ref: t.back\ntasks:\n  - {name: a, action: core.noop, timeout: null}\n";
+    let mut scene = begin(yaml, &none());
+    acknowledge(&mut scene);
+    assert_eq!(scene.timers[&1].0, TimerKind::Heartbeat);
+    scene.started("a");
+    assert!(scene.timers.is_empty());
+    assert_eq!(scene.execution.live[&1].starts, 2);
+}
+
+#[test]
 fn the_answer_of_a_worker_that_was_silent_counts_if_it_is_the_first() {
     let mut scene = begin(ONE, &none());
     acknowledge(&mut scene);

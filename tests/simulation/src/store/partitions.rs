@@ -2,6 +2,7 @@
 //! between them.
 
 use chrono::{DateTime, Utc};
+use flotilla_engine::execution::TimerKind;
 use flotilla_turn::TIMER_HORIZON_S;
 use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
 use uuid::Uuid;
@@ -144,10 +145,33 @@ impl Store {
             .timers
             .values()
             .filter(|timer| timer.partition == partition && (from..until).contains(&timer.due_at))
-            .copied()
+            .map(|timer| self.with_fresh_window(*timer))
             .collect();
         due.sort_by_key(|timer| (timer.due_at, timer.execution_id, timer.run));
         due
+    }
+
+    /// A worker whose heartbeats are waited for has as long as it said with its acknowledgement.
+    fn with_fresh_window(&self, timer: TimerRow) -> TimerRow {
+        if timer.kind != TimerKind::Heartbeat {
+            return timer;
+        }
+        let id = timer.execution_id;
+        let log = self.transitions.range((id, 0)..=(id, i64::MAX));
+        let said = log.rev().find_map(|(_, row)| {
+            let is_of_run = row.task_id.is_some_and(|task| task.run() == timer.run);
+            let detail = row.detail.as_ref().filter(|_| is_of_run)?;
+            let detail: serde_json::Value = serde_json::from_str(detail.text()).ok()?;
+            detail["heartbeat"].as_f64()
+        });
+        let window = said.and_then(|seconds| {
+            chrono::TimeDelta::from_std(std::time::Duration::from_secs_f64(seconds)).ok()
+        });
+        let fresh = window.map(|window| self.now + window);
+        TimerRow {
+            due_at: fresh.unwrap_or(timer.due_at).max(timer.due_at),
+            ..timer
+        }
     }
 
     /// Gives partitions back, those that are still held in that epoch; how many. With `resigns` the

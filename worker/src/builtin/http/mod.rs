@@ -43,7 +43,7 @@ impl HttpClient {
 
 /// The roots are compiled in, so that it works in a container that has no certificates of its own.
 fn build(redirects: Policy) -> Client {
-    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
