@@ -22,20 +22,24 @@ tasks:
 
 fn register(fleet: &Fleet) {
     let file = fleet.folder.join("talk.yaml");
-    std::fs::write(&file, TALK).unwrap();
+    std::fs::write(&file, TALK).expect("the folder is ours");
     fleet.command_ok(&["register", &file.to_string_lossy()]);
 }
 
 fn lines(fleet: &Fleet, arguments: &[&str]) -> Vec<Value> {
     let output = fleet.output(&[&["logs"], arguments].concat());
     assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let each = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let text = String::from_utf8(output.stdout).expect("lines are text");
+    let each = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"));
     each.collect()
 }
 
 fn texts(lines: &[Value]) -> Vec<&str> {
-    let texts = lines.iter().map(|line| line["text"].as_str().unwrap());
+    let texts = lines
+        .iter()
+        .map(|line| line["text"].as_str().expect("a text"));
     texts.collect()
 }
 
