@@ -13,11 +13,14 @@ pub mod execution;
 pub mod expression;
 pub mod items;
 pub mod json;
+pub mod pack;
 pub mod parameters;
 pub mod scope;
 pub mod variables;
 pub mod workflow;
+pub mod yaml;
 
-pub use definition::compile;
+pub use definition::pack::{ActionFile, PackFile, read_action, read_pack};
+pub use definition::{compile, compile_in, compile_inline, compile_stored};
 pub use json::Json;
 pub use workflow::{DefinitionHash, TaskIndex, Workflow};

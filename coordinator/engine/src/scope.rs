@@ -58,6 +58,8 @@ pub struct System {
     pub attempt: Option<u32>,
     /// `system.status`: the final status, in `output_map` only.
     pub status: Option<&'static str>,
+    /// `pack`, an object with `config`; `None` for a workflow that belongs to no pack.
+    pub pack: Option<Json>,
 }
 
 /// How a task has ended, as transitions and `publish` see it.

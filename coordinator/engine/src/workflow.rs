@@ -8,9 +8,10 @@ use std::sync::Arc;
 use petgraph::graph::DiGraph;
 
 use crate::expression::{Condition, ValueTemplate};
+use crate::json::Json;
 use crate::parameters::ParameterSchema;
 
-/// Identifies a definition: the SHA-256 of its bytes.
+/// Identifies a definition: the SHA-256 of its bytes, and of what it gets of its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DefinitionHash(pub [u8; 32]);
 
@@ -29,6 +30,8 @@ pub struct TaskIndex(pub usize);
 pub struct Workflow {
     /// Identifies it.
     pub hash: DefinitionHash,
+    /// What `pack` is in expressions, an object; `None` for a workflow that belongs to no pack.
+    pub pack: Option<Json>,
     /// `pack.name`.
     pub reference: Arc<str>,
     /// Its version; `"0.0.0"` where the file gives none.

@@ -20,9 +20,8 @@ const END_FUNCTIONS: [&str; 6] = [
     "failed",
     "timed_out",
 ];
-const ROOTS: [&str; 4] = ["parameters", "vars", "task", "system"];
+const ROOTS: [&str; 5] = ["parameters", "vars", "task", "system", "pack"];
 const ITEM_ROOTS: [&str; 3] = ["item", "index", "batch"];
-const LATER_ROOTS: [&str; 1] = ["pack"];
 const TASK_FACTS: [&str; 4] = ["result", "status", "error", "visits"];
 
 /// What the expressions of a definition read of its tasks.
@@ -84,6 +83,7 @@ impl Checker<'_, '_> {
                 "vars" => self.variable(rest, &read.span, read.optional),
                 "task" => self.task(rest, &read.span, read.dynamic),
                 "system" => self.system(rest, &read.span),
+                "pack" => self.pack(rest, &read.span, read.optional),
                 name if ITEM_ROOTS.contains(&name) => self.item(name, &read.span),
                 name => self.unknown_root(name, &read.span),
             }
@@ -196,10 +196,6 @@ impl Checker<'_, '_> {
     }
 
     fn unknown_root(&mut self, name: &str, span: &Range<usize>) {
-        if LATER_ROOTS.contains(&name) {
-            let message = format!("`{name}` is not supported yet");
-            return self.report("not_supported", span, message, None);
-        }
         let hint = if is_end_function(name) || FUNCTIONS.contains(&name) {
             Some(format!("write {name}()"))
         } else if self.flow.writes(name) {
@@ -305,6 +301,33 @@ impl Checker<'_, '_> {
                 hint,
             );
         }
+    }
+
+    fn pack(&mut self, rest: &[String], span: &Range<usize>, optional: bool) {
+        let Some(fact) = rest.first() else { return };
+        if fact != "config" {
+            let hint = Some("write pack.config".to_owned());
+            return self.report(
+                "unknown_name",
+                span,
+                format!("there is no `pack.{fact}`"),
+                hint,
+            );
+        }
+        let Some(config) = &self.reader.pack.config else {
+            let message = "this workflow lies in no pack, so it has no `pack.config`".to_owned();
+            let hint = "put it into `workflows/` beside the pack's `pack.yaml`".to_owned();
+            return self.report("unknown_config", span, message, Some(hint));
+        };
+        let Some(key) = rest
+            .get(1)
+            .filter(|key| !optional && !config.contains_key(*key))
+        else {
+            return;
+        };
+        let hint = did_you_mean(key, config.keys().map(String::as_str));
+        let message = format!("`pack.yaml` has no `config.{key}`");
+        self.report("unknown_config", span, message, hint);
     }
 
     fn system(&mut self, rest: &[String], span: &Range<usize>) {

@@ -11,27 +11,30 @@ mod draft;
 mod flow;
 mod graph;
 mod items;
+pub(crate) mod pack;
 mod parameters;
-mod reader;
+pub(crate) mod reader;
 mod retry;
 mod routes;
 mod task;
-mod text;
-mod tree;
+pub(crate) mod text;
+pub(crate) mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::json::Json;
+use crate::pack::Pack;
 use crate::workflow::{Branch, DefinitionHash, Publish, Route, Routes, Task, TaskIndex, Workflow};
 use check::Read;
 use document::Draft;
 use draft::{DraftRoutes, DraftTask};
 use graph::Graph;
 use reader::Reader;
-use tree::Place;
+use tree::{Node, Place};
 
 /// A definition that was accepted.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Compiled {
     pub workflow: Arc<Workflow>,
     /// What may not mean what was meant.
     pub warnings: Vec<Diagnostic>,
+    /// What it gets of its pack, as it is stored beside its text and hashed with it.
+    pub pack: Option<String>,
 }
 
 /// Reads and checks a definition.
@@ -48,9 +53,55 @@ pub struct Compiled {
 ///
 /// All errors of the file, and what else was found, in the order of their places.
 pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
+    compile_in(source, &Pack::default())
+}
+
+/// Reads and checks a definition that gets something of a pack: its configuration, and what the
+/// actions that it names say of themselves.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_in(source: &str, pack: &Pack) -> Result<Compiled, Vec<Diagnostic>> {
     let node = tree::parse(source)?;
+    compile_node(source, &node, source, pack)
+}
+
+/// Reads a definition that is stored, with what it gets of its pack as that is stored.
+///
+/// # Errors
+///
+/// As [`compile`]; and when a later version has stored it.
+pub fn compile_stored(source: &str, pack: Option<&str>) -> Result<Compiled, Vec<Diagnostic>> {
+    let pack = pack.map(Pack::parse).transpose().map_err(|error| {
+        let mut reader = Reader::new(source);
+        let message = format!("what is stored of its pack cannot be read: {error}");
+        reader.error("not_supported", &Place::default(), "", message);
+        reader.diagnostics
+    })?;
+    compile_in(source, &pack.unwrap_or_default())
+}
+
+/// Reads and checks a definition that stands within another file, as the value `node` of `source`.
+///
+/// # Errors
+///
+/// As [`compile`], with places in that file.
+pub fn compile_inline(source: &str, node: &Node) -> Result<Compiled, Vec<Diagnostic>> {
+    let literal = reader::literal(&node.value);
+    compile_node(source, node, literal.text(), &Pack::default())
+}
+
+/// `hashed` is the text that identifies the definition.
+fn compile_node(
+    source: &str,
+    node: &Node,
+    hashed: &str,
+    pack: &Pack,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let mut reader = Reader::new(source);
-    let draft = document::read(&mut reader, &node);
+    reader.pack = pack.clone();
+    let draft = document::read(&mut reader, node);
     let checked = draft.map(|draft| {
         let graph = graph::build(&mut reader, &draft);
         let read = check::check(&mut reader, &draft, &graph);
@@ -73,23 +124,43 @@ pub fn compile(source: &str) -> Result<Compiled, Vec<Diagnostic>> {
     found.sort_by_key(|found| (found.span.start, found.line, found.column));
     match checked {
         Some((draft, graph, read)) if found.iter().all(|f| f.severity == Severity::Warning) => {
-            let workflow = Arc::new(workflow(source, draft, graph, read));
+            let pack = pack.of_actions(&actions(&draft));
+            let stored = pack.text();
+            let mut workflow = workflow(hash(hashed, stored.as_deref()), draft, graph, read);
+            workflow.pack = pack
+                .config
+                .map(|config| Json::of(&serde_json::json!({ "config": config })));
             Ok(Compiled {
-                workflow,
+                workflow: Arc::new(workflow),
                 warnings: found,
+                pack: stored,
             })
         }
         _ => Err(found),
     }
 }
 
-/// The hash of a definition.
+/// The hash of a definition: of its text, and of what it gets of its pack after a zero byte, which no
+/// text holds.
 #[must_use]
-pub fn hash(source: &str) -> DefinitionHash {
-    DefinitionHash(Sha256::digest(source.as_bytes()).into())
+pub fn hash(source: &str, pack: Option<&str>) -> DefinitionHash {
+    let mut digest = Sha256::new_with_prefix(source.as_bytes());
+    if let Some(pack) = pack {
+        digest.update([0]);
+        digest.update(pack.as_bytes());
+    }
+    DefinitionHash(digest.finalize().into())
 }
 
-fn workflow(source: &str, draft: Draft, graph: Graph, read: Read) -> Workflow {
+/// The actions that a definition names; what a template gives is not known.
+fn actions(draft: &Draft) -> BTreeSet<String> {
+    let named = draft.tasks.iter().filter_map(|task| task.action.as_ref());
+    named
+        .filter_map(|action| serde_json::from_str(action.as_literal()?.text()).ok())
+        .collect()
+}
+
+fn workflow(hash: DefinitionHash, draft: Draft, graph: Graph, read: Read) -> Workflow {
     let tasks: Vec<Task> = draft
         .tasks
         .into_iter()
@@ -101,7 +172,8 @@ fn workflow(source: &str, draft: Draft, graph: Graph, read: Read) -> Workflow {
         .map(|task| (Arc::clone(&task.name), task.index))
         .collect();
     Workflow {
-        hash: hash(source),
+        hash,
+        pack: None,
         reference: draft.reference.into(),
         version: draft.version.into(),
         parameters: draft.parameters,

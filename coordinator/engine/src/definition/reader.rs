@@ -5,15 +5,19 @@ use super::tree::{Key, Node, Place, Value};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::expression::{Compiled, Condition, Names, SyntaxError, ValueTemplate, has_markers};
 use crate::json::Json;
+use crate::pack::Pack;
 
 /// After so many errors no more are looked for: finding out what was meant costs time.
 const ERROR_LIMIT: usize = 200;
 
 /// Collects what is found while a definition is read.
-pub(super) struct Reader<'a> {
-    pub source: &'a str,
+pub struct Reader<'a> {
+    pub(super) source: &'a str,
+    /// What was found, in the order in which it was.
     pub diagnostics: Vec<Diagnostic>,
-    pub uses: Vec<Use>,
+    pub(super) uses: Vec<Use>,
+    /// What the definition gets of its pack.
+    pub(super) pack: Pack,
 }
 
 /// A template, what it reads, and where in the workflow it is evaluated.
@@ -57,25 +61,38 @@ pub(super) enum Moment {
 
 /// The entries of an object, whose keys are known to be right.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'n>(pub &'n [(Key, Node)]);
+pub struct Fields<'n>(pub &'n [(Key, Node)]);
 
 impl<'n> Fields<'n> {
-    pub(super) fn get(self, name: &str) -> Option<&'n Node> {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'n Node> {
         self.entry(name).map(|(_, node)| node)
     }
 
-    pub(super) fn entry(self, name: &str) -> Option<&'n (Key, Node)> {
+    /// A key and its value.
+    #[must_use]
+    pub fn entry(self, name: &str) -> Option<&'n (Key, Node)> {
         self.0.iter().find(|(key, _)| key.text == name)
     }
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a str) -> Self {
+    /// Reads a source; places are places in it.
+    #[must_use]
+    pub fn new(source: &'a str) -> Self {
         Self {
             source,
             diagnostics: Vec::new(),
             uses: Vec::new(),
+            pack: Pack::default(),
         }
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &'a str {
+        self.source
     }
 
     /// Whether so much is wrong that looking for more is of no use.
@@ -89,7 +106,8 @@ impl<'a> Reader<'a> {
                 >= ERROR_LIMIT
     }
 
-    pub(super) fn error(
+    /// Notes an error.
+    pub fn error(
         &mut self,
         code: &'static str,
         place: &Place,
@@ -130,7 +148,8 @@ impl<'a> Reader<'a> {
         self.diagnostics.last_mut().expect("one was pushed")
     }
 
-    pub(super) fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
+    /// Notes that a value is not what is expected there.
+    pub fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
         let message = format!("expected {expected}, found {}", describe(&node.value));
         self.error("wrong_type", &node.place, path, message);
     }
@@ -145,7 +164,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entries of an object. Keys of `later` are part of the language, but not of this version.
-    pub(super) fn fields<'n>(
+    pub fn fields<'n>(
         &mut self,
         node: &'n Node,
         path: &str,
@@ -176,7 +195,8 @@ impl<'a> Reader<'a> {
         Some(Fields(entries))
     }
 
-    pub(super) fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
+    /// A text; anything else is noted, and is none.
+    pub fn text<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
         let Value::Text(text) = &node.value else {
             self.wrong_type(node, path, "a text");
             return None;
@@ -184,7 +204,8 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    pub(super) fn list<'n>(&mut self, node: &'n Node, path: &str, of: &str) -> &'n [Node] {
+    /// A list; anything else is noted, and is an empty one.
+    pub fn list<'n>(&mut self, node: &'n Node, path: &str, of: &str) -> &'n [Node] {
         let Value::List(items) = &node.value else {
             self.wrong_type(node, path, of);
             return &[];
@@ -192,7 +213,8 @@ impl<'a> Reader<'a> {
         items
     }
 
-    pub(super) fn map<'n>(&mut self, node: &'n Node, path: &str) -> &'n [(Key, Node)] {
+    /// An object; anything else is noted, and is an empty one.
+    pub fn map<'n>(&mut self, node: &'n Node, path: &str) -> &'n [(Key, Node)] {
         let Value::Map(entries) = &node.value else {
             self.wrong_type(node, path, "an object");
             return &[];
@@ -201,7 +223,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that stands in the file.
-    pub(super) fn number(&mut self, node: &Node, path: &str) -> Option<f64> {
+    pub fn number(&mut self, node: &Node, path: &str) -> Option<f64> {
         let Value::Number(text) = &node.value else {
             self.wrong_type(node, path, "a number");
             return None;
@@ -298,7 +320,11 @@ impl<'a> Reader<'a> {
 }
 
 /// The JSON of a value without looking for templates.
-pub(super) fn literal(value: &Value) -> Json {
+///
+/// # Panics
+/// Never: what was read has a JSON.
+#[must_use]
+pub fn literal(value: &Value) -> Json {
     let mut text = String::new();
     write_literal(value, &mut text);
     Json::parse(text).expect("what was written is JSON")
@@ -332,7 +358,8 @@ fn write_literal(value: &Value, out: &mut String) {
 }
 
 /// `path.name`
-pub(super) fn join(path: &str, name: &str) -> String {
+#[must_use]
+pub fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {
@@ -341,7 +368,8 @@ pub(super) fn join(path: &str, name: &str) -> String {
 }
 
 /// What a value is, for people.
-pub(super) fn describe(value: &Value) -> String {
+#[must_use]
+pub fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(value) => format!("the boolean {value}"),
@@ -354,7 +382,8 @@ pub(super) fn describe(value: &Value) -> String {
 }
 
 /// Whether a name consists of letters, digits, `_` and `-`.
-pub(super) fn is_name(name: &str) -> bool {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 128
         && name
@@ -363,6 +392,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// Whether a reference has the form `pack.name`.
-pub(super) fn is_reference(reference: &str) -> bool {
+#[must_use]
+pub fn is_reference(reference: &str) -> bool {
     reference.contains('.') && reference.split('.').all(is_name)
 }

@@ -6,10 +6,11 @@ use super::routes;
 use super::tree::{Node, Place, Value};
 use crate::expression::ValueTemplate;
 use crate::json::Json;
+use crate::pack::ActionDefaults;
 use crate::workflow::{Join, Publish};
 
 /// Seconds that an attempt of an action may run, where the file says nothing.
-const DEFAULT_TIMEOUT_SECONDS: &str = "300";
+const DEFAULT_TIMEOUT_S: f64 = 300.0;
 /// Redeliveries of a job whose workers die, where the file says nothing.
 const DEFAULT_REDELIVERIES: u32 = 5;
 
@@ -55,7 +56,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
     let (name, place) = name(reader, fields, node, &path);
     kind(reader, fields, &path);
     let action = action(reader, fields, &path, before);
-    let timeout = timeout(reader, fields, &path, before, action.is_some());
+    let defaults = defaults(reader, fields);
+    let timeout = timeout(reader, fields, &path, before, action.is_some(), &defaults);
     let when = field(fields, &path, "when").and_then(|(node, path)| {
         reader
             .condition(node, &path, Site::Task(index, Moment::Items))
@@ -71,7 +73,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
     let (routes, handles_timeout) = routes::read(reader, fields, &path, index);
     Some(DraftTask {
         input: input(reader, fields, &path, before),
-        pool: pool(reader, fields, &path),
+        pool: pool(reader, fields, &path, defaults.pool),
         max_redeliveries: redeliveries(reader, fields, &path),
         join: join_of(reader, fields, &path),
         items: super::items::read(reader, fields, &path, index),
@@ -141,6 +143,15 @@ fn action(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> Option
     Some(action)
 }
 
+/// What the action says of itself.
+fn defaults(reader: &Reader, fields: Fields) -> ActionDefaults {
+    let Some(Value::Text(action)) = fields.get("action").map(|node| &node.value) else {
+        return ActionDefaults::default();
+    };
+    let defaults = reader.pack.actions.get(action);
+    defaults.cloned().unwrap_or_default()
+}
+
 fn input(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> ValueTemplate {
     let empty = || ValueTemplate::map(Vec::new());
     let Some((node, path)) = field(fields, path, "input") else {
@@ -164,9 +175,10 @@ fn timeout(
     path: &str,
     site: Site,
     has_action: bool,
+    defaults: &ActionDefaults,
 ) -> Option<ValueTemplate> {
     let Some((node, path)) = field(fields, path, "timeout") else {
-        let seconds = Json::parse(DEFAULT_TIMEOUT_SECONDS.to_owned()).expect("a number is JSON");
+        let seconds = Json::of(&defaults.timeout.unwrap_or(DEFAULT_TIMEOUT_S));
         return has_action.then(|| ValueTemplate::literal(seconds));
     };
     if matches!(node.value, Value::Null) {
@@ -213,10 +225,10 @@ pub(super) fn bounded(reader: &mut Reader, node: &Node, path: &str, least: Least
     Some(number)
 }
 
-fn pool(reader: &mut Reader, fields: Fields, path: &str) -> String {
+fn pool(reader: &mut Reader, fields: Fields, path: &str, default: Option<String>) -> String {
     let found = field(fields, path, "pool");
     let Some((node, path)) = found else {
-        return "default".to_owned();
+        return default.unwrap_or_else(|| "default".to_owned());
     };
     let Some(pool) = reader.text(node, &path) else {
         return String::new();

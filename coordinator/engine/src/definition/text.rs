@@ -52,10 +52,8 @@ fn place_at(source: &str, span: Range<usize>) -> Place {
 }
 
 /// The candidate that is closest to `word`, if it is close.
-pub(super) fn closest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
@@ -66,7 +64,8 @@ pub(super) fn closest<'a>(
 }
 
 /// `did you mean …?`
-pub(super) fn did_you_mean<'a>(
+#[must_use]
+pub fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -16,40 +16,56 @@ const DEPTH_LIMIT: usize = 64;
 
 /// A place in the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
+    /// From 1.
     pub line: usize,
+    /// In characters, from 1.
     pub column: usize,
+    /// In bytes.
     pub span: Range<usize>,
 }
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub struct Node {
+    /// The value.
     pub value: Value,
+    /// Where it stands.
     pub place: Place,
 }
 
 /// A value of YAML that JSON has, too.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub enum Value {
+    /// `null`, or nothing at all.
     Null,
+    /// `true` or `false`.
     Bool(bool),
     /// A number, as JSON writes it.
     Number(String),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// An object, in the order of the file.
     Map(Vec<(Key, Node)>),
 }
 
 /// A key of a map and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub struct Key {
+    /// The key.
     pub text: String,
+    /// Where it stands.
     pub place: Place,
 }
 
 /// Parses a document.
-pub(super) fn parse(source: &str) -> Result<Node, Vec<Diagnostic>> {
+///
+/// # Errors
+///
+/// When it is not YAML, exceeds a limit, or holds a value that JSON does not have.
+pub fn parse(source: &str) -> Result<Node, Vec<Diagnostic>> {
     if source.len() > SOURCE_LIMIT {
         let message = format!("a definition has at most {SOURCE_LIMIT} bytes");
         return Err(vec![diagnostic(

@@ -101,5 +101,6 @@ pub(super) fn system(id: ExecutionId, workflow: &Workflow, created_at: DateTime<
         visit: None,
         attempt: None,
         status: None,
+        pack: workflow.pack.clone(),
     }
 }

@@ -57,7 +57,9 @@ impl Compiled {
                 .filter(|read| read.path[0] == "task")
                 .filter_map(|read| read.path.get(1).cloned())
                 .collect(),
-            system: reads.iter().any(|read| read.path[0] == "system"),
+            system: reads
+                .iter()
+                .any(|read| ["system", "pack"].contains(&read.path[0].as_str())),
             item: reads
                 .iter()
                 .any(|read| ["item", "index", "batch"].contains(&read.path[0].as_str())),

@@ -15,6 +15,7 @@ use crate::variables::Variables;
 pub(super) struct Needs {
     /// Names of `task.<name>`.
     pub tasks: Vec<String>,
+    /// `system`, and `pack`, which is a fact of the execution as well.
     pub system: bool,
     pub item: bool,
     pub end: bool,
@@ -74,6 +75,10 @@ impl Object for Context {
                 .as_ref()
                 .filter(|item| item.is_batch)
                 .map(|item| item.value.clone()),
+            "pack" => {
+                let pack = self.system.as_ref()?.pack.as_ref()?;
+                Some(pack.value().clone())
+            }
             "__end" => Some(match &self.ended {
                 Some(ended) => Value::from_object(End(ended.clone())),
                 None => Value::from(Error::new(

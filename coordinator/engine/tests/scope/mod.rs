@@ -34,6 +34,7 @@ impl World {
             visit: Some(1),
             attempt: None,
             status: None,
+            pack: None,
         };
         Self {
             parameters: Json::parse("{}".to_owned()).expect("JSON"),
