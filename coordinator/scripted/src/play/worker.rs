@@ -1,0 +1,179 @@
+//! The worker of a script: what it makes of a job, and when it says so.
+
+use std::sync::Arc;
+
+use flotilla_engine::Json;
+use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
+use flotilla_protocol::RunNo;
+use flotilla_protocol::message::CompletionStatus;
+
+use super::{Due, InHand, Place, Player, Rank};
+use crate::read::{time, value as json};
+use crate::script::{Answer, AnswerStatus};
+use crate::seen::Delivery;
+
+impl Player<'_> {
+    /// A worker gets a job, says that it starts, and what becomes of it is planned. One that is told
+    /// not to run it leaves it.
+    pub(super) fn deliver(&mut self, job: Job) {
+        let started = self.apply(&Event::AttemptStarted {
+            attempt: attempt_of(&job),
+            worker: None,
+            started_at: None,
+        });
+        let is_wanted = self
+            .execution
+            .live
+            .get(&job.run)
+            .is_some_and(|run| run.is_with_a_worker() && run.attempt == job.attempt);
+        if started != Outcome::Applied || !is_wanted {
+            return;
+        }
+        let answer = self.answer_to(&job);
+        let delivery = self.seen.deliveries.len();
+        self.seen.deliveries.push(Delivery {
+            task: Arc::clone(&job.task),
+            run: job.run,
+            item: item_of(&job),
+            attempt: job.attempt,
+            action: Arc::clone(&job.action),
+            input: json(&job.input),
+            from_s: self.elapsed_s(self.now),
+            to_s: None,
+        });
+        let key = (job.run, job.attempt);
+        let stops_after = answer.stops_after;
+        let due = self.plan_answer(job, answer);
+        let in_hand = InHand {
+            delivery,
+            due,
+            stops_after,
+        };
+        self.in_hand.insert(key, in_hand);
+    }
+
+    fn answer_to(&mut self, job: &Job) -> Answer {
+        let count = self.of_task.entry(Arc::clone(&job.task)).or_insert(0);
+        let of_task = *count;
+        *count += 1;
+        let item = item_of(job);
+        let of_item = match item {
+            Some(index) => {
+                let count = self
+                    .of_item
+                    .entry((Arc::clone(&job.task), index))
+                    .or_insert(0);
+                *count += 1;
+                *count - 1
+            }
+            None => of_task,
+        };
+        let answers = self.script.answers.get(&*job.task);
+        answers.map_or_else(Answer::default, |answers| {
+            answers.answer(item, of_task, of_item)
+        })
+    }
+
+    /// Plans what becomes of a delivery: workers keep time limits themselves.
+    fn plan_answer(&mut self, job: Job, answer: Answer) -> Vec<Place> {
+        let attempt = attempt_of(&job);
+        let limit = job.timeout.map(time);
+        let is_late = match answer.status {
+            AnswerStatus::Never => true,
+            AnswerStatus::Succeeded
+            | AnswerStatus::Failed
+            | AnswerStatus::TimedOut
+            | AnswerStatus::Lost => limit.is_some_and(|limit| answer.takes > limit),
+        };
+        if is_late {
+            let Some(limit) = limit else {
+                return Vec::new();
+            };
+            let report = report(CompletionStatus::TimedOut, None, &Answer::default());
+            return vec![self.plan(limit, Rank::Worker, Due::Answered(attempt, report))];
+        }
+        let status = match answer.status {
+            AnswerStatus::Lost | AnswerStatus::Never => {
+                return vec![self.plan(answer.takes, Rank::Worker, Due::Lost(job))];
+            }
+            AnswerStatus::Succeeded => CompletionStatus::Succeeded,
+            AnswerStatus::Failed => CompletionStatus::Failed,
+            AnswerStatus::TimedOut => CompletionStatus::TimedOut,
+        };
+        let result = if answer.echo {
+            Some(job.input)
+        } else {
+            answer.result.clone()
+        };
+        let mut after = answer.takes;
+        let mut due = Vec::new();
+        for _ in 0..=answer.duplicates {
+            let report = report(status, result.clone(), &answer);
+            due.push(self.plan(after, Rank::Worker, Due::Answered(attempt, report)));
+            after += answer.duplicate_gap;
+        }
+        due
+    }
+
+    pub(super) fn answered(&mut self, attempt: AttemptId, report: Box<Report>) {
+        self.end_delivery((attempt.task_id.run(), attempt.attempt));
+        let outcome = self.apply(&Event::AttemptEnded { attempt, report });
+        if matches!(outcome, Outcome::Ignored(_)) {
+            self.seen.ignored_answers += 1;
+        }
+    }
+
+    pub(super) fn put_down(&mut self, job: &Job) {
+        self.end_delivery((job.run, job.attempt));
+    }
+
+    fn end_delivery(&mut self, key: (RunNo, u32)) {
+        if let Some(in_hand) = self.in_hand.remove(&key) {
+            let now = self.elapsed_s(self.now);
+            self.seen.deliveries[in_hand.delivery].to_s = Some(now);
+        }
+    }
+
+    /// A worker that listens leaves what it was about to answer, and says that it stopped.
+    pub(super) fn tell_to_stop(&mut self, cancel: &JobCancel) {
+        let attempt = AttemptId {
+            task_id: cancel.task_id,
+            attempt: cancel.attempt,
+        };
+        let key = (attempt.task_id.run(), attempt.attempt);
+        let Some(in_hand) = self.in_hand.get_mut(&key) else {
+            return;
+        };
+        let Some(stops_after) = in_hand.stops_after.take() else {
+            return;
+        };
+        for place in std::mem::take(&mut in_hand.due) {
+            self.agenda.remove(&place);
+        }
+        let report = report(CompletionStatus::Cancelled, None, &Answer::default());
+        self.plan(stops_after, Rank::Worker, Due::Answered(attempt, report));
+    }
+}
+
+fn attempt_of(job: &Job) -> AttemptId {
+    AttemptId {
+        task_id: job.task_id,
+        attempt: job.attempt,
+    }
+}
+
+/// The item that a job is for.
+fn item_of(job: &Job) -> Option<u32> {
+    job.item.map(|(index, _)| index)
+}
+
+fn report(status: CompletionStatus, result: Option<Json>, answer: &Answer) -> Box<Report> {
+    Box::new(Report {
+        status,
+        result,
+        error: answer.error.clone(),
+        started_at: None,
+        finished_at: None,
+        worker: None,
+    })
+}
