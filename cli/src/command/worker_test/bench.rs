@@ -141,6 +141,7 @@ impl Bench {
             execution_id: ExecutionId(Uuid::now_v7()),
             task_id,
             attempt: 1,
+            starts: 0,
             workflow: "worker-test.check".to_owned(),
             task: "check".to_owned(),
             visit: 1,
