@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::mpsc;
 
 use crate::failpoints;
-use crate::storage::{self, StorageError, chain};
+use crate::storage::{self, StorageError, StoredDefinition, chain};
 
 /// How long a commit may take before its outcome counts as unknown. The server's own
 /// `statement_timeout` ends it before.
@@ -123,18 +123,13 @@ impl Workflows {
             .cloned()
     }
 
-    fn add(&self, hash: DefinitionHash, source: &str) -> Result<Arc<Workflow>, String> {
-        let compiled = flotilla_engine::compile(source)
-            .map(|compiled| compiled.workflow)
-            .map_err(|errors| {
-                let first = errors.first().map_or("", |error| error.message.as_str());
-                format!("this version cannot read the definition {hash}: {first}")
-            });
+    fn add(&self, definition: &StoredDefinition) -> Result<Arc<Workflow>, String> {
+        let compiled = definition.compile();
         let mut known = self.0.lock().expect("nobody panics with it");
         if known.len() >= KEPT_WORKFLOWS {
             known.clear();
         }
-        known.insert(hash, compiled.clone());
+        known.insert(definition.hash, compiled.clone());
         compiled
     }
 }
@@ -221,8 +216,9 @@ async fn load_workflows(
         }
     }
     if !missing.is_empty() {
-        for (hash, source) in storage::load_definitions(&mut *connection, &missing).await? {
-            found.push(workflows.add(hash, &source).map_err(|error| (hash, error)));
+        for definition in storage::load_definitions(&mut *connection, &missing).await? {
+            let compiled = workflows.add(&definition);
+            found.push(compiled.map_err(|error| (definition.hash, error)));
         }
     }
     Ok(found)

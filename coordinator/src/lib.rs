@@ -19,6 +19,7 @@ mod reception;
 mod shared_connection;
 pub mod storage;
 mod task_logs;
+pub mod waits;
 
 use std::future::Future;
 

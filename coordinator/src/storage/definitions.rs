@@ -1,6 +1,8 @@
 //! Definitions and starts: what a start message names, and whether it was there before.
 
-use flotilla_engine::DefinitionHash;
+use std::sync::Arc;
+
+use flotilla_engine::{DefinitionHash, Workflow, compile_stored};
 use flotilla_protocol::ExecutionId;
 use flotilla_turn::rows::{ExistingStart, FoundDefinition, FoundStart, StartLookup};
 use sqlx::PgExecutor;
@@ -10,6 +12,36 @@ use uuid::Uuid;
 use super::StorageError;
 use super::load_rows::{self, Reader};
 
+/// A definition as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDefinition {
+    /// Identifies it.
+    pub hash: DefinitionHash,
+    /// Its text.
+    pub source: String,
+    /// What it gets of its pack, as JSON text.
+    pub pack: Option<String>,
+}
+
+impl StoredDefinition {
+    /// The definition, read again.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it for this version, in one sentence.
+    pub fn compile(&self) -> Result<Arc<Workflow>, String> {
+        compile_stored(&self.source, self.pack.as_deref())
+            .map(|compiled| compiled.workflow)
+            .map_err(|errors| {
+                let first = errors.first().map_or("", |error| error.message.as_str());
+                format!(
+                    "this version cannot read the definition {}: {first}",
+                    self.hash
+                )
+            })
+    }
+}
+
 /// Registers a definition; whether its bytes are new. Registered again, they are the newest of
 /// their workflow again.
 ///
@@ -18,15 +50,14 @@ use super::load_rows::{self, Reader};
 /// When the database fails, or the same bytes are registered under another name.
 pub async fn register_definition(
     database: impl PgExecutor<'_>,
-    hash: DefinitionHash,
+    definition: &StoredDefinition,
     workflow: &str,
     version: &str,
-    source: &str,
 ) -> Result<bool, StorageError> {
     // The number is drawn under the lock of the row, so that the last writer has the highest.
     let (holder, holder_version, created): (String, String, bool) = sqlx::query_as(
-        "INSERT INTO workflow_definition AS d (hash, workflow, version, source) \
-         VALUES ($1, $2, $3, $4) \
+        "INSERT INTO workflow_definition AS d (hash, workflow, version, source, pack) \
+         VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (hash) DO UPDATE SET \
              registered_at = CASE WHEN d.workflow = $2 AND d.version = $3 \
                  THEN clock_timestamp() ELSE d.registered_at END, \
@@ -35,10 +66,11 @@ pub async fn register_definition(
                  ELSE d.registration END \
          RETURNING d.workflow, d.version, xmax = 0",
     )
-    .bind(&hash.0[..])
+    .bind(&definition.hash.0[..])
     .bind(workflow)
     .bind(version)
-    .bind(source)
+    .bind(&definition.source)
+    .bind(&definition.pack)
     .fetch_one(database)
     .await
     .map_err(StorageError::step("register a definition"))?;
@@ -51,7 +83,7 @@ pub async fn register_definition(
     Ok(created)
 }
 
-/// The texts of definitions; those that are not registered are absent.
+/// Definitions; those that are not registered are absent.
 ///
 /// # Errors
 ///
@@ -59,19 +91,24 @@ pub async fn register_definition(
 pub async fn load_definitions(
     database: impl PgExecutor<'_>,
     hashes: &[DefinitionHash],
-) -> Result<Vec<(DefinitionHash, String)>, StorageError> {
-    let rows = sqlx::query("SELECT hash, source FROM workflow_definition WHERE hash = ANY ($1)")
-        .bind(hashes.iter().map(|hash| &hash.0[..]).bind_iter())
-        .fetch_all(database)
-        .await
-        .map_err(StorageError::step("load definitions"))?;
+) -> Result<Vec<StoredDefinition>, StorageError> {
+    let rows =
+        sqlx::query("SELECT hash, source, pack FROM workflow_definition WHERE hash = ANY ($1)")
+            .bind(hashes.iter().map(|hash| &hash.0[..]).bind_iter())
+            .fetch_all(database)
+            .await
+            .map_err(StorageError::step("load definitions"))?;
     rows.iter()
         .map(|row| {
             let reader = Reader {
                 table: "workflow_definition",
                 row,
             };
-            Ok((load_rows::hash(&reader, "hash")?, reader.read("source")?))
+            Ok(StoredDefinition {
+                hash: load_rows::hash(&reader, "hash")?,
+                source: reader.read("source")?,
+                pack: reader.read("pack")?,
+            })
         })
         .collect()
 }

@@ -8,6 +8,7 @@
 //!      ◄─LoadedExecution── load ◄── rows
 //! ```
 
+mod actions;
 pub mod check;
 mod column;
 mod commit;
@@ -28,14 +29,16 @@ mod outbox;
 mod partitions;
 mod task_log;
 mod view;
+mod watch;
 
+pub use actions::{load_actions, register_action};
 pub use commit::commit;
 pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only};
 pub use coordinators::register_coordinator;
 pub use dead_letters::{
     DeadLetter, Resolution, list_dead_letters, load_dead_letter, resolve_dead_letter,
 };
-pub use definitions::{load_definitions, load_starts, register_definition};
+pub use definitions::{StoredDefinition, load_definitions, load_starts, register_definition};
 pub use error::{StorageError, chain};
 pub use history::load_history;
 pub use live::{load_controls, load_silent_jobs, partition_of};
@@ -46,4 +49,5 @@ pub use partitions::{
     Share, listen_for_partitions, load_timers, release_partitions, take_partitions,
 };
 pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
-pub use view::{ListFilter, Shown, execution_status, list, show};
+pub use view::{ListFilter, Shown, execution_status, list, show, summary};
+pub use watch::{LiveExecution, LiveTask, NEWS_LIMIT, News, load_live, load_news, workflow_names};

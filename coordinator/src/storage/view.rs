@@ -114,6 +114,25 @@ pub async fn show(
     )
 }
 
+/// The row of `workflow_execution_summary` of one execution; `None` if it does not exist.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn summary(
+    database: impl PgExecutor<'_>,
+    id: ExecutionId,
+) -> Result<Option<Value>, StorageError> {
+    let row: Option<(Json<Value>,)> = sqlx::query_as(
+        "SELECT row_to_json(s) FROM workflow_execution_summary AS s WHERE s.execution_id = $1",
+    )
+    .bind(id.0)
+    .fetch_optional(database)
+    .await
+    .map_err(StorageError::step("show a summary"))?;
+    Ok(row.map(|(Json(summary),)| summary))
+}
+
 /// Where an execution stands, a word of `execution_status`; `None` if it does not exist.
 ///
 /// # Errors

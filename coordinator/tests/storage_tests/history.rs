@@ -15,7 +15,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::support::id;
+use crate::support::{definition, id};
 
 const OWNER: Uuid = Uuid::from_u128(1);
 const LEASE_S: f64 = 60.0;
@@ -91,7 +91,7 @@ impl History {
             .await
             .expect("it registers");
         let hash = compile(WORKFLOW).expect("a sound workflow").workflow.hash;
-        storage::register_definition(pool, hash, "demo.history", "1.0.0", WORKFLOW)
+        storage::register_definition(pool, &definition(hash, WORKFLOW), "demo.history", "1.0.0")
             .await
             .expect("it registers");
         let config = Config {

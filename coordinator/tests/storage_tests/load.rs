@@ -10,7 +10,8 @@ use flotilla_turn::rows::{
 use sqlx::PgPool;
 
 use crate::support::{
-    HASH, at, committed, id, json, ready, start, start_turn, state, succeeded, task, turn, variable,
+    HASH, at, committed, definition, id, json, ready, start, start_turn, state, succeeded, task,
+    turn, variable,
 };
 
 /// A run as it is loaded after it was written whole.
@@ -272,7 +273,7 @@ async fn the_newest_registration_of_a_definition_counts(pool: PgPool) {
     let mut conn = ready(&pool).await;
     let hash = |n| DefinitionHash([n; 32]);
     let register = async |n, version: &str| {
-        storage::register_definition(&pool, hash(n), "demo.a", version, "text")
+        storage::register_definition(&pool, &definition(hash(n), "text"), "demo.a", version)
             .await
             .unwrap()
     };
@@ -309,14 +310,15 @@ async fn the_newest_registration_of_a_definition_counts(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn one_text_has_one_name(pool: PgPool) {
     drop(ready(&pool).await);
-    storage::register_definition(&pool, HASH, "demo.a", "1", "text")
+    let text = definition(HASH, "text");
+    storage::register_definition(&pool, &text, "demo.a", "1")
         .await
         .unwrap();
-    let taken = storage::register_definition(&pool, HASH, "demo.b", "1", "text").await;
+    let taken = storage::register_definition(&pool, &text, "demo.b", "1").await;
     assert_eq!(
         taken.unwrap_err().to_string(),
         "this text is already registered as demo.a 1"
     );
     let sources = storage::load_definitions(&pool, &[HASH, DefinitionHash([9; 32])]).await;
-    assert_eq!(sources.unwrap(), [(HASH, "text".to_owned())]);
+    assert_eq!(sources.unwrap(), [text]);
 }

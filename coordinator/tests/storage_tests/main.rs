@@ -13,3 +13,4 @@ mod schema;
 mod support;
 mod task_log;
 mod view;
+mod watch;

@@ -2,7 +2,7 @@
 //! that what is loaded compares equal.
 
 use chrono::{DateTime, Utc};
-use flotilla_coordinator::storage;
+use flotilla_coordinator::storage::{self, StoredDefinition};
 use flotilla_engine::execution::{Counts, TransitionKind};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
@@ -22,6 +22,15 @@ pub async fn ready(pool: &PgPool) -> PgConnection {
         .await
         .expect("partitions are taken");
     pool.acquire().await.expect("a connection").detach()
+}
+
+/// A definition that belongs to no pack.
+pub fn definition(hash: DefinitionHash, source: &str) -> StoredDefinition {
+    StoredDefinition {
+        hash,
+        source: source.to_owned(),
+        pack: None,
+    }
 }
 
 /// The commit must be written.

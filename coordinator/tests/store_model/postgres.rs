@@ -45,7 +45,12 @@ impl Postgres {
             .expect("it migrates");
         for workflow in flotilla_simulation::workflows() {
             let (reference, version) = (&workflow.reference, &workflow.version);
-            storage::register_definition(&pool, workflow.hash, reference, version, "")
+            let stored = storage::StoredDefinition {
+                hash: workflow.hash,
+                source: String::new(),
+                pack: None,
+            };
+            storage::register_definition(&pool, &stored, reference, version)
                 .await
                 .expect("it is registered");
         }

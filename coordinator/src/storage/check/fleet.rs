@@ -83,12 +83,13 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "definitions_are_what_their_hash_says",
-        rule: "the hash of a definition is that of its text",
+        rule: "the hash of a definition is that of its text, and of what it gets of its pack",
         query: Fleet(
             "SELECT NULL::uuid, concat('the definition ', encode(d.hash, 'hex'), ' of ', \
                  d.workflow, ' ', d.version) \
              FROM workflow_definition AS d \
-             WHERE d.hash <> sha256(convert_to(d.source, 'UTF8'))",
+             WHERE d.hash <> sha256(convert_to(d.source, 'UTF8') || CASE WHEN d.pack IS NULL \
+                 THEN ''::bytea ELSE '\\x00'::bytea || convert_to(d.pack, 'UTF8') END)",
         ),
     },
 ];

@@ -130,9 +130,9 @@ impl Workflows {
             return Ok(known.clone());
         }
         let loaded = load_definitions(conn, &[hash]).await?;
-        let compiled = loaded.first().map(|(_, source)| {
-            flotilla_engine::compile(source)
-                .map(|compiled| compiled.workflow)
+        let compiled = loaded.first().map(|definition| {
+            definition
+                .compile()
                 .map_err(|_| {
                     format!(
                         "fold: executions of definition {hash} are left out: this version cannot read it"
