@@ -17,7 +17,7 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "invalid_name" => "use letters, digits, `_` and `-`",
         "invalid_ref" => "write pack.name, as in shop.order",
         "reserved_name" => "choose another name",
-        "unknown_name" => "the scopes are `parameters`, `vars`, `task` and `system`",
+        "unknown_name" => "the scopes are `parameters`, `vars`, `task`, `system` and `pack`",
         "unknown_parameter" => "declare it under `parameters`",
         "unknown_variable" | "unassigned_variable" => {
             "publish it on every path that leads here, or give it a value under `vars`"

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::check::CheckArguments;
+use crate::command::completions::CompletionsArguments;
 use crate::command::control::{CancelArguments, ControlArguments};
 use crate::command::coordinator::CoordinatorArguments;
 use crate::command::dead::DeadCommand;
@@ -12,7 +13,9 @@ use crate::command::migrate::MigrateArguments;
 use crate::command::register::RegisterArguments;
 use crate::command::show::ShowArguments;
 use crate::command::start::StartArguments;
+use crate::command::test::TestArguments;
 use crate::command::validate::ValidateArguments;
+use crate::command::watch::WatchArguments;
 use crate::command::worker::WorkerArguments;
 use crate::command::worker_test::WorkerTestArguments;
 use crate::output::Output;
@@ -36,6 +39,12 @@ is read, which `make up` and `flotilla dev` write.
 Exit codes: 0 done; 1 the execution ended other than succeeded, or `check` found something; 2 usage, an \
 invalid file, a rejected start, a refused command or an unknown id; 3 a server cannot be reached, or no \
 coordinator answers; 4 --wait-timeout ran out.";
+
+const DEV_HELP: &str = "\
+The servers are private ones under .flotilla/, unless DATABASE_URL and AMQP_URL are both given; what was started is \
+stopped again at the end.
+
+Example: flotilla dev";
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -77,12 +86,16 @@ pub enum Command {
     Migrate(MigrateArguments),
     /// Check workflow files, and show all that is wrong with them
     Validate(ValidateArguments),
+    /// Run a workflow with scripted results in virtual time, without servers
+    Test(TestArguments),
     /// Store workflow files, so that they can be started
     Register(RegisterArguments),
     /// Start an execution of a workflow
     Start(StartArguments),
     /// Show an execution with its tasks
     Show(ShowArguments),
+    /// Watch an execution until it ends
+    Watch(WatchArguments),
     /// List executions, the newest first
     List(ListArguments),
     /// Print the lines that the tasks of an execution have logged
@@ -90,13 +103,15 @@ pub enum Command {
     /// Cancel an execution: what waits ends, and workers are told to stop
     Cancel(CancelArguments),
     /// Pause an execution: what runs ends, and nothing new starts
+    #[command(after_help = "Example: flotilla pause 0190b6a4-0000-7000-8000-000000000001")]
     Pause(ControlArguments),
     /// Resume an execution that is paused
+    #[command(after_help = "Example: flotilla resume 0190b6a4-0000-7000-8000-000000000001")]
     Resume(ControlArguments),
     /// Look for rows that contradict each other; may run beside a fleet that works
     Check(CheckArguments),
     /// Look at messages that could not be used, and retry or discard them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: flotilla dead list")]
     Dead(DeadCommand),
     /// Run a coordinator; prints `ready` once it consumes
     Coordinator(CoordinatorArguments),
@@ -105,7 +120,10 @@ pub enum Command {
     /// Check a worker in any language against the contract
     WorkerTest(WorkerTestArguments),
     /// Run servers, a coordinator and a worker in the foreground; prints `ready`
+    #[command(after_help = DEV_HELP)]
     Dev,
+    /// Print what a shell needs to complete commands and flags
+    Completions(CompletionsArguments),
 }
 
 impl Command {
@@ -120,9 +138,11 @@ impl Command {
             Self::Coordinator(_) | Self::Worker(_) | Self::Dev => true,
             Self::Migrate(_)
             | Self::Validate(_)
+            | Self::Test(_)
             | Self::Register(_)
             | Self::Start(_)
             | Self::Show(_)
+            | Self::Watch(_)
             | Self::List(_)
             | Self::Logs(_)
             | Self::Cancel(_)
@@ -130,7 +150,42 @@ impl Command {
             | Self::Resume(_)
             | Self::Check(_)
             | Self::Dead(_)
-            | Self::WorkerTest(_) => false,
+            | Self::WorkerTest(_)
+            | Self::Completions(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Demands that a command and all below it are explained.
+    fn is_explained(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some(), "{path} says what it does");
+        let after = command.get_after_help().map(ToString::to_string);
+        let after = after.unwrap_or_default();
+        assert!(after.contains("flotilla"), "{path} has no example: {after}");
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "{path} {}",
+                argument.get_id()
+            );
+        }
+        for below in command.get_subcommands() {
+            is_explained(below, &format!("{path} {}", below.get_name()));
+        }
+    }
+
+    #[test]
+    fn every_command_is_explained_with_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for below in command.get_subcommands() {
+            is_explained(below, below.get_name());
         }
     }
 }

@@ -22,7 +22,9 @@ pub fn unreachable(url: &str, error: AmqpError) -> Failure {
         without_password(url)
     ))
     .because(error)
-    .hint("`make up` or `flotilla dev` starts private servers")
+    .hint(
+        "`make up` or `flotilla dev` starts private servers; --amqp-url (AMQP_URL) names another one",
+    )
 }
 
 /// The broker was reached, and something failed there.

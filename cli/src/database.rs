@@ -1,23 +1,27 @@
 //! The database, as commands need it: the coordinator's storage, with errors that say what to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_coordinator::storage::check::{self, Checked, Since};
 use flotilla_coordinator::storage::{
-    self, DeadLetter, ListFilter, Migrated, ReadUpTo, Resolution, Shown, StorageError,
+    self, DeadLetter, ListFilter, LiveExecution, Migrated, News, ReadUpTo, Resolution, Shown,
+    StorageError, StoredDefinition,
 };
-use flotilla_engine::Workflow;
+use flotilla_engine::{ActionFile, DefinitionHash, Workflow};
 use flotilla_protocol::ExecutionId;
 use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::failure::Failure;
 use crate::servers::without_password;
+use crate::source::KnownActions;
 
 /// How long the first connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// What Postgres says where a table, a type or a function is missing.
 const MISSING: [&str; 3] = ["42P01", "42704", "42883"];
+
 /// The statuses in which an execution has ended.
 const FINAL: [&str; 4] = ["succeeded", "failed", "cancelled", "timed_out"];
 
@@ -54,10 +58,34 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
-    /// Stores a definition; false if these bytes were registered before.
-    pub async fn register(&self, workflow: &Workflow, source: &str) -> Result<bool, Failure> {
+    /// Stores a definition, with what it gets of its pack; false if it was registered before.
+    pub async fn register(
+        &self,
+        workflow: &Workflow,
+        source: &str,
+        pack: Option<&str>,
+    ) -> Result<bool, Failure> {
+        let definition = StoredDefinition {
+            hash: workflow.hash,
+            source: source.to_owned(),
+            pack: pack.map(str::to_owned),
+        };
         let (name, version) = (&*workflow.reference, &*workflow.version);
-        storage::register_definition(&self.pool, workflow.hash, name, version, source)
+        storage::register_definition(&self.pool, &definition, name, version)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Stores what an action says of itself.
+    pub async fn register_action(&self, action: &ActionFile, source: &str) -> Result<(), Failure> {
+        storage::register_action(&self.pool, action, source)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// What actions say of themselves.
+    pub async fn actions(&self) -> Result<KnownActions, Failure> {
+        storage::load_actions(&self.pool)
             .await
             .map_err(|error| self.failed(error))
     }
@@ -89,12 +117,41 @@ impl Database {
         Ok(status.map(|status| FINAL.contains(&status.as_str())))
     }
 
-    /// The summary of an execution that has ended.
-    pub async fn ended(&self, id: ExecutionId) -> Result<Option<Value>, Failure> {
-        if self.has_ended(id).await? != Some(true) {
-            return Ok(None);
-        }
-        Ok(self.show(id).await?.map(|shown| shown.execution))
+    /// The summary of an execution.
+    pub async fn summary(&self, id: ExecutionId) -> Result<Option<Value>, Failure> {
+        storage::summary(&self.pool, id)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// What has happened to an execution after a log entry.
+    pub async fn news(&self, id: ExecutionId, after: i64) -> Result<Option<News>, Failure> {
+        storage::load_news(&self.pool, id, after)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// What the live tasks of an execution may wait for.
+    pub async fn live(&self, id: ExecutionId) -> Result<Option<LiveExecution>, Failure> {
+        storage::load_live(&self.pool, id)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A registered definition; `None` if this version cannot read it.
+    pub async fn definition(&self, hash: DefinitionHash) -> Result<Option<Arc<Workflow>>, Failure> {
+        let found = storage::load_definitions(&self.pool, &[hash]).await;
+        let found = found.map_err(|error| self.failed(error))?;
+        Ok(found
+            .first()
+            .and_then(|definition| definition.compile().ok()))
+    }
+
+    /// References of all registered workflows.
+    pub async fn workflow_names(&self) -> Result<Vec<String>, Failure> {
+        storage::workflow_names(&self.pool)
+            .await
+            .map_err(|error| self.failed(error))
     }
 
     /// Hands over the lines that tasks have logged, behind what has been read.
@@ -171,7 +228,9 @@ pub fn failed(url: &str, error: StorageError) -> Failure {
 fn unreachable(url: &str) -> Failure {
     let place = without_password(url);
     Failure::unreachable(format!("could not reach Postgres at {place}"))
-        .hint("`make up` or `flotilla dev` starts private servers")
+        .hint(
+            "`make up` or `flotilla dev` starts private servers; --database-url (DATABASE_URL) names another one",
+        )
 }
 
 fn is_missing(error: &StorageError) -> bool {

@@ -16,6 +16,8 @@ pub enum Exit {
     Unreachable,
     /// `--wait-timeout` ran out.
     TimedOut,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
             Self::Refused => 2,
             Self::Unreachable => 3,
             Self::TimedOut => 4,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -66,6 +69,11 @@ impl Failure {
     pub fn of_kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = kind.into();
         self
+    }
+
+    /// Whether it is of this kind.
+    pub fn is_of_kind(&self, kind: &str) -> bool {
+        self.kind == kind
     }
 
     /// What to do next.
@@ -132,8 +140,9 @@ mod tests {
             Exit::Refused,
             Exit::Unreachable,
             Exit::TimedOut,
+            Exit::Interrupted,
         ];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
     }
 
     #[test]

@@ -16,10 +16,12 @@ mod failure;
 mod logging;
 mod output;
 mod picture;
+mod progress;
 mod replies;
 mod servers;
 mod shutdown;
 mod source;
+mod waits;
 
 use std::process::ExitCode;
 

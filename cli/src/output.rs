@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{Cell, Color, ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
@@ -66,24 +66,101 @@ pub fn is_colourful() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// How a word is shown where colours are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shade {
+    /// All is as it should be.
+    Good,
+    /// Something is not.
+    Bad,
+    /// Still under way.
+    Busy,
+    /// Beside the point.
+    Faint,
+}
+
+/// A text in its colour; as it is where stdout shows none.
+pub fn paint(text: &str, shade: Shade) -> String {
+    if !is_colourful() {
+        return text.to_owned();
+    }
+    let style = console::Style::new().force_styling(true);
+    let style = match shade {
+        Shade::Good => style.green(),
+        Shade::Bad => style.red(),
+        Shade::Busy => style.cyan(),
+        Shade::Faint => style.dim(),
+    };
+    style.apply_to(text).to_string()
+}
+
+/// The colour of a status of an execution or a task.
+pub fn shade_of(status: &str) -> Shade {
+    match status {
+        "succeeded" => Shade::Good,
+        "failed" | "timed_out" | "failing" => Shade::Bad,
+        "skipped" | "omitted" | "cancelled" | "waiting" => Shade::Faint,
+        _ => Shade::Busy,
+    }
+}
+
+fn colour(shade: Shade) -> Color {
+    match shade {
+        Shade::Good => Color::Green,
+        Shade::Bad => Color::Red,
+        Shade::Busy => Color::Cyan,
+        Shade::Faint => Color::DarkGrey,
+    }
+}
+
+/// The columns and rows of the terminal that stdout is; `None` where it is none, or does not say.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    let (rows, columns) = console::Term::stdout().size_checked()?;
+    (std::io::stdout().is_terminal() && rows > 0 && columns > 0).then_some((columns, rows))
+}
+
 /// A table without lines, that wraps only on a terminal.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = plain_table(header, rows);
+    if let Some((columns, _)) = terminal_size() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(columns);
+    }
+    lines_of(&table)
+}
+
+/// The same, with a line for each row, however long.
+pub fn wide_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    lines_of(&plain_table(header, rows))
+}
+
+fn lines_of(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn plain_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(if std::io::stdout().is_terminal() {
-        ContentArrangement::Dynamic
-    } else {
-        ContentArrangement::Disabled
-    });
+    table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
+    let status = header.iter().position(|name| *name == "status");
+    let status = status.filter(|_| is_colourful());
     for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell)));
+        let cells = row.iter().enumerate().map(|(column, text)| {
+            let cell = Cell::new(printable(text));
+            if status == Some(column) {
+                cell.fg(colour(shade_of(text)))
+            } else {
+                cell
+            }
+        });
+        table.add_row(cells);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
+    table
 }
 
 /// A text in one line, without characters that a terminal would obey.

@@ -70,6 +70,11 @@ fn wrong_usage_exits_with_2() {
             "amqp://h",
         ],
         &["validate"],
+        &["watch"],
+        &["watch", "not-an-id"],
+        &["test"],
+        &["completions"],
+        &["completions", "powershell"],
         &["cancel"],
         &["cancel", "not-an-id"],
         &["pause", "7"],
@@ -111,6 +116,7 @@ fn unknown_servers_are_a_matter_of_usage_and_say_what_to_do() {
         &["migrate"][..],
         &["list"],
         &["show", "0190b6a4-0000-7000-8000-000000000001"],
+        &["watch", "0190b6a4-0000-7000-8000-000000000001"],
         &["start", "examples.order"],
         &["cancel", "0190b6a4-0000-7000-8000-000000000001"],
         &["check", "--since", "1d12h"],
@@ -135,6 +141,7 @@ fn servers_that_do_not_answer_exit_with_3() {
     for arguments in [
         &["migrate"][..],
         &["list"],
+        &["watch", "0190b6a4-0000-7000-8000-000000000001"],
         &["start", "examples.order"],
         &["pause", "0190b6a4-0000-7000-8000-000000000001"],
         &["check", "--since", "2026-01-31T12:00:00Z"],
@@ -156,6 +163,31 @@ fn an_error_is_one_json_document_where_json_was_asked_for() {
     assert_eq!(output.status.code(), Some(2));
     let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(document["error"]["kind"], "no_server_given");
+}
+
+#[test]
+fn shells_can_complete_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = flotilla(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = stdout(&output);
+        for word in ["watch", "register", "wait-timeout", "database-url"] {
+            assert!(script.contains(word), "{shell} does not know {word}");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_is_misspelt_has_a_suggestion() {
+    for (arguments, suggestion) in [
+        (&["regsiter"][..], "register"),
+        (&["start", "a.b", "--wiat"], "--wait"),
+    ] {
+        let output = flotilla(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        assert!(text.contains(suggestion), "{text}");
+    }
 }
 
 #[test]

@@ -147,10 +147,10 @@ impl Fleet {
         Service::spawn(&name, &self.folder, &mut command)
     }
 
-    /// Registers the workflows of a pack of the examples.
+    /// Registers a pack of the examples.
     pub fn register_pack(&self, pack: &str) {
         let folder = root().join("examples/packs").join(pack);
-        self.command_ok(&["register", &path_text(&folder.join("workflows"))]);
+        self.command_ok(&["register", &path_text(&folder)]);
     }
 
     /// Starts a worker that is not the binary's, without waiting for it. It learns where the broker is
@@ -192,7 +192,9 @@ impl Fleet {
             .expect("the binary can be run")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of the binary, to be run in whatever way.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(flotilla());
         command
             .args(arguments)

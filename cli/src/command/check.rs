@@ -12,13 +12,15 @@ use crate::arguments::Global;
 use crate::database;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json, table};
+use crate::progress;
 
 /// What `check` takes.
 #[derive(Debug, Args)]
 #[command(
     after_help = "It only reads, a statement at a time, and may run beside a fleet that works. With --since \
 it looks at the executions created since then, and at the small tables that belong to none.\n\n\
-Exit codes: 0 all is as it must be; 1 something is not; 2 the database is not set up; 3 it cannot be reached."
+Exit codes: 0 all is as it must be; 1 something is not; 2 the database is not set up; 3 it cannot be reached.\n\n\
+Example: flotilla check --since 2h"
 )]
 pub struct CheckArguments {
     /// Only executions created since: a time (2026-01-31T12:00:00Z) or how long ago (2h, 30m, 1d12h)
@@ -29,7 +31,11 @@ pub struct CheckArguments {
 /// Checks, and shows what was found.
 pub async fn run(global: &Global, arguments: &CheckArguments) -> Result<Exit, Failure> {
     let since = arguments.since.unwrap_or(Since::Ever);
-    let checked = database::check(&global.database_url()?, since).await?;
+    let url = global.database_url()?;
+    let line = progress::spinner(global.output, "looking at all invariants");
+    let checked = database::check(&url, since).await;
+    line.finish_and_clear();
+    let checked = checked?;
     for note in &checked.notes {
         explain(&format!("note: {note}"));
     }

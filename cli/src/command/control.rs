@@ -19,6 +19,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// What `cancel` takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flotilla cancel 0190b6a4-0000-7000-8000-000000000001 --reason \"wrong order\""
+)]
 pub struct CancelArguments {
     /// The execution
     #[arg(value_name = "ID")]

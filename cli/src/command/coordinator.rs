@@ -13,6 +13,7 @@ use crate::shutdown::Shutdown;
 
 /// What `coordinator` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: flotilla coordinator --name left --lease 3")]
 pub struct CoordinatorArguments {
     /// A name for rows and logs [default: host/pid]
     #[arg(long, value_name = "N")]

@@ -26,6 +26,9 @@ const STATUSES: [&str; 9] = [
 
 /// What `list` takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flotilla list --status failed --workflow examples.order --limit 10"
+)]
 pub struct ListArguments {
     /// Only those of this status
     #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(STATUSES))]

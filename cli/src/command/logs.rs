@@ -22,6 +22,9 @@ const LATE_LINES: Duration = Duration::from_secs(1);
 
 /// What `logs` takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flotilla logs 0190b6a4-0000-7000-8000-000000000001 charge --follow"
+)]
 pub struct LogsArguments {
     /// The execution
     #[arg(value_name = "ID")]

@@ -13,6 +13,9 @@ use crate::output::{print, print_json};
 
 /// What `migrate` takes.
 #[derive(Debug, Default, Args)]
+#[command(
+    after_help = "Twice, or twice at once, does no harm.\n\nExample: flotilla migrate --partitions 32"
+)]
 pub struct MigrateArguments {
     /// Number of partitions; never fewer than there are [default: 16 for a new database, else as it is]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1024))]

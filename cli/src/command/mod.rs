@@ -1,6 +1,7 @@
 //! One module per command: its arguments, what it calls, what it shows.
 
 pub mod check;
+pub mod completions;
 pub mod control;
 pub mod coordinator;
 pub mod dead;
@@ -11,7 +12,9 @@ pub mod migrate;
 pub mod register;
 pub mod show;
 pub mod start;
+pub mod test;
 pub mod validate;
+pub mod watch;
 pub mod worker;
 pub mod worker_test;
 
@@ -28,9 +31,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match command {
         Command::Migrate(arguments) => Box::pin(migrate::run(&global, &arguments)).await,
         Command::Validate(arguments) => Ok(validate::run(&global, &arguments)),
+        Command::Test(arguments) => Ok(test::run(&global, &arguments)),
         Command::Register(arguments) => Box::pin(register::run(&global, &arguments)).await,
         Command::Start(arguments) => Box::pin(start::run(&global, &arguments)).await,
         Command::Show(arguments) => Box::pin(show::run(&global, &arguments)).await,
+        Command::Watch(arguments) => Box::pin(watch::run(&global, &arguments)).await,
         Command::List(arguments) => Box::pin(list::run(&global, &arguments)).await,
         Command::Logs(arguments) => Box::pin(logs::run(&global, &arguments)).await,
         Command::Cancel(arguments) => Box::pin(control::cancel(&global, arguments)).await,
@@ -42,5 +47,6 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Worker(arguments) => Box::pin(worker::run(&global, arguments)).await,
         Command::WorkerTest(arguments) => Box::pin(worker_test::run(&global, arguments)).await,
         Command::Dev => Box::pin(dev::run(&global)).await,
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
     }
 }

@@ -14,15 +14,26 @@ use crate::broker;
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json, table};
-use crate::source::{self, Source};
+use crate::progress;
+use crate::source::{self, Content, KnownActions, Source};
 
 /// How many digits of a hash people see.
 const SHOWN_HASH: usize = 12;
+/// Of more workflows than so many nobody wants to read how they are started.
+const SHOWN_STARTS: usize = 5;
+
+const AFTER_HELP: &str = "\
+All files are checked before the first is stored. What is stored never changes: a file that was changed is another \
+definition, and a start takes the one that was registered last.
+
+Example: flotilla register examples/workflows";
 
 /// What `register` takes.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct RegisterArguments {
-    /// Workflow files; a folder means all *.yaml and *.yml below it
+    /// Workflow files, or pack folders (pack.yaml beside workflows/ and actions/); any other folder
+    /// means all *.yaml and *.yml below it
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -37,38 +48,59 @@ struct Registered {
 
 /// Checks all files, and registers them if all are valid.
 pub async fn run(global: &Global, arguments: &RegisterArguments) -> Result<Exit, Failure> {
-    let sources = source::check(&arguments.paths)?;
-    let workflows = valid(&sources)?;
+    demand_valid(&source::check(&arguments.paths, &KnownActions::new())?)?;
     let (database_url, amqp_url) = (global.database_url()?, global.amqp_url()?);
     let database = Database::connect(&database_url).await?;
-    declare_pools(&amqp_url, &workflows).await?;
-    let mut registered = Vec::with_capacity(workflows.len());
-    for (text, workflow) in workflows {
+    // Once more, with what is known of actions that no file here describes.
+    let sources = source::check(&arguments.paths, &database.actions().await?)?;
+    demand_valid(&sources)?;
+    declare_pools(&amqp_url, &sources).await?;
+    let line = progress::bar(global.output, sources.len(), "registering");
+    let mut registered = Vec::with_capacity(sources.len());
+    let mut starts = Vec::new();
+    for source in &sources {
+        line.inc(1);
+        let (workflow, pack) = match &source.content {
+            Content::Workflow(workflow, pack) => (workflow, pack.as_deref()),
+            Content::Action(action) => {
+                database.register_action(action, &source.text).await?;
+                continue;
+            }
+            Content::Pack | Content::Nothing => continue,
+        };
+        starts.push(how_to_start(workflow));
         registered.push(Registered {
-            created: database.register(workflow, text).await?,
+            created: database.register(workflow, &source.text, pack).await?,
             workflow: workflow.reference.to_string(),
             version: workflow.version.to_string(),
             hash: workflow.hash.to_string(),
         });
     }
+    line.finish_and_clear();
+    warn(&sources);
     show(global, &registered);
+    if !global.output.is_json() && starts.len() <= SHOWN_STARTS {
+        explain(&format!("  next: {}", starts.join("\n        ")));
+    }
     Ok(Exit::Done)
 }
 
-fn valid(sources: &[Source]) -> Result<Vec<(&str, &Workflow)>, Failure> {
-    let mut workflows = Vec::with_capacity(sources.len());
-    for source in sources {
-        if let Some(workflow) = &source.workflow {
-            workflows.push((source.text.as_str(), &**workflow));
-        }
+/// The command that starts a workflow, with what it cannot do without.
+fn how_to_start(workflow: &Workflow) -> String {
+    let mut command = format!("flotilla start {}", workflow.reference);
+    let parameters = workflow.parameters.parameters().iter();
+    for parameter in parameters.filter(|parameter| parameter.required) {
+        command.push_str(&format!(" -p {}=…", parameter.name));
     }
-    let pictures = validate::pictures(sources, false);
-    if !pictures.is_empty() {
-        explain(&pictures.join("\n\n"));
+    command
+}
+
+/// Shows what is wrong, and refuses if something is.
+fn demand_valid(sources: &[Source]) -> Result<(), Failure> {
+    if sources.iter().all(Source::is_valid) {
+        return Ok(());
     }
-    if workflows.len() == sources.len() {
-        return Ok(workflows);
-    }
+    explain(&validate::pictures(sources, false).join("\n\n"));
     Err(Failure::refused(format!(
         "nothing is registered: {}",
         validate::count(sources)
@@ -76,14 +108,27 @@ fn valid(sources: &[Source]) -> Result<Vec<(&str, &Workflow)>, Failure> {
     .of_kind("invalid_definition"))
 }
 
+/// Shows what may not mean what was meant.
+fn warn(sources: &[Source]) {
+    let pictures = validate::pictures(sources, false);
+    if !pictures.is_empty() {
+        explain(&pictures.join("\n\n"));
+    }
+}
+
 /// Queues come first: a workflow that can be started finds them.
-async fn declare_pools(url: &str, workflows: &[(&str, &Workflow)]) -> Result<(), Failure> {
+async fn declare_pools(url: &str, sources: &[Source]) -> Result<(), Failure> {
     let connection = broker::connect(url).await?;
-    let pools: BTreeSet<&str> = workflows
-        .iter()
-        .flat_map(|(_, workflow)| workflow.tasks.iter())
-        .map(|task| &*task.pool)
-        .collect();
+    let mut pools: BTreeSet<&str> = BTreeSet::new();
+    for source in sources {
+        match &source.content {
+            Content::Workflow(workflow, _) => {
+                pools.extend(workflow.tasks.iter().map(|task| &*task.pool));
+            }
+            Content::Action(action) => pools.extend(action.defaults.pool.as_deref()),
+            Content::Pack | Content::Nothing => {}
+        }
+    }
     for pool in pools {
         declare_pool(&connection, pool).await.map_err(|error| {
             broker::failed(

@@ -5,19 +5,29 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use flotilla_coordinator::storage::Shown;
-use flotilla_protocol::ExecutionId;
+use flotilla_coordinator::waits::Waits;
+use flotilla_protocol::{ExecutionId, TaskId};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::arguments::Global;
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
-use crate::output::{print, print_json, printable, table};
+use crate::output::{paint, print, print_json, printable, shade_of, table};
+use crate::waits::Looker;
 
 /// The most characters of a value or message that people see in a table.
 const SHOWN_CHARS: usize = 120;
 
+const AFTER_HELP: &str = "\
+It also says why something is not running. What the broker knows of it (`no consumer on pool gpu`) is said if the \
+broker can be reached.
+
+Example: flotilla show 0190b6a4-0000-7000-8000-000000000001 --transitions";
+
 /// What `show` takes.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct ShowArguments {
     /// The execution
     #[arg(value_name = "ID")]
@@ -32,29 +42,65 @@ pub async fn run(global: &Global, arguments: &ShowArguments) -> Result<Exit, Fai
     let database = Database::connect(&global.database_url()?).await?;
     let found = database.show(arguments.id).await?;
     let Some(shown) = found else {
-        return Err(
-            Failure::refused(format!("there is no execution {}", arguments.id))
-                .hint("`flotilla list` shows those that there are")
-                .of_kind("unknown_execution"),
-        );
+        return Err(unknown(arguments.id));
     };
+    let waits = waits(global, &database, &shown, arguments.id).await?;
     if global.output.is_json() {
         let transitions = if arguments.transitions {
             shown.transitions
         } else {
             Vec::new()
         };
+        let tasks: Vec<Value> = shown
+            .tasks
+            .into_iter()
+            .map(|task| with_waits(&waits, task))
+            .collect();
         print_json(&json!({
-            "execution": shown.execution, "tasks": shown.tasks, "transitions": transitions
+            "execution": shown.execution, "tasks": tasks, "transitions": transitions
         }));
     } else {
-        print(&sheet(&shown));
+        print(&sheet(&shown, &waits));
         if arguments.transitions {
             print(&format!("\n{}", transitions(&shown)));
         }
         print(&format!("\n{}", psql_line(global, arguments.id)));
     }
     Ok(Exit::Done)
+}
+
+/// There is no such execution.
+pub fn unknown(id: ExecutionId) -> Failure {
+    Failure::refused(format!("there is no execution {id}"))
+        .hint("`flotilla list` shows those that there are")
+        .of_kind("unknown_execution")
+}
+
+/// What is waited for; nothing, once the execution has ended.
+async fn waits(
+    global: &Global,
+    database: &Database,
+    shown: &Shown,
+    id: ExecutionId,
+) -> Result<Waits, Failure> {
+    if !shown.execution["finished_at"].is_null() {
+        return Ok(Waits::default());
+    }
+    let mut looker = Looker::new(global);
+    let waits = looker.look(database, id).await;
+    looker.close().await;
+    waits
+}
+
+/// What a task waits for.
+pub fn waits_for<'a>(waits: &'a Waits, task: &Value) -> Option<&'a str> {
+    let id = Uuid::parse_str(task["task_id"].as_str()?).ok()?;
+    waits.tasks.get(&TaskId(id)).map(String::as_str)
+}
+
+fn with_waits(waits: &Waits, mut task: Value) -> Value {
+    task["waits_for"] = json!(waits_for(waits, &task));
+    task
 }
 
 /// The psql command that shows the same.
@@ -69,8 +115,9 @@ fn psql_line(global: &Global, id: ExecutionId) -> String {
     }
 }
 
-fn sheet(shown: &Shown) -> String {
+fn sheet(shown: &Shown, waits: &Waits) -> String {
     let execution = &shown.execution;
+    let status = text(&execution["status"]);
     let mut lines = vec![
         format!("execution   {}", text(&execution["execution_id"])),
         format!(
@@ -78,7 +125,7 @@ fn sheet(shown: &Shown) -> String {
             text(&execution["workflow"]),
             text(&execution["version"])
         ),
-        format!("status      {}", text(&execution["status"])),
+        format!("status      {}", paint(&status, shade_of(&status))),
         format!("created     {}", time(&execution["created_at"])),
         format!("finished    {}", time(&execution["finished_at"])),
         format!(
@@ -92,12 +139,25 @@ fn sheet(shown: &Shown) -> String {
             lines.push(format!("{name:<11} {}", text(value)));
         }
     }
+    if let Some(reason) = &waits.execution {
+        lines.push(format!("waits for   {reason}"));
+    }
     for error in execution["errors"].as_array().into_iter().flatten() {
         lines.push(format!("error       {}", error_text(error)));
     }
-    let header = ["task", "status", "attempt", "duration", "worker", "error"];
+    let mut header = vec!["task", "status", "attempt", "duration", "worker", "error"];
+    if !waits.tasks.is_empty() {
+        header.push("waits for");
+    }
+    let rows = shown.tasks.iter().map(|task| {
+        let mut row = task_row(task);
+        if !waits.tasks.is_empty() {
+            row.push(waits_for(waits, task).unwrap_or_default().to_owned());
+        }
+        row
+    });
     lines.push(String::new());
-    lines.push(table(&header, shown.tasks.iter().map(task_row)));
+    lines.push(table(&header, rows));
     lines.join("\n")
 }
 
@@ -126,14 +186,19 @@ fn task_row(task: &Value) -> Vec<String> {
         format!("{}/{}", text(&task["attempt"]), text(&task["max_attempts"])),
         duration(begun, &task["finished_at"]),
         text(&task["worker"]),
-        match task["error_kind"].as_str() {
-            Some(kind) => short(&printable(&format!(
-                "{kind}: {}",
-                text(&task["error_message"])
-            ))),
-            None => String::new(),
-        },
+        error_cell(task),
     ]
+}
+
+/// The error of the last attempt, short.
+pub fn error_cell(task: &Value) -> String {
+    match task["error_kind"].as_str() {
+        Some(kind) => short(&printable(&format!(
+            "{kind}: {}",
+            text(&task["error_message"])
+        ))),
+        None => String::new(),
+    }
 }
 
 /// The table of transitions; each line begins with its number.
@@ -187,7 +252,8 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-fn short(text: &str) -> String {
+/// A text of bounded length.
+pub fn short(text: &str) -> String {
     if text.chars().count() <= SHOWN_CHARS {
         return text.to_owned();
     }

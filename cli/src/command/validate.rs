@@ -10,12 +10,13 @@ use crate::arguments::Global;
 use crate::failure::Exit;
 use crate::output::{Output, is_colourful, print, print_json};
 use crate::picture;
-use crate::source::{self, Source};
+use crate::source::{self, KnownActions, Source};
 
 /// What `validate` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: flotilla validate examples/workflows")]
 pub struct ValidateArguments {
-    /// Workflow files; a folder means all *.yaml and *.yml below it
+    /// Workflow files, or pack folders; any other folder means all *.yaml and *.yml below it
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -41,7 +42,7 @@ struct Report<'a> {
 
 /// Checks the files.
 pub fn run(global: &Global, arguments: &ValidateArguments) -> Exit {
-    let sources = match source::check(&arguments.paths) {
+    let sources = match source::check(&arguments.paths, &KnownActions::new()) {
         Ok(sources) => sources,
         Err(failure) => return global.output.failure(&failure),
     };
@@ -50,7 +51,7 @@ pub fn run(global: &Global, arguments: &ValidateArguments) -> Exit {
         Output::Json => print_json(&report(&sources)),
         Output::Github => annotate(&sources),
     }
-    if sources.iter().any(|source| source.workflow.is_none()) {
+    if !sources.iter().all(Source::is_valid) {
         Exit::Refused
     } else {
         Exit::Done
@@ -66,7 +67,8 @@ fn report(sources: &[Source]) -> Report<'_> {
     }
 }
 
-fn findings(sources: &[Source], severity: Severity) -> impl Iterator<Item = Finding<'_>> {
+/// The findings of all files, as scripts see them.
+pub fn findings(sources: &[Source], severity: Severity) -> impl Iterator<Item = Finding<'_>> {
     sources.iter().flat_map(move |source| {
         source.of(severity).map(|finding| Finding {
             file: &source.file,
@@ -107,10 +109,7 @@ pub fn count(sources: &[Source]) -> String {
         .iter()
         .map(|source| source.of(Severity::Warning).count())
         .sum();
-    let bad = sources
-        .iter()
-        .filter(|source| source.workflow.is_none())
-        .count();
+    let bad = sources.iter().filter(|source| !source.is_valid()).count();
     let files = number(sources.len(), "file");
     let mut text = match (bad, sources.len()) {
         (0, 1) => "1 file is valid".to_owned(),
@@ -123,7 +122,8 @@ pub fn count(sources: &[Source]) -> String {
     text
 }
 
-fn number(count: usize, what: &str) -> String {
+/// `1 file`, `2 files`.
+pub fn number(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

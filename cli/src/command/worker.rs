@@ -15,6 +15,7 @@ use crate::shutdown::Shutdown;
 
 /// What `worker` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: flotilla worker --pool default --pool gpu --concurrency 4")]
 pub struct WorkerArguments {
     /// A name for rows and logs [default: host/pid]
     #[arg(long, value_name = "N")]

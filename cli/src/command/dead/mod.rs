@@ -25,6 +25,7 @@ pub enum DeadCommand {
     #[command(after_help = RETRY_HELP)]
     Retry(IdArguments),
     /// Say that nobody wants them any more; the rows stay
+    #[command(after_help = "Example: flotilla dead discard 9")]
     Discard(IdArguments),
 }
 
@@ -34,10 +35,13 @@ the message is not marked, and a second retry publishes it a second time: what i
 twice, as all messages of Flotilla with an id or a key are. One that dies again is open again.
 
 Exit codes: 0 all are done; 2 some are not, each with its reason: an unknown number, one that is resolved, a queue \
-that does not exist; 3 a server cannot be reached.";
+that does not exist; 3 a server cannot be reached.
+
+Example: flotilla dead retry 7 8";
 
 /// What `dead list` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: flotilla dead list --all")]
 pub struct ListArguments {
     /// Also those that were retried or discarded
     #[arg(long)]
@@ -49,6 +53,7 @@ pub struct ListArguments {
 
 /// What `dead show` takes.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: flotilla dead show 7")]
 pub struct ShowArguments {
     /// The number of the dead letter, as `dead list` shows it
     #[arg(value_name = "ID")]

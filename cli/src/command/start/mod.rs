@@ -7,6 +7,7 @@ mod wait;
 use std::time::Duration;
 
 use clap::Args;
+use flotilla_engine::yaml::closest;
 use flotilla_protocol::ExecutionId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use crate::arguments::Global;
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json};
+use crate::progress;
 pub use request::seconds;
 
 use replies::StartReplies;
@@ -24,8 +26,14 @@ use wait::Ended;
 /// How long a coordinator has to answer before the start counts as queued.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+const AFTER_HELP: &str = "\
+Exit codes with --wait: 0 the execution succeeded; 1 it ended otherwise; 4 --wait-timeout ran out.
+
+Example: flotilla start examples.order -p order_id=7 -p amount=1200 --wait";
+
 /// What `start` takes.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct StartArguments {
     /// The workflow, pack.name
     #[arg(value_name = "REF")]
@@ -79,19 +87,58 @@ pub async fn run(global: &Global, arguments: &StartArguments) -> Result<Exit, Fa
         id: request.id(),
         created: None,
     };
-    answer(&mut replies, &mut started, deadline).await?;
+    if let Err(failure) = answer(&mut replies, &mut started, deadline).await {
+        return Err(suggest(failure, database.as_ref(), &arguments.workflow).await);
+    }
     if !arguments.wait {
         return Ok(show_started(global, &started, database.as_ref()).await);
     }
     if started.created.is_none() {
         explain(&format!("{NOT_ANSWERED}; still waiting"));
     }
-    let ended = wait::end(&mut replies, &mut started, database.as_ref(), deadline).await?;
+    let line = progress::spinner(global.output, format!("execution {}", name(&started)));
+    let ended = wait::end(
+        &mut replies,
+        &mut started,
+        database.as_ref(),
+        deadline,
+        &line,
+    )
+    .await;
+    line.finish_and_clear();
+    let ended = ended?;
     replies.close().await;
     match ended {
         Some(ended) => Ok(show_ended(global, &started, &ended)),
         None => Ok(show_timeout(global, &started, database.as_ref()).await),
     }
+}
+
+/// An unknown workflow may be one that is written a little differently.
+async fn suggest(failure: Failure, database: Option<&Database>, workflow: &str) -> Failure {
+    let Some(database) = database.filter(|_| failure.is_of_kind("unknown_workflow")) else {
+        return failure;
+    };
+    let names = database.workflow_names().await.unwrap_or_default();
+    match closest(workflow, names.iter().map(String::as_str)) {
+        Some(name) => failure.hint(format!("did you mean {name}?")),
+        None if names.is_empty() => failure,
+        None => failure.hint(format!(
+            "registered are {}; `flotilla register FILE` makes another known",
+            some(&names)
+        )),
+    }
+}
+
+/// A list of names that is not too long.
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+    let rest = names.len() - shown.len();
+    let list = shown.join(", ");
+    if rest == 0 {
+        return list;
+    }
+    format!("{list} and {rest} more")
 }
 
 const NOT_ANSWERED: &str =
@@ -141,6 +188,9 @@ async fn show_started(global: &Global, started: &Started, database: Option<&Data
         ""
     };
     print(&format!("execution {} {status}{known}", name(started)));
+    if let Some(id) = started.id {
+        explain(&format!("  next: flotilla watch {id}"));
+    }
     Exit::Done
 }
 
@@ -155,16 +205,28 @@ fn show_ended(global: &Global, started: &Started, ended: &Ended) -> Exit {
         if !ended.output.is_null() {
             print_json(&ended.output);
         }
-        for error in ended.errors.as_array().into_iter().flatten() {
-            print(&format!("error: {}", super::show::error_text(error)));
-        }
+        show_errors(&ended.errors);
         print(&format!("execution {} {}", name(started), ended.status));
     }
     if ended.status == "succeeded" {
-        Exit::Done
-    } else {
-        Exit::NotSucceeded
+        return Exit::Done;
     }
+    if let Some(id) = started.id {
+        say_why(id);
+    }
+    Exit::NotSucceeded
+}
+
+/// The errors of an execution, a line each.
+pub fn show_errors(errors: &Value) {
+    for error in errors.as_array().into_iter().flatten() {
+        print(&format!("error: {}", super::show::error_text(error)));
+    }
+}
+
+/// Where to look after an execution that did not succeed.
+pub fn say_why(id: ExecutionId) {
+    explain(&format!("  next: flotilla show {id}"));
 }
 
 /// Shows an execution that has not ended in time.

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::message::WorkflowFinished;
+use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Started;
 use super::replies::StartReplies;
+use crate::command::show::text;
 use crate::database::Database;
 use crate::failure::Failure;
 
@@ -47,6 +49,7 @@ pub async fn end(
     started: &mut Started,
     database: Option<&Database>,
     deadline: Option<Instant>,
+    line: &ProgressBar,
 ) -> Result<Option<Ended>, Failure> {
     if let Some(ended) = replies.take_finished() {
         return Ok(Some(ended));
@@ -68,7 +71,7 @@ pub async fn end(
             }
             () = tokio::time::sleep_until(deadline) => return Ok(None),
             _ = look.tick() => {
-                if let Some(ended) = stored_end(started.id, database).await {
+                if let Some(ended) = stored_end(started.id, database, line).await {
                     return Ok(Some(ended));
                 }
             }
@@ -96,8 +99,22 @@ pub async fn status(id: Option<ExecutionId>, database: Option<&Database>) -> Opt
     database?.status(id?).await.unwrap_or_else(not_now)
 }
 
-async fn stored_end(id: Option<ExecutionId>, database: Option<&Database>) -> Option<Ended> {
-    let row = database?.ended(id?).await.unwrap_or_else(not_now)?;
+async fn stored_end(
+    id: Option<ExecutionId>,
+    database: Option<&Database>,
+    line: &ProgressBar,
+) -> Option<Ended> {
+    let row = database?.summary(id?).await.unwrap_or_else(not_now)?;
+    if row["finished_at"].is_null() {
+        line.set_message(format!(
+            "execution {} {}: {} tasks, {} of them open",
+            text(&row["execution_id"]),
+            text(&row["status"]),
+            text(&row["tasks_total"]),
+            text(&row["tasks_active"])
+        ));
+        return None;
+    }
     Some(Ended {
         status: row["status"].as_str()?.to_owned(),
         output: row["output"].clone(),
