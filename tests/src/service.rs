@@ -145,6 +145,12 @@ impl Service {
         kill(Pid::from_raw(id), signal).expect("the process is there");
     }
 
+    /// What it has written to stdout.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
