@@ -153,6 +153,7 @@ impl Bench {
             item: None,
             starts: 0,
             secrets: Vec::new(),
+            starts: 0,
         }
     }
 
