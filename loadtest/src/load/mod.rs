@@ -12,13 +12,12 @@ mod starts;
 use std::time::{Duration, Instant};
 
 use flotilla_protocol::amqp::{
-    ConnectOptions, Connection, Consumer, Delivery, Outgoing, PublishOutcome, Publisher,
+    ConnectOptions, Connection, Consumer, Delivery, Outcomes, Outgoing, PublishOutcome, Publisher,
     PublisherOptions, reply_queue,
 };
 use flotilla_protocol::names;
-use futures::StreamExt;
-use futures::future::{BoxFuture, FutureExt};
-use futures::stream::FuturesUnordered;
+use futures::FutureExt;
+use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 use crate::shape::Mix;
@@ -29,14 +28,8 @@ use starts::{Started, Starts};
 
 /// How long nothing may finish before the run gives up.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// Replies that come before one acknowledgement for all of them.
-const ACK_EVERY: u64 = 100;
-/// Replies that may be unacknowledged; more than [`ACK_EVERY`], else both sides would wait.
-const PREFETCH: u16 = 1000;
 /// Starts that are made between two looks at what has come.
 const MAX_BURST: usize = 256;
-
-type Confirm = BoxFuture<'static, (usize, PublishOutcome)>;
 
 /// A load under way.
 pub struct Load {
@@ -52,10 +45,10 @@ pub struct Load {
     publisher: Publisher,
     reply_to: String,
     replies: Consumer,
-    confirms: FuturesUnordered<Confirm>,
+    outcomes: Outcomes,
+    confirms: mpsc::UnboundedReceiver<(u64, PublishOutcome)>,
     /// How many had ended when that was last seen to change, and when.
     last_progress: (usize, Instant),
-    unacknowledged: u64,
     // Dropped last: the consumer lives on it.
     _connection: Connection,
 }
@@ -83,9 +76,10 @@ impl Load {
         let options = ConnectOptions::new(url, "flotilla-loadtest");
         let connection = Connection::open_with(&options).await?;
         let reply_to = reply_queue(&connection).await?;
-        let replies = connection.consume(&reply_to, PREFETCH).await?;
+        let replies = connection.consume_without_acks(&reply_to).await?;
         let publisher = Publisher::start(PublisherOptions::new(options));
         publisher.ready().await;
+        let (outcomes, confirms) = mpsc::unbounded_channel();
         let from = Instant::now();
         let pace = rate.map_or(Pace::Closed { in_flight }, |rate| Pace::Open { rate, from });
         Ok(Self {
@@ -97,9 +91,9 @@ impl Load {
             publisher,
             reply_to,
             replies,
-            confirms: FuturesUnordered::new(),
+            outcomes,
+            confirms,
             last_progress: (0, Instant::now()),
-            unacknowledged: 0,
             _connection: connection,
         })
     }
@@ -115,12 +109,12 @@ impl Load {
             };
             tokio::select! {
                 delivery = self.replies.next() => {
-                    self.delivered(&delivery.ok_or(Failure::RepliesLost)?).await?;
+                    self.delivered(&delivery.ok_or(Failure::RepliesLost)?)?;
                 }
-                Some((number, outcome)) = self.confirms.next() => self.confirmed(number, outcome)?,
+                Some((number, outcome)) = self.confirms.recv() => self.confirmed(number, outcome)?,
                 () = tokio::time::sleep_until(next_start.into()) => {}
             }
-            self.take_ready().await?;
+            self.take_ready()?;
         }
         self.look_for_progress()
     }
@@ -145,15 +139,14 @@ impl Load {
     }
 
     /// Whatever has come by now.
-    async fn take_ready(&mut self) -> Result<(), Failure> {
+    fn take_ready(&mut self) -> Result<(), Failure> {
         for _ in 0..MAX_BURST {
             let Some(delivery) = self.replies.next().now_or_never() else {
                 break;
             };
-            self.delivered(&delivery.ok_or(Failure::RepliesLost)?)
-                .await?;
+            self.delivered(&delivery.ok_or(Failure::RepliesLost)?)?;
         }
-        while let Some(Some((number, outcome))) = self.confirms.next().now_or_never() {
+        while let Ok((number, outcome)) = self.confirms.try_recv() {
             self.confirmed(number, outcome)?;
         }
         Ok(())
@@ -191,24 +184,23 @@ impl Load {
             correlation_id: Some(number.to_string()),
             ..Outgoing::new(names::EXCHANGE, key, key, body.into_bytes())
         };
-        let confirm = self.publisher.enqueue(message);
-        self.confirms
-            .push(confirm.map(move |outcome| (number, outcome)).boxed());
+        self.publisher
+            .enqueue_numbered(message, number as u64, &self.outcomes);
     }
 
     /// A start whose fate is not known is sent again: it has a name.
-    fn confirmed(&mut self, number: usize, outcome: PublishOutcome) -> Result<(), Failure> {
+    fn confirmed(&mut self, number: u64, outcome: PublishOutcome) -> Result<(), Failure> {
         match outcome {
             PublishOutcome::Confirmed => Ok(()),
             PublishOutcome::Unknown => {
-                self.publish(number);
+                self.publish(usize::try_from(number).unwrap_or(usize::MAX));
                 Ok(())
             }
             PublishOutcome::Returned | PublishOutcome::Nacked => Err(Failure::NotTaken),
         }
     }
 
-    async fn delivered(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+    fn delivered(&mut self, delivery: &Delivery) -> Result<(), Failure> {
         match delivery.envelope.message_type.as_deref() {
             Some(names::WORKFLOW_FINISHED) => self.finished(delivery),
             Some(names::WORKFLOW_REJECTED) => {
@@ -216,11 +208,6 @@ impl Load {
                 return Err(Failure::Rejected(said));
             }
             Some(_) | None => {}
-        }
-        self.unacknowledged += 1;
-        if self.unacknowledged >= ACK_EVERY {
-            self.unacknowledged = 0;
-            self.replies.acker().ack(delivery.tag, true).await?;
         }
         Ok(())
     }

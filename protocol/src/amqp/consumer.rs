@@ -63,25 +63,42 @@ impl Connection {
             .basic_qos(prefetch, BasicQosOptions::default())
             .await
             .map_err(AmqpError::Channel)?;
-        let tag = format!("flotilla-{}", Uuid::now_v7());
-        let stream = channel
-            .basic_consume(
-                short(queue)?,
-                short(&tag)?,
-                BasicConsumeOptions::default(),
-                arguments,
-            )
-            .await
-            .map_err(|source| AmqpError::Consume {
-                queue: queue.to_owned(),
-                source,
-            })?;
-        Ok(Consumer {
-            stream: Some(stream),
-            has_ended: false,
-            channel: Arc::new(channel),
-        })
+        begin(channel, queue, BasicConsumeOptions::default(), arguments).await
     }
+
+    /// Consumes `queue`, whose messages are gone as soon as they are sent here: for answers, which
+    /// nobody else could use. There is nothing to acknowledge, and no limit to what is on its way.
+    ///
+    /// # Errors
+    /// The connection has ended, or the broker refuses: there may be no such queue.
+    pub async fn consume_without_acks(&self, queue: &str) -> Result<Consumer, AmqpError> {
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        begin(self.channel().await?, queue, options, FieldTable::default()).await
+    }
+}
+
+async fn begin(
+    channel: lapin::Channel,
+    queue: &str,
+    options: BasicConsumeOptions,
+    arguments: FieldTable,
+) -> Result<Consumer, AmqpError> {
+    let tag = format!("flotilla-{}", Uuid::now_v7());
+    let stream = channel
+        .basic_consume(short(queue)?, short(&tag)?, options, arguments)
+        .await
+        .map_err(|source| AmqpError::Consume {
+            queue: queue.to_owned(),
+            source,
+        })?;
+    Ok(Consumer {
+        stream: Some(stream),
+        has_ended: false,
+        channel: Arc::new(channel),
+    })
 }
 
 impl Consumer {

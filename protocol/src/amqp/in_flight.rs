@@ -3,13 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::publisher::PublishOutcome;
+use super::reply::Reply;
 use super::returns::Key;
-
-/// Where the outcome of a publish goes. Dropping it says `Unknown`.
-pub(super) type Reply = oneshot::Sender<PublishOutcome>;
 
 pub(super) struct Pending {
     pub(super) reply: Reply,
@@ -82,13 +77,15 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
     fn publishes_are_found_by_number_until_taken_or_given_up() {
         let mut in_flight = InFlight::default();
         let numbers: Vec<u64> = (0..4)
-            .map(|n| in_flight.add(oneshot::channel().0, n, Duration::from_secs(n)))
+            .map(|n| in_flight.add(Reply::one(oneshot::channel().0), n, Duration::from_secs(n)))
             .collect();
         assert_eq!(
             in_flight.take(numbers[1]).map(|pending| pending.key),

@@ -17,6 +17,7 @@ mod outgoing;
 mod own_queues;
 mod publisher;
 mod reconnect;
+mod reply;
 mod returns;
 mod sender;
 mod session;
@@ -29,6 +30,7 @@ pub use delivery::Delivery;
 pub use outgoing::Outgoing;
 pub use own_queues::{copies_of, limited_queue, named_queue, reply_queue, worker_cancel_queue};
 pub use publisher::{PublishOutcome, Publisher, PublisherOptions, PublisherStatus};
+pub use reply::Outcomes;
 pub use topology::{
     QueueState, declare, declare_inbox, declare_pool, delete_queue, queue_depth, queue_state,
 };

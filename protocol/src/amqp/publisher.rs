@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::ConnectOptions;
 use super::outgoing::Outgoing;
+use super::reply::{Outcomes, Reply};
 use super::sender;
 
 /// What became of a publish.
@@ -65,7 +66,7 @@ impl PublisherOptions {
 
 /// What the task that publishes is asked to do.
 pub(super) enum Request {
-    Publish(Box<Outgoing>, oneshot::Sender<PublishOutcome>),
+    Publish(Box<Outgoing>, Reply),
     Close,
 }
 
@@ -100,11 +101,21 @@ impl Publisher {
         message: Outgoing,
     ) -> impl Future<Output = PublishOutcome> + Send + 'static {
         let (reply, outcome) = oneshot::channel();
+        self.request(message, Reply::one(reply));
+        async move { outcome.await.unwrap_or(PublishOutcome::Unknown) }
+    }
+
+    /// As [`Publisher::enqueue`], for those who publish much: the outcome comes out of `outcomes`,
+    /// with the number that is given here.
+    pub fn enqueue_numbered(&self, message: Outgoing, number: u64, outcomes: &Outcomes) {
+        self.request(message, Reply::many(number, outcomes.clone()));
+    }
+
+    fn request(&self, message: Outgoing, reply: Reply) {
         // Where nobody receives, the reply is dropped, and that says `Unknown`.
         let _ = self
             .requests
             .send(Request::Publish(Box::new(message), reply));
-        async move { outcome.await.unwrap_or(PublishOutcome::Unknown) }
     }
 
     /// The status, to be read or waited for.

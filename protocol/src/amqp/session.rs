@@ -19,9 +19,10 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Confirmation};
 
 use super::connection::Connection;
-use super::in_flight::{InFlight, Pending, Reply};
+use super::in_flight::{InFlight, Pending};
 use super::outgoing::Outgoing;
 use super::publisher::PublishOutcome;
+use super::reply::Reply;
 use super::returns::{Fate, Key, Returns};
 use super::traffic::count_published;
 use super::{AmqpError, short};
@@ -119,7 +120,7 @@ impl Session {
                     error = &error as &dyn std::error::Error,
                     "cannot be published"
                 );
-                answer(reply, PublishOutcome::Nacked);
+                reply.send(PublishOutcome::Nacked);
                 return;
             }
         };
@@ -147,7 +148,7 @@ impl Session {
         }
         let is_idle = self.in_flight.is_empty() && self.confirms.is_empty();
         for reply in self.returns.end_settling(is_idle) {
-            answer(reply, PublishOutcome::Confirmed);
+            reply.send(PublishOutcome::Confirmed);
         }
     }
 
@@ -172,7 +173,7 @@ impl Session {
 
     fn note(&mut self, confirm: Confirm) {
         if let Some(reply) = confirm.message.and_then(|key| self.returns.note(key)) {
-            answer(reply, PublishOutcome::Returned);
+            reply.send(PublishOutcome::Returned);
         }
         self.has_failed |= matches!(confirm.verdict, Verdict::Failed);
         self.confirms.push(confirm);
@@ -193,7 +194,7 @@ impl Session {
             }
         };
         if let Some((outcome, reply)) = decided {
-            answer(reply, outcome);
+            reply.send(outcome);
         }
     }
 
@@ -322,9 +323,4 @@ fn key(exchange: &str, routing_key: &str, message_id: Option<&str>) -> Key {
     let mut hasher = DefaultHasher::new();
     (exchange, routing_key, message_id).hash(&mut hasher);
     hasher.finish()
-}
-
-/// Answers; that nobody waits any more is no fault.
-fn answer(reply: Reply, outcome: PublishOutcome) {
-    let _ = reply.send(outcome);
 }

@@ -1,6 +1,6 @@
 //! Deliveries, acknowledgements, and every way in which they end.
 
-use flotilla_protocol::amqp::{Connection, Outgoing, PublishOutcome, delete_queue};
+use flotilla_protocol::amqp::{Connection, Outgoing, PublishOutcome, delete_queue, queue_depth};
 use flotilla_protocol::{Refusal, names};
 
 use crate::support::{Fixture, Proxy, next, publisher, soon, url};
@@ -40,6 +40,23 @@ async fn one_acknowledgement_covers_all_before_it() {
     let mut consumer = fixture.consume(10).await;
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.envelope.message_id.as_deref(), Some("message-4"));
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn what_is_consumed_without_acknowledgements_does_not_come_again() {
+    let fixture = Fixture::new().await;
+    fill(&fixture, 3).await;
+    let consuming = fixture.connection.consume_without_acks(&fixture.queue);
+    let mut consumer = consuming.await.expect("consumed");
+    for number in 0..3 {
+        let delivery = next(&mut consumer).await;
+        let expected = format!("message-{number}");
+        assert_eq!(delivery.envelope.message_id, Some(expected));
+    }
+    consumer.close().await;
+    let left = queue_depth(&fixture.connection, &fixture.queue).await;
+    assert_eq!(left.expect("the broker answers"), Some(0));
     fixture.end().await;
 }
 

@@ -2,7 +2,7 @@
 
 use flotilla_protocol::amqp::{
     ConnectOptions, Outgoing, PublishOutcome, Publisher, PublisherOptions, PublisherStatus,
-    queue_depth,
+    queue_depth, traffic,
 };
 use flotilla_protocol::names;
 use futures::future::join_all;
@@ -36,6 +36,35 @@ async fn messages_arrive_in_the_order_of_the_calls() {
             Some(format!("message-{number}"))
         );
     }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn outcomes_come_out_of_one_channel_by_number() {
+    let fixture = Fixture::new().await;
+    let publisher = publisher(&url());
+    let (outcomes, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let before = traffic().published;
+    publisher.enqueue_numbered(fixture.message(0), 7, &outcomes);
+    publisher.enqueue_numbered(unroutable(0), 8, &outcomes);
+    publisher.enqueue_numbered(fixture.message(1), 9, &outcomes);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.extend(soon("an outcome", receiver.recv()).await);
+    }
+    seen.sort_by_key(|(number, _)| *number);
+    let confirmed = PublishOutcome::Confirmed;
+    let expected = [
+        (7, confirmed),
+        (8, PublishOutcome::Returned),
+        (9, confirmed),
+    ];
+    assert_eq!(seen, expected);
+    assert!(traffic().published >= before + 3);
+    publisher.close().await;
+    publisher.enqueue_numbered(fixture.message(2), 10, &outcomes);
+    let late = soon("an outcome", receiver.recv()).await;
+    assert_eq!(late, Some((10, PublishOutcome::Unknown)));
     fixture.end().await;
 }
 
