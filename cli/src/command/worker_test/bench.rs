@@ -151,9 +151,7 @@ impl Bench {
             heartbeat: None,
             idempotency_key: format!("worker-test-{task_id}"),
             item: None,
-            starts: 0,
             secrets: Vec::new(),
-            starts: 0,
         }
     }
 
