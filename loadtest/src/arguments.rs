@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::shape::Shape;
 
@@ -52,6 +53,10 @@ pub struct RunArguments {
     /// counts from the time at which an execution had to start
     #[arg(long, value_name = "R", conflicts_with = "in_flight", value_parser = rate)]
     pub rate: Option<f64>,
+    /// How the harness learns that executions have ended: from their rows, so that starts ask for no
+    /// answers, or from the two answers to each start, as a client that waits for them does
+    #[arg(long, value_enum, default_value_t = EndsBy::Rows)]
+    pub ends: EndsBy,
     /// How many seconds of load come before the measurement
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up: u64,
@@ -79,6 +84,16 @@ pub struct RunArguments {
     /// RabbitMQ
     #[arg(long, env = "AMQP_URL", hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
+}
+
+/// How the harness learns that executions have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndsBy {
+    /// From the rows, which it looks at every few milliseconds.
+    Rows,
+    /// From the answers to each start.
+    Answers,
 }
 
 /// What stdout shows.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::arguments::EndsBy;
 use crate::costs::Costs;
 use crate::machine::Machine;
 use crate::timeline::{Point, milliseconds};
@@ -25,7 +26,7 @@ pub struct Report {
     pub executions_per_s: f64,
     /// Tasks a second.
     pub tasks_per_s: f64,
-    /// From the start of an execution to the answer that it has ended, in milliseconds; where the
+    /// From the start of an execution to its end, as the harness sees it, in milliseconds; where the
     /// rate is given, from the time at which it had to start.
     pub latency_ms: Latency,
     /// CPU time a task of all processes together; null if one of them cannot be seen.
@@ -95,6 +96,8 @@ pub struct Settings {
     pub in_flight: Option<u32>,
     /// Starts a second; null in a closed loop.
     pub rate: Option<f64>,
+    /// How ends were seen.
+    pub ends: EndsBy,
     /// Seconds of load before the measurement.
     pub warm_up: u64,
     /// Coordinators that were started; 0: those that ran already.

@@ -52,7 +52,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
     let progress = Progress::new(arguments.output);
     let began = Instant::now();
     let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
-    let load = Load::connect(&arguments.amqp_url, mix, in_flight, arguments.rate).await?;
+    let load = Load::connect(arguments, mix).await?;
     let mut running = Running {
         load,
         timeline: Timeline::begin(&measured),
@@ -226,6 +226,7 @@ fn settings(arguments: &RunArguments) -> Settings {
         width: arguments.width,
         in_flight: closed.then_some(arguments.in_flight),
         rate: arguments.rate,
+        ends: arguments.ends,
         warm_up: arguments.warm_up,
         coordinators: arguments.coordinators,
         workers: arguments.workers,

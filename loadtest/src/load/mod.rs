@@ -1,11 +1,12 @@
-//! The load: executions started over AMQP and counted by the replies to them.
+//! The load: executions started over AMQP, whose ends come as rows or as answers.
 //!
 //! ```text
 //! pace.rs says how many are due ──► start ──► confirms
-//! replies ──► starts.rs (which one, did it end before) ──► samples.rs (latencies, this second)
+//! rows.rs, or answers ──► starts.rs (which one, did it end before) ──► samples.rs (latencies)
 //! ```
 
 mod pace;
+mod rows;
 mod samples;
 mod starts;
 
@@ -19,9 +20,11 @@ use flotilla_protocol::names;
 use futures::FutureExt;
 use tokio::sync::mpsc;
 
+use crate::arguments::{EndsBy, RunArguments};
 use crate::failure::Failure;
 use crate::shape::Mix;
 use pace::Pace;
+use rows::{MAX_LOOKED_AT, Rows};
 use samples::Samples;
 pub use samples::Second;
 use starts::{Started, Starts};
@@ -43,14 +46,31 @@ pub struct Load {
     pub mix: Mix,
     pace: Pace,
     publisher: Publisher,
-    reply_to: String,
-    replies: Consumer,
+    ends: Ends,
     outcomes: Outcomes,
     confirms: mpsc::UnboundedReceiver<(u64, PublishOutcome)>,
     /// How many had ended when that was last seen to change, and when.
     last_progress: (usize, Instant),
+}
+
+/// How the load learns that executions have ended.
+enum Ends {
+    Rows(Rows),
+    Answers(Box<Answers>),
+}
+
+/// Answers to starts.
+struct Answers {
+    queue: String,
+    consumer: Consumer,
     // Dropped last: the consumer lives on it.
     _connection: Connection,
+}
+
+/// What the load waits for.
+enum Event {
+    Answered(Box<Delivery>),
+    LookDue,
 }
 
 /// When to stop.
@@ -65,23 +85,22 @@ pub enum Until {
 }
 
 impl Load {
-    /// Connects; nothing is started yet. With a `rate` in executions a second the loop is open, else
-    /// `in_flight` executions are under way at a time.
-    pub async fn connect(
-        url: &str,
-        mix: Mix,
-        in_flight: usize,
-        rate: Option<f64>,
-    ) -> Result<Self, Failure> {
-        let options = ConnectOptions::new(url, "flotilla-loadtest");
-        let connection = Connection::open_with(&options).await?;
-        let reply_to = reply_queue(&connection).await?;
-        let replies = connection.consume_without_acks(&reply_to).await?;
+    /// Connects; nothing is started yet.
+    pub async fn connect(arguments: &RunArguments, mix: Mix) -> Result<Self, Failure> {
+        let options = ConnectOptions::new(&arguments.amqp_url, "flotilla-loadtest");
+        let ends = match arguments.ends {
+            EndsBy::Rows => Ends::Rows(Rows::connect(&arguments.database_url).await?),
+            EndsBy::Answers => Ends::Answers(Box::new(Answers::listen(&options).await?)),
+        };
         let publisher = Publisher::start(PublisherOptions::new(options));
         publisher.ready().await;
         let (outcomes, confirms) = mpsc::unbounded_channel();
         let from = Instant::now();
-        let pace = rate.map_or(Pace::Closed { in_flight }, |rate| Pace::Open { rate, from });
+        let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
+        let closed = Pace::Closed { in_flight };
+        let pace = arguments
+            .rate
+            .map_or(closed, |rate| Pace::Open { rate, from });
         Ok(Self {
             starts: Starts::default(),
             samples: Samples::default(),
@@ -89,12 +108,10 @@ impl Load {
             mix,
             pace,
             publisher,
-            reply_to,
-            replies,
+            ends,
             outcomes,
             confirms,
-            last_progress: (0, Instant::now()),
-            _connection: connection,
+            last_progress: (0, from),
         })
     }
 
@@ -108,9 +125,10 @@ impl Load {
                 Until::Ended(_) | Until::Drained => next_start,
             };
             tokio::select! {
-                delivery = self.replies.next() => {
-                    self.delivered(&delivery.ok_or(Failure::RepliesLost)?)?;
-                }
+                event = self.ends.next() => match event? {
+                    Event::Answered(delivery) => self.answered(&delivery)?,
+                    Event::LookDue => self.look().await?,
+                },
                 Some((number, outcome)) = self.confirms.recv() => self.confirmed(number, outcome)?,
                 () = tokio::time::sleep_until(next_start.into()) => {}
             }
@@ -141,13 +159,25 @@ impl Load {
     /// Whatever has come by now.
     fn take_ready(&mut self) -> Result<(), Failure> {
         for _ in 0..MAX_BURST {
-            let Some(delivery) = self.replies.next().now_or_never() else {
+            let Some(delivery) = self.ends.ready() else {
                 break;
             };
-            self.delivered(&delivery.ok_or(Failure::RepliesLost)?)?;
+            self.answered(&delivery?)?;
         }
         while let Ok((number, outcome)) = self.confirms.try_recv() {
             self.confirmed(number, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Looks which executions have ended, by their rows.
+    async fn look(&mut self) -> Result<(), Failure> {
+        if let Ends::Rows(rows) = &mut self.ends {
+            for (id, has_succeeded) in rows.ended(self.starts.oldest(MAX_LOOKED_AT)).await? {
+                if let Some(number) = self.starts.number_of(id) {
+                    self.ended(number, has_succeeded);
+                }
+            }
         }
         Ok(())
     }
@@ -180,7 +210,7 @@ impl Load {
         );
         let key = names::WORKFLOW_START;
         let message = Outgoing {
-            reply_to: Some(self.reply_to.clone()),
+            reply_to: self.ends.reply_to(),
             correlation_id: Some(number.to_string()),
             ..Outgoing::new(names::EXCHANGE, key, key, body.into_bytes())
         };
@@ -200,30 +230,38 @@ impl Load {
         }
     }
 
-    fn delivered(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+    fn answered(&mut self, delivery: &Delivery) -> Result<(), Failure> {
         match delivery.envelope.message_type.as_deref() {
-            Some(names::WORKFLOW_FINISHED) => self.finished(delivery),
+            Some(names::WORKFLOW_FINISHED) => {
+                let number = delivery.envelope.correlation_id.as_deref();
+                if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                    self.ended(number, has_succeeded(&delivery.body));
+                }
+                Ok(())
+            }
             Some(names::WORKFLOW_REJECTED) => {
                 let said = String::from_utf8_lossy(&delivery.body).into_owned();
-                return Err(Failure::Rejected(said));
+                Err(Failure::Rejected(said))
             }
-            Some(_) | None => {}
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
-    fn finished(&mut self, delivery: &Delivery) {
-        let number = delivery.envelope.correlation_id.as_deref();
-        let number = number.and_then(|number| number.parse::<usize>().ok());
-        // Replies may come twice: they are published at least once.
-        let Some(started) = number.and_then(|number| self.starts.end(number)) else {
+    /// An execution has ended. Answers may come twice: they are published at least once.
+    fn ended(&mut self, number: usize, has_succeeded: bool) {
+        let Some(started) = self.starts.end(number) else {
             return;
         };
         let now = Instant::now();
         let counted_at = if self.pace.is_open() { started.at } else { now };
         let tasks = self.mix.workflows[started.workflow].tasks;
-        self.samples.add(now, counted_at, now - started.at, tasks);
-        if !has_succeeded(&delivery.body) {
+        self.samples.add(
+            now,
+            counted_at,
+            now.saturating_duration_since(started.at),
+            tasks,
+        );
+        if !has_succeeded {
             self.not_succeeded += 1;
         }
     }
@@ -241,6 +279,54 @@ impl Load {
             });
         }
         Ok(())
+    }
+}
+
+impl Ends {
+    /// Where answers go, if any are asked for.
+    fn reply_to(&self) -> Option<String> {
+        match self {
+            Self::Rows(_) => None,
+            Self::Answers(answers) => Some(answers.queue.clone()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Event, Failure> {
+        match self {
+            Self::Rows(rows) => {
+                tokio::time::sleep_until(rows.next_look.into()).await;
+                Ok(Event::LookDue)
+            }
+            Self::Answers(answers) => {
+                let delivery = answers.consumer.next().await;
+                let delivery = delivery.ok_or(Failure::RepliesLost)?;
+                Ok(Event::Answered(Box::new(delivery)))
+            }
+        }
+    }
+
+    /// An answer that is here already.
+    fn ready(&mut self) -> Option<Result<Delivery, Failure>> {
+        match self {
+            Self::Rows(_) => None,
+            Self::Answers(answers) => {
+                let delivery = answers.consumer.next().now_or_never()?;
+                Some(delivery.ok_or(Failure::RepliesLost))
+            }
+        }
+    }
+}
+
+impl Answers {
+    async fn listen(options: &ConnectOptions) -> Result<Self, Failure> {
+        let connection = Connection::open_with(options).await?;
+        let queue = reply_queue(&connection).await?;
+        let consumer = connection.consume_without_acks(&queue).await?;
+        Ok(Self {
+            queue,
+            consumer,
+            _connection: connection,
+        })
     }
 }
 

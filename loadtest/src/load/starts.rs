@@ -1,5 +1,6 @@
 //! All executions that were started: when, which workflow, and whether they have ended.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -20,14 +21,17 @@ pub struct Started {
 #[derive(Debug, Default)]
 pub struct Starts {
     all: Vec<Started>,
-    ended: usize,
+    /// Numbers of those that have not ended, the oldest first, since ids ascend.
+    under_way: BTreeMap<Uuid, usize>,
 }
 
 impl Starts {
     /// Adds one.
     pub fn add(&mut self, at: Instant, workflow: usize) {
+        let id = Uuid::now_v7();
+        self.under_way.insert(id, self.all.len());
         self.all.push(Started {
-            id: Uuid::now_v7(),
+            id,
             at,
             workflow,
             has_ended: false,
@@ -45,8 +49,18 @@ impl Starts {
         if std::mem::replace(&mut started.has_ended, true) {
             return None;
         }
-        self.ended += 1;
+        self.under_way.remove(&started.id);
         Some(*started)
+    }
+
+    /// The ids of those under way, at most so many, the oldest first.
+    pub fn oldest(&self, count: usize) -> Vec<Uuid> {
+        self.under_way.keys().take(count).copied().collect()
+    }
+
+    /// The number of one that is under way.
+    pub fn number_of(&self, id: Uuid) -> Option<usize> {
+        self.under_way.get(&id).copied()
     }
 
     /// How many were started.
@@ -56,12 +70,12 @@ impl Starts {
 
     /// How many have ended.
     pub fn ended(&self) -> usize {
-        self.ended
+        self.all.len() - self.under_way.len()
     }
 
     /// How many have not.
     pub fn under_way(&self) -> usize {
-        self.all.len() - self.ended
+        self.under_way.len()
     }
 
     /// How many of each workflow were started; `workflows` is their number.
@@ -92,7 +106,14 @@ mod tests {
         let mut starts = Starts::default();
         starts.add(Instant::now(), 0);
         starts.add(Instant::now(), 1);
+        let ids = starts.oldest(9);
+        assert_eq!(ids, [starts.get(0).id, starts.get(1).id]);
         assert_eq!(starts.end(1).map(|started| started.workflow), Some(1));
+        assert_eq!(starts.oldest(9), ids[..1]);
+        assert_eq!(
+            (starts.number_of(ids[0]), starts.number_of(ids[1])),
+            (Some(0), None)
+        );
         assert!(starts.end(1).is_none());
         assert!(starts.end(2).is_none());
         assert_eq!((starts.ended(), starts.under_way()), (1, 1));
