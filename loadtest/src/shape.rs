@@ -115,7 +115,7 @@ fn fanout(width: u32) -> Workflow {
     workflow("fanout", version, source, width + 2, width + 2)
 }
 
-/// One task with `width` items, which counts as one run beside those of its items.
+/// One task with `width` items; the task as a whole is one run more than its items.
 fn items(width: u32) -> Workflow {
     let version = format!("1.0.{width}");
     let mut source = head("items", &version);
@@ -126,7 +126,7 @@ fn items(width: u32) -> Workflow {
          input: {{value: \"{{{{ item + vars.value }}}}\"}}\n    \
          publish:\n      - value: \"{{{{ result() | length }}}}\"\n"
     );
-    workflow("items", version, source, width, 1)
+    workflow("items", version, source, width, width + 1)
 }
 
 fn workflow(name: &str, version: String, mut source: String, tasks: u32, runs: u32) -> Workflow {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_shape_is_a_workflow_that_the_engine_takes() {
-        for shape in [Shape::Single, Shape::Chain, Shape::Fanout] {
+        for shape in [Shape::Single, Shape::Chain, Shape::Fanout, Shape::Items] {
             let compiled = flotilla_engine::compile(&source(shape));
             assert!(compiled.is_ok(), "{shape:?}: {:?}", compiled.err());
         }

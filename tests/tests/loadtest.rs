@@ -32,6 +32,7 @@ async fn each_shape_is_run_and_measured() {
         ("single", 1, "rows"),
         ("chain", 4, "answers"),
         ("fanout", 8, "rows"),
+        ("items", 6, "rows"),
     ] {
         let sizes = ["--length", "4", "--width", "6", "--in-flight", "10"];
         let amount = ["--shape", shape, "--count", "30", "--ends", ends];
@@ -69,6 +70,24 @@ async fn each_shape_is_run_and_measured() {
         );
     }
     invariants::check_at_rest(&fleet.database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mix_runs_all_shapes() {
+    let fleet = Fleet::new().await;
+    let sizes = ["--length", "3", "--width", "4", "--in-flight", "20"];
+    let output = run(
+        &fleet,
+        &[&["--shape", "mixed", "--count", "40"][..], &sizes].concat(),
+    );
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let query = "SELECT count(DISTINCT workflow) FROM workflow_execution_summary";
+    assert_eq!(fleet.database.number(query).await, 4);
+    assert!(
+        report["tasks"].as_u64() > report["executions"].as_u64(),
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
