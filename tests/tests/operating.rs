@@ -23,7 +23,10 @@ fn queries() -> Vec<(String, String)> {
         match (line, &mut statement) {
             ("```sql", _) => statement = Some(String::new()),
             ("```", Some(sql)) => {
-                let all = sql.split(";\n").map(str::trim).filter(|sql| !sql.is_empty());
+                let all = sql
+                    .split(";\n")
+                    .map(str::trim)
+                    .filter(|sql| !sql.is_empty());
                 queries.extend(all.map(|sql| (heading.clone(), sql.to_owned())));
                 statement = None;
             }
@@ -44,7 +47,9 @@ async fn every_query_of_the_page_has_something_to_show() {
     let _worker = fleet.worker().await;
     let mut client = fleet.client().await;
     let order = json!({"order_id": 7, "amount": 10});
-    client.run(&Start::of("examples.order").parameters(&order)).await;
+    client
+        .run(&Start::of("examples.order").parameters(&order))
+        .await;
     let batches = Start::of("tests.batches");
     client.run(&batches).await;
     let unknown = Start::of("tests.nothing").silent();
@@ -72,6 +77,9 @@ async fn every_query_of_the_page_has_something_to_show() {
             .unwrap_or_else(|error| panic!("{heading}: {error}\n{sql}"));
         // Nothing was ignored or logged in a fleet that nobody has disturbed.
         let may_be_empty = sql.contains("workflow_ignored_message") || sql.contains("task_log");
-        assert!(may_be_empty || !rows.is_empty(), "{heading} shows nothing:\n{sql}");
+        assert!(
+            may_be_empty || !rows.is_empty(),
+            "{heading} shows nothing:\n{sql}"
+        );
     }
 }

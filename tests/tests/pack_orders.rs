@@ -39,9 +39,7 @@ async fn every_order_ends_and_the_shop_does_everything_once() {
         let parameters = json!({"order_id": id, "shop": url});
         Start::of("orders.fulfil").parameters(&parameters)
     };
-    let ended = |state: &str, total: u32, receipt: Option<&str>, tracking: Option<&str>| {
-        json!({"state": state, "total": total, "receipt": receipt, "tracking": tracking})
-    };
+    let ended = |state: &str, total: u32, receipt: Option<&str>, tracking: Option<&str>| json!({"state": state, "total": total, "receipt": receipt, "tracking": tracking});
     let cases = [
         (1, ended("shipped", 2_100, Some("R-1-2100"), Some("T-1"))),
         (2, ended("shipped", 3_900, Some("R-2-3900"), Some("T-2"))),
@@ -62,7 +60,12 @@ async fn every_order_ends_and_the_shop_does_everything_once() {
         )
         .await;
     let paid = |attempt, is_late| ("succeeded".to_owned(), attempt, None, is_late);
-    let declined = ("failed".to_owned(), 1, Some("http_status".to_owned()), false);
+    let declined = (
+        "failed".to_owned(),
+        1,
+        Some("http_status".to_owned()),
+        false,
+    );
     assert_eq!(charges, [paid(1, false), paid(3, true), declined]);
 
     let finished = client.run(&order(99)).await;
@@ -70,7 +73,8 @@ async fn every_order_ends_and_the_shop_does_everything_once() {
     assert_eq!(finished["errors"][0]["kind"], "http_status", "{finished}");
 
     let asked = |path: &str| -> Value {
-        let script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())";
+        let script =
+            "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())";
         let output = Command::new("python3")
             .args(["-c", script, &format!("{url}/{path}")])
             .output();

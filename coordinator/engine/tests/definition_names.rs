@@ -116,7 +116,7 @@ const WRONG_NAMES: [(&str, &str); 23] = [
     ),
     (
         "pack.config",
-        "7:18 not_supported tasks[0].input.v: `pack` is not supported yet",
+        "7:18 unknown_config tasks[0].input.v: this workflow lies in no pack, so it has no `pack.config` (put it into `workflows/` beside the pack's `pack.yaml`)",
     ),
     (
         "1 +",

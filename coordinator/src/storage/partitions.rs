@@ -249,7 +249,7 @@ async fn timers_due(
          FROM workflow_timer AS t \
          WHERE t.partition = ANY ($1) \
              AND t.due_at >= coalesce($2, '-infinity') AND t.due_at < $3 \
-         ORDER BY t.partition, t.due_at, t.execution_id, t.run",
+         ORDER BY t.partition, 5, t.execution_id, t.run",
     )
     .bind(partitions)
     .bind(from)

@@ -178,7 +178,8 @@ fn timeout(
     defaults: &ActionDefaults,
 ) -> Option<ValueTemplate> {
     let Some((node, path)) = field(fields, path, "timeout") else {
-        let seconds = Json::of(&defaults.timeout.unwrap_or(DEFAULT_TIMEOUT_S));
+        let seconds = defaults.timeout.unwrap_or(DEFAULT_TIMEOUT_S).to_string();
+        let seconds = Json::parse(seconds).expect("a number is JSON");
         return has_action.then(|| ValueTemplate::literal(seconds));
     };
     if matches!(node.value, Value::Null) {
