@@ -73,7 +73,6 @@ fn wrong_usage_exits_with_2() {
         &["watch"],
         &["watch", "not-an-id"],
         &["test"],
-        &["completions"],
         &["completions", "powershell"],
         &["cancel"],
         &["cancel", "not-an-id"],

@@ -131,15 +131,3 @@ fn a_file_that_is_not_there_is_an_error_at_its_name() {
     assert_eq!(document["errors"][0]["code"], "unreadable");
     assert_eq!(document["errors"][0]["file"], "files/nowhere.yaml");
 }
-
-#[test]
-fn a_pack_is_refused() {
-    let folder = std::env::temp_dir().join(format!("flotilla-pack-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
-    std::fs::write(folder.join("pack.yaml"), "ref: shop\n").expect("a file");
-    let output = validate(&[folder.to_str().expect("a path that is text")]);
-    std::fs::remove_dir_all(&folder).expect("the folder is ours");
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8(output.stderr).expect("text");
-    assert!(text.contains("packs are not supported yet"), "{text}");
-}

@@ -147,6 +147,7 @@ async fn tables(fleet: &Fleet) -> String {
                  col_description(c.oid, a.attnum) \
              FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid \
              WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v', 'p') \
+                 AND c.relname <> '_sqlx_migrations' \
                  AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum",
         )
         .await;
@@ -180,7 +181,7 @@ fn built_in_actions_and_their_errors_are_named() {
     for file in sources(&root().join("worker/src")) {
         let text = read(&file);
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for call in ["ActionError::fatal(\"", "ActionError::retryable(\""] {
+        for call in ["::fatal(\"", "::retryable(\""] {
             let found = code.split(call).skip(1);
             kinds.extend(found.filter_map(|rest| Some(rest.split('"').next()?.to_owned())));
         }

@@ -22,12 +22,14 @@ async fn read(pool: &PgPool, task: Option<&str>, read: &[ReadUpTo]) -> Vec<Value
     let mut lines = Vec::new();
     storage::read_task_log(pool, id(1), task, read, |line| lines.push(line))
         .await
-        .unwrap();
+        .expect("the log can be read");
     lines
 }
 
 fn texts(lines: &[Value]) -> Vec<&str> {
-    let texts = lines.iter().map(|line| line["text"].as_str().unwrap());
+    let texts = lines
+        .iter()
+        .map(|line| line["text"].as_str().expect("a text"));
     texts.collect()
 }
 

@@ -48,7 +48,8 @@ const CLEARING: Duration = Duration::from_millis(300);
 worker itself (AMQP_URL tells it where the broker is), so that it can kill and freeze it; without, one \
 worker must consume the pool already. docs/workers.md explains each check.\n\n\
 Exit codes: 0 every required check has passed or was skipped; 1 a check has failed; 2 the test cannot be \
-made as asked; 3 the broker cannot be reached."
+made as asked; 3 the broker cannot be reached.\n\n\
+Example: flotilla worker-test --pool check --action demo.work --command 'python3 worker.py check'"
 )]
 pub struct WorkerTestArguments {
     /// The pool of the worker under test; no other worker and no workflow may use it

@@ -12,7 +12,7 @@ tasks:
 ";
 
 fn acknowledge(scene: &mut Scene) -> Outcome {
-    let attempt = id(scene.jobs.last().unwrap());
+    let attempt = id(scene.jobs.last().expect("a job waits"));
     scene.apply(&Event::AttemptAcknowledged {
         attempt,
         worker: Some("w".to_owned()),

@@ -33,7 +33,7 @@ impl Differences {
             Expected::Status(status) => self.same("status", json!(status), json!(seen.status)),
             Expected::Runs(runs) => self.runs(runs, seen),
             Expected::Executions(counts) => {
-                self.by_task("executions", counts, |task| json!(seen.of(task).count()))
+                self.by_task("executions", counts, |task| json!(seen.of(task).count()));
             }
             Expected::ItemExecutions(counts) => {
                 self.by_task("item_executions", counts, |task| {

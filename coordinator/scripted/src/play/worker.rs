@@ -43,7 +43,7 @@ impl Player<'_> {
         });
         let key = (job.run, job.attempt);
         let stops_after = answer.stops_after;
-        let due = self.plan_answer(job, answer);
+        let due = self.plan_answer(job, &answer);
         let in_hand = InHand {
             delivery,
             due,
@@ -75,7 +75,7 @@ impl Player<'_> {
     }
 
     /// Plans what becomes of a delivery: workers keep time limits themselves.
-    fn plan_answer(&mut self, job: Job, answer: Answer) -> Vec<Place> {
+    fn plan_answer(&mut self, job: Job, answer: &Answer) -> Vec<Place> {
         let attempt = attempt_of(&job);
         let limit = job.timeout.map(time);
         let is_late = match answer.status {
@@ -108,7 +108,7 @@ impl Player<'_> {
         let mut after = answer.takes;
         let mut due = Vec::new();
         for _ in 0..=answer.duplicates {
-            let report = report(status, result.clone(), &answer);
+            let report = report(status, result.clone(), answer);
             due.push(self.plan(after, Rank::Worker, Due::Answered(attempt, report)));
             after += answer.duplicate_gap;
         }
