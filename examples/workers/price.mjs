@@ -35,7 +35,7 @@ async function onJob(delivery) {
     return channel.reject(delivery, false); // to the dead letters
   }
   const { replyTo, headers } = delivery.properties; // a job that may have killed a worker has its start told first
-  if (headers["x-delivery-count"] > 0) await send(replyTo, "task.started", answer);
+  if ((headers["x-delivery-count"] ?? 0) + (job.starts ?? 0) > 0) await send(replyTo, "task.started", answer);
   try {
     if (!Object.hasOwn(actions, job.action)) throw new TypeError(`this worker does not know ${job.action}`);
     Object.assign(answer, { status: "succeeded", result: await actions[job.action](job.input, job.idempotency_key) });

@@ -24,7 +24,8 @@ def send(reply_to, kind, body):  # again until the broker has it
 
 def on_job(channel, delivery, properties, body):
     try:
-        job, count = json.loads(body), properties.headers.get("x-delivery-count", 0)
+        job = json.loads(body)
+        count = properties.headers.get("x-delivery-count", 0) + job.get("starts", 0)
         answer = {name: job[name] for name in ("execution_id", "task_id", "attempt")} | {"worker": WORKER, "started_at": now()}
     except (ValueError, LookupError, TypeError, AttributeError):
         return channel.basic_reject(delivery.delivery_tag, requeue=False)  # to the dead letters

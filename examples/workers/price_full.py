@@ -134,7 +134,7 @@ class Worker:
                 attempt.stop("cancelled", "cancelled", self.cancelled[name][1], False)
                 attempt.ending = {"status": "cancelled", "error": attempt.stop_error}
                 self.answer(attempt)
-            elif headers.get("x-delivery-count", 0) > 0:  # it may have killed a worker
+            elif headers.get("x-delivery-count", 0) + attempt.job.get("starts", 0) > 0:  # it may have killed a worker
                 self.tell_start(attempt, then=lambda: self.begin(attempt))
             else:
                 self.begin(attempt)
