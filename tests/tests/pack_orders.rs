@@ -24,6 +24,15 @@ async fn shop(fleet: &Fleet) -> (Service, String) {
     (shop, url.expect("it has said where it is"))
 }
 
+/// What the shop answers at a path.
+fn ask(url: &str, path: &str) -> Value {
+    let script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())";
+    let output = Command::new("python3")
+        .args(["-c", script, &format!("{url}/{path}")])
+        .output();
+    serde_json::from_slice(&output.expect("python3 can be run").stdout).expect("JSON")
+}
+
 #[tokio::test]
 async fn every_order_ends_and_the_shop_does_everything_once() {
     if !foreign::has_python3() {
@@ -72,14 +81,6 @@ async fn every_order_ends_and_the_shop_does_everything_once() {
     assert_eq!(finished["status"], "failed", "{finished}");
     assert_eq!(finished["errors"][0]["kind"], "http_status", "{finished}");
 
-    let asked = |path: &str| -> Value {
-        let script =
-            "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())";
-        let output = Command::new("python3")
-            .args(["-c", script, &format!("{url}/{path}")])
-            .output();
-        serde_json::from_slice(&output.expect("python3 can be run").stdout).expect("JSON")
-    };
     let done = [
         "reservations 1",
         "payments 1",
@@ -91,8 +92,8 @@ async fn every_order_ends_and_the_shop_does_everything_once() {
         "release 3",
         "backorders 4",
     ];
-    assert_eq!(asked("journal"), json!(done));
-    assert_eq!(asked("stock"), json!({"tea": 8, "cup": 9, "pot": 4}));
+    assert_eq!(ask(&url, "journal"), json!(done));
+    assert_eq!(ask(&url, "stock"), json!({"tea": 8, "cup": 9, "pot": 4}));
     shop.kill();
     fleet.rest([worker, coordinator]).await;
 }

@@ -176,10 +176,6 @@ mod tests {
     use reqwest::header::AUTHORIZATION;
     use serde_json::json;
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the callers build it in place"
-    )]
     fn request(input: Value) -> Result<Request, ActionError> {
         let input: Http = serde_json::from_value(input).unwrap();
         input.expected()?;
