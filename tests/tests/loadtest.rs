@@ -35,21 +35,22 @@ async fn each_shape_is_run_and_measured() {
         ("items", 6, "rows"),
     ] {
         let sizes = ["--length", "4", "--width", "6", "--in-flight", "10"];
-        let amount = ["--shape", shape, "--count", "30", "--ends", ends];
+        let amount = ["--shape", shape, "--count", "200", "--ends", ends];
         let output = run(&fleet, &[&amount[..], &sizes].concat());
         let report = report(&output);
         assert_eq!(output.status.code(), Some(0), "{report}");
         assert_eq!(report["shape"], shape);
         let executions = report["executions"].as_u64().expect("a number");
-        assert!(executions >= 30, "{report}");
+        assert!(executions >= 200, "{report}");
         assert_eq!(report["tasks"], executions * tasks);
         assert_eq!(
             (&report["lost"], &report["doubled"]),
             (&json!(0), &json!(0))
         );
-        for kind in ["coordinator", "worker", "loadtest"] {
+        // The clock of a process ticks every 10 ms, and the load test itself may use less.
+        for (kind, least) in [("coordinator", 0.001), ("worker", 0.001), ("loadtest", 0.0)] {
             assert!(
-                report["cpu_by_process"][kind].as_f64() > Some(0.0),
+                report["cpu_by_process"][kind].as_f64() >= Some(least),
                 "{report}"
             );
         }
