@@ -49,30 +49,11 @@ fn wrong_usage_exits_with_2() {
         &["migrate", "--partitions", "0"],
         &["coordinator", "--lease", "0"],
         &["worker", "--concurrency", "0"],
-        &["worker-test", "--pool", "p"],
-        &[
-            "worker-test",
-            "--pool",
-            "p",
-            "--action",
-            "a",
-            "--input",
-            "{",
-        ],
-        &["worker-test", "--pool", "p", "--action", "a", "--only", "x"],
-        &[
-            "worker-test",
-            "--pool",
-            "p/q",
-            "--action",
-            "a",
-            "--amqp-url",
-            "amqp://h",
-        ],
         &["validate"],
         &["watch"],
         &["watch", "not-an-id"],
         &["test"],
+        &["completions"],
         &["completions", "powershell"],
         &["cancel"],
         &["cancel", "not-an-id"],
@@ -96,6 +77,29 @@ fn wrong_usage_exits_with_2() {
             stderr(&output)
         );
         assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_worker_test_of_nothing_exits_with_2() {
+    let pool = ["worker-test", "--pool", "p"];
+    for (wrong, says) in [
+        (&[][..], "--action"),
+        (&["--action", "a", "--input", "{"], "--input"),
+        (&["--action", "a", "--only", "x"], "--only"),
+        (&["--action", "a", "--patience", "soon"], "--patience"),
+    ] {
+        let output = flotilla(&[&pool, wrong].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {text}");
+        assert!(text.contains(says), "{wrong:?}: {text}");
+    }
+    let named = ["worker-test", "--action", "a", "--amqp-url", "amqp://h"];
+    for (pool, says) in [("p/q", "letters"), ("default", "that of the fleet")] {
+        let output = flotilla(&[&named[..], &["--pool", pool]].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{pool}: {text}");
+        assert!(text.contains(says), "{pool}: {text}");
     }
 }
 
