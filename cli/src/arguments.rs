@@ -22,7 +22,7 @@ use crate::output::Output;
 
 /// A workflow engine on RabbitMQ and Postgres.
 #[derive(Debug, Parser)]
-#[command(name = "flotilla", version, after_help = AFTER_HELP)]
+#[command(name = "flotilla", bin_name = "flotilla", version, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// What every command takes.
     #[command(flatten)]
