@@ -289,24 +289,24 @@ pub(crate) mod tests {
         (jobs, stopped)
     }
 
-    #[test]
-    fn a_second_delivery_of_a_running_job_is_acknowledged_with_the_first() {
+    #[tokio::test]
+    async fn a_second_delivery_of_a_running_job_is_acknowledged_with_the_first() {
         let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
         assert_eq!(jobs.arrive(key(1), receipt(1, 2)), Arrival::Attached);
         assert_eq!(jobs.answered(key(1), 1), [receipt(1, 1), receipt(1, 2)]);
         assert_eq!(jobs.arrive(key(1), receipt(1, 3)), Arrival::New);
     }
 
-    #[test]
-    fn a_job_that_outlives_its_channel_takes_the_next_delivery() {
+    #[tokio::test]
+    async fn a_job_that_outlives_its_channel_takes_the_next_delivery() {
         let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
         jobs.session_lost();
         assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Attached);
         assert_eq!(jobs.answered(key(1), 2), [receipt(2, 1)]);
     }
 
-    #[test]
-    fn a_job_answered_without_a_channel_is_not_run_again() {
+    #[tokio::test]
+    async fn a_job_answered_without_a_channel_is_not_run_again() {
         let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
         jobs.session_lost();
         assert_eq!(jobs.answered(key(1), 2), []);
@@ -314,8 +314,8 @@ pub(crate) mod tests {
         assert_eq!(jobs.arrive(key(1), receipt(2, 2)), Arrival::New);
     }
 
-    #[test]
-    fn stopping_reaches_what_runs() {
+    #[tokio::test]
+    async fn stopping_reaches_what_runs() {
         let (mut jobs, mut stopped) = with_running(key(1), receipt(1, 1));
         jobs.stop_all();
         assert_eq!(stopped.try_recv(), Ok(Stop::Abandon));
@@ -324,8 +324,8 @@ pub(crate) mod tests {
         assert_eq!(jobs.begun(), 0);
     }
 
-    #[test]
-    fn a_cancel_reaches_its_own_attempt_alone() {
+    #[tokio::test]
+    async fn a_cancel_reaches_its_own_attempt_alone() {
         let (mut jobs, mut stopped) = with_running(key(1), receipt(1, 1));
         let mut later = key(1);
         later.attempt = 2;
