@@ -107,21 +107,24 @@ impl Step<'_> {
             return None;
         }
         execution.visits[to.0] += 1;
+        let visit = execution.visits[to.0];
+        let no = self.add_run(to, visit, branch);
+        let run = self.execution.live.get_mut(&no)?;
+        run.caused_by.extend(from.map(|(run, _)| run));
+        Some(no)
+    }
+
+    /// Adds a run that nothing has happened to yet; gives its number.
+    pub(super) fn add_run(&mut self, task: TaskIndex, visit: u32, branch: Branch) -> RunNo {
+        let execution = &mut *self.execution;
         execution.last_run += 1;
         execution.counts.total += 1;
         execution.counts.active += 1;
-        let mut run = Run::new(
-            execution.last_run,
-            to,
-            execution.visits[to.0],
-            branch,
-            self.now,
-        );
-        run.caused_by.extend(from.map(|(run, _)| run));
-        let no = run.no;
+        let no = execution.last_run;
+        let run = Run::new(no, task, visit, branch, self.now);
         execution.live.insert(no, run);
         self.changes.touched.insert(no);
-        Some(no)
+        no
     }
 
     /// Lets a run in: guard, then nothing, or the action.

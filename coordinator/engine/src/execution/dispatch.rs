@@ -105,13 +105,9 @@ impl Step<'_> {
     /// of its items start.
     pub(super) fn wait_is_over(&mut self, no: RunNo) {
         self.clear_timer(no);
-        let is_spread = self.execution.spread(no).is_some();
-        if let Some(spread) = self.spread_mut(no) {
-            spread.progress.put_off = false;
-        }
         if self.execution.status.is_paused() {
             self.hold_back_late(no);
-        } else if is_spread {
+        } else if self.execution.spread(no).is_some() {
             self.open_window(no);
         } else {
             self.render_or_fail(no, false);
@@ -204,6 +200,9 @@ impl Step<'_> {
         };
         if has_timer {
             self.changes.timers.push(TimerChange::Clear { run: no });
+        }
+        if let Some(spread) = self.spread_mut(no) {
+            spread.progress.put_off = false;
         }
     }
 }

@@ -4,9 +4,8 @@
 use flotilla_protocol::RunNo;
 
 use super::ExecutionStatus;
-use super::changes::TransitionKind;
 use super::failure::kind;
-use super::log::{Origin, RunEntry, origin_detail};
+use super::log::{Origin, origin_detail};
 use super::run::RunStatus;
 use super::spread::{Item, Spread};
 use super::step::{Due, Step};
@@ -26,34 +25,18 @@ impl Step<'_> {
             return;
         };
         let is_old = run.attempt > 0 || self.execution.is_cancelling(&run);
-        let from = is_old.then(|| run.status.word());
-        run.held = false;
-        run.status = RunStatus::Ended(ended.status);
-        run.finished_at = Some(self.now);
-        self.count_end(ended.status);
-        self.log_run(
-            TransitionKind::TaskEnded,
-            no,
-            RunEntry {
-                attempt: (run.attempt > 0).then_some(run.attempt),
-                from,
-                to: Some(ended.status.word()),
-                detail: origin_detail(origin),
-            },
-        );
+        self.close(&mut run, ended.status, is_old, origin_detail(origin));
         if let Some(spread) = self.spread_mut(item.of) {
             spread.note_end(item.index, &ended);
         }
-        run.ended = Some(ended);
-        run.unsaved.end = true;
-        self.changes.touched.remove(&no);
-        self.changes.ended.push(run);
+        self.bury(run, ended);
         self.react_to_failures(item.of);
     }
 
     pub(super) fn spread_mut(&mut self, no: RunNo) -> Option<&mut Spread> {
+        let spread = self.execution.live.get_mut(&no)?.spread.as_deref_mut()?;
         self.changes.touched.insert(no);
-        self.execution.live.get_mut(&no)?.spread.as_deref_mut()
+        Some(spread)
     }
 
     /// More have failed than are tolerated: what the task says of the others.
@@ -98,7 +81,6 @@ impl Step<'_> {
         if let Some(spread) = self.spread_mut(no) {
             let progress = &mut spread.progress;
             progress.stopped = true;
-            progress.put_off = false;
             for index in given_up {
                 progress.next = progress.next.min(index);
                 progress.active -= 1;
@@ -192,23 +174,8 @@ impl Step<'_> {
         self.execution
             .ends
             .merge(&run.branch, &self.execution.links);
-        run.held = false;
-        run.status = RunStatus::Ended(EndStatus::Cancelled);
-        run.finished_at = Some(self.now);
-        self.count_end(EndStatus::Cancelled);
-        self.log_run(
-            TransitionKind::TaskEnded,
-            no,
-            RunEntry {
-                from: Some("running"),
-                to: Some("cancelled"),
-                ..RunEntry::default()
-            },
-        );
-        run.ended = Some(ended);
-        run.unsaved.end = true;
-        self.changes.touched.remove(&no);
-        self.changes.ended.push(run);
+        self.close(&mut run, EndStatus::Cancelled, true, None);
+        self.bury(run, ended);
     }
 
     /// The execution has failed: of tasks with items, no others start.

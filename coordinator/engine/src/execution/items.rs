@@ -201,34 +201,25 @@ impl Step<'_> {
     }
 
     fn create_item_run(&mut self, of: RunNo, item: Item) -> Option<RunNo> {
-        let execution = &mut *self.execution;
-        let whole = execution.live.get(&of)?;
+        let whole = self.execution.live.get(&of)?;
         let (task, visit, branch) = (whole.task, whole.visit, whole.branch.clone());
-        execution.last_run += 1;
-        execution.counts.total += 1;
-        execution.counts.active += 1;
-        let no = execution.last_run;
-        let mut run = Run::new(no, task, visit, branch, self.now);
+        let no = self.add_run(task, visit, branch);
+        let run = self.execution.live.get_mut(&no)?;
         run.caused_by.push(of);
         run.item = Some(item);
-        execution.live.insert(no, run);
-        self.changes.touched.insert(no);
         Some(no)
     }
 
     /// Lets items start while there is room, at most as many as one step may dispatch.
     pub(super) fn open_window(&mut self, no: RunNo) {
-        let mut failed = 0;
-        while self.due_jobs() + failed < MAX_JOBS_PER_STEP {
+        let room = MAX_JOBS_PER_STEP.saturating_sub(self.due_jobs());
+        for _ in 0..room {
             let Some(index) = self.next_piece(no) else {
                 break;
             };
             match self.render_piece(no, index) {
                 Ok(piece) => self.due.push(Due::Item { of: no, piece }),
-                Err(error) => {
-                    failed += 1;
-                    self.fail_item(no, index, &error);
-                }
+                Err(error) => self.fail_item(no, index, &error),
             }
         }
         if self

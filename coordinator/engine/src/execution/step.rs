@@ -15,7 +15,8 @@ use super::retry::Attempts;
 use super::routes::Follow;
 use super::run::{Run, RunStatus};
 use super::{Execution, ExecutionStatus};
-use crate::scope::{Ended, TaskView};
+use crate::json::Json;
+use crate::scope::{EndStatus, Ended, TaskView};
 use crate::workflow::{TaskIndex, Workflow};
 
 /// A step under way.
@@ -217,27 +218,41 @@ impl<'a> Step<'a> {
         let is_old = run.attempt > 0
             || run.status == RunStatus::Spread
             || self.execution.status == ExecutionStatus::Cancelling;
+        self.close(&mut run, ended.status, is_old, end_detail(&follow, &origin));
+        self.send_on(&run, &ended, follow);
+        self.bury(run, ended);
+    }
+
+    /// Gives a run its final status, and says so in the log: that it leaves a status if it `is_old`.
+    pub(super) fn close(
+        &mut self,
+        run: &mut Run,
+        status: EndStatus,
+        is_old: bool,
+        detail: Option<Json>,
+    ) {
         let from = is_old.then(|| run.status.word());
         run.held = false;
-        run.status = RunStatus::Ended(ended.status);
+        run.status = RunStatus::Ended(status);
         run.finished_at = Some(self.now);
-        self.count_end(ended.status);
-        let detail = end_detail(&follow, &origin);
-        let attempt = (run.attempt > 0).then_some(run.attempt);
+        self.count_end(status);
         self.log_run(
             TransitionKind::TaskEnded,
-            no,
+            run.no,
             RunEntry {
-                attempt,
+                attempt: (run.attempt > 0).then_some(run.attempt),
                 from,
-                to: Some(ended.status.word()),
+                to: Some(status.word()),
                 detail,
             },
         );
-        self.send_on(&run, &ended, follow);
+    }
+
+    /// A closed run is not alive any more; its row keeps how it ended.
+    pub(super) fn bury(&mut self, mut run: Run, ended: Ended) {
         run.ended = Some(ended);
         run.unsaved.end = true;
-        self.changes.touched.remove(&no);
+        self.changes.touched.remove(&run.no);
         self.changes.ended.push(run);
     }
 
