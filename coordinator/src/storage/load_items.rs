@@ -1,8 +1,8 @@
 //! Loads what the ended items of live tasks left: all of it where the list of results will be made,
 //! else only the failures.
 
+use flotilla_engine::execution::Progress;
 use flotilla_turn::rows::LoadedItemEnd;
-use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -10,12 +10,6 @@ use super::StorageError;
 use super::column::integer;
 use super::load::LoadedById;
 use super::load_rows::{self, Reader};
-
-/// What is read of `workflow_task.item_progress`; the rest is the turn's business.
-#[derive(Deserialize)]
-struct Progress {
-    keeps_results: bool,
-}
 
 /// Adds the ends of items to executions whose live runs are loaded; mostly there is nothing to read.
 pub(super) async fn add_item_ends(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_engine::Json;
-use flotilla_engine::execution::TransitionKind;
+use flotilla_engine::execution::{Progress, TransitionKind};
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::rows::{
     ControlLookup, ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution,
@@ -14,12 +14,6 @@ use flotilla_turn::{LoadRequest, Loaded};
 use serde::Deserialize;
 
 use super::{Call, Store, seconds};
-
-/// What is read of `item_progress`.
-#[derive(Deserialize)]
-struct Progress {
-    keeps_results: bool,
-}
 
 /// What a branch names, of the columns `branch` and `ends`.
 #[derive(Default, Deserialize)]

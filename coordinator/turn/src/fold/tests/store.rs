@@ -1,5 +1,6 @@
 //! The rows of one execution, as Postgres would keep them.
 
+use flotilla_engine::execution::Progress;
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::RunNo;
 use serde_json::Value;
@@ -80,12 +81,12 @@ fn item_ends(history: &History) -> Vec<LoadedItemEnd> {
         let item_of = row.item_of?;
         let whole = history.tasks.iter().find(|row| row.run == item_of)?;
         let progress = whole.item_progress.as_ref()?;
-        let keeps_results = !progress.text().contains("\"keeps_results\":false");
+        let progress: Progress = serde_json::from_str(progress.text()).expect("our own JSON");
         let has_failed = matches!(row.status.as_str(), "failed" | "timed_out");
         Some(LoadedItemEnd {
             item_of,
             item_index: row.item_index?,
-            result: row.result.clone().filter(|_| keeps_results),
+            result: row.result.clone().filter(|_| progress.keeps_results),
             error: row.error.clone().filter(|_| has_failed),
         })
     });
