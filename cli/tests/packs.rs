@@ -1,21 +1,12 @@
 //! Pack folders without servers: `validate` and `test` read them as a whole.
 
+mod binary;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn flotilla(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
-        .output()
-        .expect("the binary runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("text")
-}
+use binary::{flotilla, stdout};
 
 /// A pack in a folder of its own.
 fn pack(name: &str, files: &[(&str, &str)]) -> PathBuf {

@@ -1,22 +1,16 @@
 //! `flotilla test` on real files: the examples pass, what differs is shown, mistakes are drawn.
 
+mod binary;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
-/// Runs `flotilla test` in the folder of this crate's tests.
-fn test(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .arg("test")
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
-        .output()
-        .expect("the binary runs")
-}
+use binary::{flotilla, stdout};
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("text")
+fn test(arguments: &[&str]) -> Output {
+    flotilla(&[&["test"], arguments].concat())
 }
 
 fn json(arguments: &[&str]) -> (Option<i32>, Value) {
@@ -200,10 +194,6 @@ expect: {status: succeeded}
 
 #[test]
 fn folders_of_workflows_are_read_without_their_cases() {
-    let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args(["validate", "../examples/workflows"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("the binary runs");
+    let output = flotilla(&["validate", "../../examples/workflows"]);
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
 }

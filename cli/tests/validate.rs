@@ -1,22 +1,15 @@
 //! `validate` on real files: five mistakes in each form, and the examples.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod binary;
+
+use std::process::Output;
 
 use serde_json::Value;
 
-/// Runs `flotilla validate` in the folder of this crate's tests.
-fn validate(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .arg("validate")
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
-        .output()
-        .expect("the binary runs")
-}
+use binary::{flotilla, stdout};
 
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("text")
+fn validate(arguments: &[&str]) -> Output {
+    flotilla(&[&["validate"], arguments].concat())
 }
 
 fn json(arguments: &[&str]) -> (Option<i32>, Value) {

@@ -175,6 +175,13 @@ pub fn task_name(task: &Value) -> String {
 }
 
 fn task_row(task: &Value) -> Vec<String> {
+    let mut row = task_cells(task);
+    row.push(error_cell(task));
+    row
+}
+
+/// What is shown of a task wherever tasks are listed: name, status, attempt, duration, worker.
+pub fn task_cells(task: &Value) -> Vec<String> {
     let begun = if task["started_at"].is_null() {
         &task["dispatched_at"]
     } else {
@@ -186,7 +193,6 @@ fn task_row(task: &Value) -> Vec<String> {
         format!("{}/{}", text(&task["attempt"]), text(&task["max_attempts"])),
         duration(begun, &task["finished_at"]),
         text(&task["worker"]),
-        error_cell(task),
     ]
 }
 

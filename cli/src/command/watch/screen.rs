@@ -5,7 +5,7 @@ use flotilla_coordinator::waits::items;
 use serde_json::Value;
 
 use super::Known;
-use crate::command::show::{duration, error_cell, task_name, text};
+use crate::command::show::{duration, error_cell, task_cells, text};
 use crate::output::{Shade, paint, shade_of, terminal_size, wide_table};
 
 /// Columns and rows of a terminal that does not say how large it is.
@@ -103,19 +103,9 @@ fn choose(known: &Known, room: usize) -> (Vec<&Value>, usize) {
 }
 
 fn row(known: &Known, task: &Value) -> Vec<String> {
-    let begun = if task["started_at"].is_null() {
-        &task["dispatched_at"]
-    } else {
-        &task["started_at"]
-    };
-    vec![
-        task_name(task),
-        text(&task["status"]),
-        format!("{}/{}", text(&task["attempt"]), text(&task["max_attempts"])),
-        duration(begun, &task["finished_at"]),
-        text(&task["worker"]),
-        remark(known, task),
-    ]
+    let mut row = task_cells(task);
+    row.push(remark(known, task));
+    row
 }
 
 /// How far it is with its items, what it waits for, or what went wrong.
@@ -135,6 +125,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::command::show::task_name;
 
     /// Ten tasks, of which the third and the last are open.
     fn ten() -> Known {
