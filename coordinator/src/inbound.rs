@@ -12,16 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::reception::receive;
-use crate::shared_connection::SharedConnection;
+use crate::shared_connection::{RETRY_AFTER, SharedConnection};
 use crate::storage::chain;
 
 /// Unacknowledged deliveries per channel.
 const PREFETCH: u16 = 500;
 /// How long closing a channel may take before the next opening of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// Wait before a channel that could not be opened is tried again.
-const REOPEN_AFTER: Duration = Duration::from_millis(300);
-
 /// An order to acknowledge everything up to a delivery.
 struct Acknowledge {
     tag: u64,
@@ -140,7 +137,9 @@ impl Consuming {
     async fn open(&self, orders: &mut mpsc::UnboundedReceiver<Acknowledge>) -> Option<Consumer> {
         loop {
             match self.try_open().await {
-                Ok(consumer) => return Some(consumer),
+                Ok(Some(consumer)) => return Some(consumer),
+                // Of the connection, the log has said it.
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(
                         queue = self.queue,
@@ -150,18 +149,21 @@ impl Consuming {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(REOPEN_AFTER) => {}
+                () = tokio::time::sleep(RETRY_AFTER) => {}
                 order = orders.recv() => order.map(drop)?,
             }
         }
     }
 
-    async fn try_open(&self) -> Result<Consumer, AmqpError> {
-        let connection = self.connection.current().await?;
+    /// `None` if there is no connection.
+    async fn try_open(&self) -> Result<Option<Consumer>, AmqpError> {
+        let Some(connection) = self.connection.current().await else {
+            return Ok(None);
+        };
         if let ChannelId::Inbox(partition) = self.channel {
             declare_inbox(&connection, partition).await?;
         }
-        connection.consume(&self.queue, PREFETCH).await
+        connection.consume(&self.queue, PREFETCH).await.map(Some)
     }
 
     async fn consume(

@@ -161,8 +161,8 @@ impl Orders {
 
     /// Messages that wait in a queue, 0 if it does not exist; `None` if nobody can tell.
     async fn depth(&self, queue: &str) -> Option<u32> {
-        let looked = async { queue_depth(&*self.observer.current().await?, queue).await };
-        match looked.await {
+        let connection = self.observer.current().await?;
+        match queue_depth(&connection, queue).await {
             Ok(depth) => Some(depth.unwrap_or(0)),
             Err(error) => {
                 tracing::warn!(queue, error = chain(&error), "a queue cannot be looked at");
