@@ -65,8 +65,10 @@ pub async fn connect_read_only(url: &str) -> Result<PgConnection, StorageError> 
         .options([
             ("default_transaction_read_only", "on"),
             ("statement_timeout", statement_timeout.as_str()),
-            // Tables that were never analysed look small, and loops over them then take for ever.
+            // Tables that were never analysed look small, and loops over them then take for ever; so does
+            // a merge by execution alone, which pairs every run of a large one with every entry of its log.
             ("enable_nestloop", "off"),
+            ("enable_mergejoin", "off"),
             ("jit", "off"),
         ])
         .connect()
