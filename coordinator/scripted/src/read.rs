@@ -261,14 +261,11 @@ impl ScriptReader<'_, '_> {
             "resume" => Action::Resume,
             "cancel" => Action::Cancel,
             "check" => Action::Check,
+            "restart_coordinator" => Action::Restart,
+            "start_again" => Action::StartAgain,
             "signal" | "rerun" => {
                 self.unsupported
                     .push(format!("{place}: `{word}` is not supported yet"));
-                return None;
-            }
-            "restart_coordinator" | "start_again" => {
-                let why = "there is no coordinator here";
-                self.unsupported.push(format!("{place}: `{word}`: {why}"));
                 return None;
             }
             _ => {

@@ -90,6 +90,10 @@ pub enum Action {
     Cancel,
     /// Its status is noted.
     Check,
+    /// The coordinator dies, and another one makes the execution of its rows.
+    Restart,
+    /// The same start comes again, with the same key.
+    StartAgain,
 }
 
 impl Default for Answer {

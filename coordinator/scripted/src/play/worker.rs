@@ -22,6 +22,7 @@ impl Player<'_> {
             started_at: None,
         });
         let is_wanted = self
+            .held
             .execution
             .live
             .get(&job.run)
@@ -74,27 +75,25 @@ impl Player<'_> {
         })
     }
 
-    /// Plans what becomes of a delivery: workers keep time limits themselves.
+    /// Plans what becomes of a delivery. Workers keep time limits themselves; an answer that takes
+    /// longer than that comes all the same, too late.
     fn plan_answer(&mut self, job: Job, answer: &Answer) -> Vec<Place> {
         let attempt = attempt_of(&job);
         let limit = job.timeout.map(time);
-        let is_late = match answer.status {
-            AnswerStatus::Never => true,
-            AnswerStatus::Succeeded
-            | AnswerStatus::Failed
-            | AnswerStatus::TimedOut
-            | AnswerStatus::Lost => limit.is_some_and(|limit| answer.takes > limit),
-        };
-        if is_late {
-            let Some(limit) = limit else {
-                return Vec::new();
-            };
+        let is_silent = answer.status == AnswerStatus::Never;
+        let mut due = Vec::new();
+        if let Some(limit) = limit.filter(|limit| is_silent || answer.takes > *limit) {
             let report = report(CompletionStatus::TimedOut, None, &Answer::default());
-            return vec![self.plan(limit, Rank::Worker, Due::Answered(attempt, report))];
+            due.push(self.plan(limit, Rank::Worker, Due::Answered(attempt, report)));
         }
         let status = match answer.status {
-            AnswerStatus::Lost | AnswerStatus::Never => {
-                return vec![self.plan(answer.takes, Rank::Worker, Due::Lost(job))];
+            AnswerStatus::Never => return due,
+            AnswerStatus::Lost => {
+                // Once the worker has given the attempt up, its death concerns nobody.
+                if due.is_empty() {
+                    due.push(self.plan(answer.takes, Rank::Worker, Due::Lost(job)));
+                }
+                return due;
             }
             AnswerStatus::Succeeded => CompletionStatus::Succeeded,
             AnswerStatus::Failed => CompletionStatus::Failed,
@@ -106,7 +105,6 @@ impl Player<'_> {
             answer.result.clone()
         };
         let mut after = answer.takes;
-        let mut due = Vec::new();
         for _ in 0..=answer.duplicates {
             let report = report(status, result.clone(), answer);
             due.push(self.plan(after, Rank::Worker, Due::Answered(attempt, report)));
