@@ -77,6 +77,7 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         agenda: BTreeMap::new(),
         entries: 0,
         timers: BTreeMap::new(),
+        silences: BTreeMap::new(),
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
@@ -127,6 +128,8 @@ struct InHand {
     due: Vec<Place>,
     /// How long it takes to stop.
     stops_after: Option<TimeDelta>,
+    /// When its last heartbeat comes; `None` if there is no last one.
+    silent_from: Option<DateTime<Utc>>,
 }
 
 struct Player<'a> {
@@ -142,6 +145,8 @@ struct Player<'a> {
     /// Entries of the agenda so far.
     entries: u64,
     timers: BTreeMap<RunNo, (TimerKind, DateTime<Utc>)>,
+    /// How long the silence of a worker is waited for.
+    silences: BTreeMap<RunNo, TimeDelta>,
     in_hand: BTreeMap<(RunNo, u32), InHand>,
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
@@ -165,7 +170,9 @@ impl Player<'_> {
                 (_, Some((due, run, kind))) => {
                     self.now = self.now.max(due);
                     self.timers.remove(&run);
-                    self.apply(&Event::TimerFired { run, kind });
+                    if kind != TimerKind::Heartbeat || !self.was_heard(run, due) {
+                        self.apply(&Event::TimerFired { run, kind });
+                    }
                 }
                 (Some(place), None) => self.next(place),
                 (None, None) => return,
@@ -216,8 +223,15 @@ impl Player<'_> {
         }
         for change in changes.timers {
             match change {
-                TimerChange::Set { run, kind, due } => drop(self.timers.insert(run, (kind, due))),
-                TimerChange::Clear { run } => drop(self.timers.remove(&run)),
+                TimerChange::Set { run, kind, due } => {
+                    if kind == TimerKind::Heartbeat {
+                        self.silences.insert(run, due - self.now);
+                    }
+                    self.timers.insert(run, (kind, due));
+                }
+                TimerChange::Clear { run } => {
+                    self.timers.remove(&run);
+                }
             }
         }
         for job in changes.jobs {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
-use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
+use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report, TimerKind};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
@@ -44,11 +45,13 @@ impl Player<'_> {
         });
         let key = (job.run, job.attempt);
         let stops_after = answer.stops_after;
+        let silent_from = answer.silent_after.map(|after| self.now + after);
         let due = self.plan_answer(job, &answer);
         let in_hand = InHand {
             delivery,
             due,
             stops_after,
+            silent_from,
         };
         self.in_hand.insert(key, in_hand);
     }
@@ -119,6 +122,24 @@ impl Player<'_> {
         if matches!(outcome, Outcome::Ignored(_)) {
             self.seen.ignored_answers += 1;
         }
+    }
+
+    /// Whether a worker was heard since its silence began to be waited for, which then begins anew with
+    /// its last heartbeat. They come all the time, until the worker falls silent or has no such job.
+    pub(super) fn was_heard(&mut self, run: RunNo, due: DateTime<Utc>) -> bool {
+        let live = self.held.execution.live.get(&run);
+        let key = live.map(|live| (run, live.attempt));
+        let in_hand = key.and_then(|key| self.in_hand.get(&key));
+        let (Some(in_hand), Some(silence)) = (in_hand, self.silences.get(&run)) else {
+            return false;
+        };
+        let last = in_hand.silent_from.map_or(due, |at| at.min(due));
+        let is_heard = last + *silence > due;
+        if is_heard {
+            let timer = (TimerKind::Heartbeat, last + *silence);
+            self.timers.insert(run, timer);
+        }
+        is_heard
     }
 
     pub(super) fn put_down(&mut self, job: &Job) {
