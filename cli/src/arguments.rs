@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::check::CheckArguments;
 use crate::command::completions::CompletionsArguments;
+use crate::command::conformance::ConformanceArguments;
 use crate::command::control::{CancelArguments, ControlArguments};
 use crate::command::coordinator::CoordinatorArguments;
 use crate::command::dead::DeadCommand;
@@ -88,6 +89,8 @@ pub enum Command {
     Validate(ValidateArguments),
     /// Run a workflow with scripted results in virtual time, without servers
     Test(TestArguments),
+    /// Play cases of a form that belongs to no engine, and compare
+    Conformance(ConformanceArguments),
     /// Store workflow files, so that they can be started
     Register(RegisterArguments),
     /// Start an execution of a workflow
@@ -139,6 +142,7 @@ impl Command {
             Self::Migrate(_)
             | Self::Validate(_)
             | Self::Test(_)
+            | Self::Conformance(_)
             | Self::Register(_)
             | Self::Start(_)
             | Self::Show(_)

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod conformance;
 pub mod control;
 pub mod coordinator;
 pub mod dead;
@@ -32,6 +33,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Migrate(arguments) => Box::pin(migrate::run(&global, &arguments)).await,
         Command::Validate(arguments) => Ok(validate::run(&global, &arguments)),
         Command::Test(arguments) => Ok(test::run(&global, &arguments)),
+        Command::Conformance(arguments) => conformance::run(&global, &arguments),
         Command::Register(arguments) => Box::pin(register::run(&global, &arguments)).await,
         Command::Start(arguments) => Box::pin(start::run(&global, &arguments)).await,
         Command::Show(arguments) => Box::pin(show::run(&global, &arguments)).await,

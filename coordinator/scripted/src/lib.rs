@@ -19,7 +19,7 @@ mod unhandled;
 
 pub use expect::{Difference, Expectation};
 pub use file::{Case, TestFile, WorkflowSource, open};
-pub use play::play;
+pub use play::{Reload, play, play_with};
 pub use script::{Action, Answer, AnswerStatus, Script, ScriptEvent, TaskAnswers};
 pub use seen::{Delivery, Seen, SeenRun};
 pub use unhandled::{Unhandled, unhandled};

@@ -53,6 +53,8 @@ pub struct Answer {
     pub duplicate_gap: TimeDelta,
     /// How long it takes to stop after a cancel; `None` for a worker that does not listen.
     pub stops_after: Option<TimeDelta>,
+    /// How long it sends heartbeats, from the delivery; `None` for as long as it has the job.
+    pub silent_after: Option<TimeDelta>,
 }
 
 /// How a delivery ends.
@@ -90,6 +92,10 @@ pub enum Action {
     Cancel,
     /// Its status is noted.
     Check,
+    /// The coordinator dies, and another one makes the execution of its rows.
+    Restart,
+    /// The same start comes again, with the same key.
+    StartAgain,
 }
 
 impl Default for Answer {
@@ -103,6 +109,7 @@ impl Default for Answer {
             duplicates: 0,
             duplicate_gap: TimeDelta::zero(),
             stops_after: None,
+            silent_after: None,
         }
     }
 }

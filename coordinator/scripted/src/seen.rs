@@ -32,6 +32,10 @@ pub struct Seen {
     pub checkpoints: Vec<(f64, String)>,
     /// Answers that had no effect.
     pub ignored_answers: u64,
+    /// Executions that were created.
+    pub created: u64,
+    /// What the rows of the execution say otherwise than the execution itself, a sentence each.
+    pub damage: Vec<String>,
 }
 
 /// One run.

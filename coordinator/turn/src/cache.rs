@@ -26,6 +26,21 @@ pub struct Held {
     pub traceparent: Option<Arc<str>>,
 }
 
+impl Held {
+    /// An execution by itself: nobody waits for it, and all partitions are one.
+    #[must_use]
+    pub fn alone(execution: Execution) -> Self {
+        Self {
+            execution,
+            partition: 0,
+            idempotency_key: None,
+            tags: BTreeMap::new(),
+            reply_to: Vec::new(),
+            traceparent: None,
+        }
+    }
+}
+
 /// A bounded set of executions; the one that was used longest ago goes first.
 #[derive(Debug)]
 pub(crate) struct Cache {

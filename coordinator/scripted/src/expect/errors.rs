@@ -30,8 +30,14 @@ fn holds(key: &str, value: &Value, error: &ExecutionError) -> bool {
     match key {
         "kind" => error.kind == text,
         "category" => category(&error.kind) == category(text),
-        // Of rejected starts the neutral form says more closely what is wrong, which is our message.
-        "code" if error.kind == "invalid_input" => true,
+        // Of a start that was refused the neutral form says more closely what is wrong, and with which
+        // parameter; both are in our message, `name: is missing; other: is not a parameter of this workflow`.
+        "code" if error.kind == "invalid_input" => {
+            problems(&error.message).any(|(_, problem)| code(problem) == text)
+        }
+        "name" if error.kind == "invalid_input" => {
+            problems(&error.message).any(|(name, _)| name == text)
+        }
         "code" => error.kind == text,
         "message" => error.message.contains(text),
         "task" => error.task.as_deref() == Some(text),
@@ -40,6 +46,21 @@ fn holds(key: &str, value: &Value, error: &ExecutionError) -> bool {
         "expression" => error.expression.as_deref() == Some(text),
         "name" => error.message.contains(text),
         _ => false,
+    }
+}
+
+/// What is wrong with which parameter.
+fn problems(message: &str) -> impl Iterator<Item = (&str, &str)> {
+    let problems = message.split("; ");
+    problems.filter_map(|problem| problem.split_once(": "))
+}
+
+/// The neutral form's word for what is wrong with a parameter.
+fn code(problem: &str) -> &'static str {
+    match problem {
+        "is missing" => "missing_input",
+        problem if problem.starts_with("is not a parameter") => "unknown_input",
+        _ => "wrong_type",
     }
 }
 
@@ -90,6 +111,27 @@ mod tests {
             &declined
         ));
         assert!(!is(&json!({"kind": "task_failed"}), &declined));
+    }
+
+    #[test]
+    fn a_refused_start_says_what_is_wrong_with_which_parameter() {
+        let message = "n: is missing; m: is not a parameter of this workflow; k: 7 is not of type";
+        let refused = ExecutionError::new("invalid_input", message.to_owned());
+        for (name, code) in [
+            ("n", "missing_input"),
+            ("m", "unknown_input"),
+            ("k", "wrong_type"),
+        ] {
+            assert!(is(
+                &json!({"category": "invalid_input", "name": name}),
+                &refused
+            ));
+            assert!(is(&json!({"code": code}), &refused));
+        }
+        assert!(!is(&json!({"name": "is"}), &refused));
+        assert!(!is(&json!({"code": "invalid_input"}), &refused));
+        let refused = ExecutionError::new("invalid_input", "n: is missing".to_owned());
+        assert!(!is(&json!({"code": "wrong_type"}), &refused));
     }
 
     #[test]

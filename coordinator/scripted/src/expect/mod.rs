@@ -57,6 +57,13 @@ pub struct Difference {
     pub seen: Value,
 }
 
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { at, expected, seen } = self;
+        write!(f, "{at}: expected {expected}, seen {seen}")
+    }
+}
+
 impl Expectation {
     /// Whether the definition is expected to be refused.
     #[must_use]

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Command, Event, Execution, ExecutionError, Job, Outcome, Report, Run,
-    Start, TimerChange, TimerKind, start,
+    AttemptId, Changes, Command, Event, ExecutionError, Job, Outcome, Report, Run, Start,
+    TimerChange, TimerKind, start,
 };
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
+use flotilla_turn::{Held, Kept};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::read::value as json;
-use crate::script::{Action, Script};
+use crate::script::{Action, Script, ScriptEvent};
 use crate::seen::Seen;
 
 /// Events after which an execution that still goes on is left alone.
@@ -30,6 +31,22 @@ const ID: u128 = 0x0190_0000_0000_7000_8000_0000_0000_0001;
 /// Starts an execution, and lets the script happen to it until nothing is left to happen.
 #[must_use]
 pub fn play(workflow: &Arc<Workflow>, script: &Script) -> Seen {
+    play_with(workflow, script, Reload::AtRestarts)
+}
+
+/// When an execution is made of its rows again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// Where the script says that the coordinator is restarted.
+    AtRestarts,
+    /// After each event. Whether the rows follow from the log is looked at as well.
+    AfterEachEvent,
+}
+
+/// As [`play`], with the rows of the execution reloaded as `reload` says. What is seen must be the
+/// same.
+#[must_use]
+pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> Seen {
     let now = DateTime::from_timestamp(BEGINNING_S, 0).unwrap_or_default();
     let mut changes = Changes::default();
     let request = Start {
@@ -48,18 +65,26 @@ pub fn play(workflow: &Arc<Workflow>, script: &Script) -> Seen {
             };
         }
     };
+    let restarts = |event: &ScriptEvent| event.action == Action::Restart;
+    let needs_rows = reload == Reload::AfterEachEvent || script.events.iter().any(restarts);
     let mut player = Player {
         script,
         began: now,
         now,
-        execution,
+        held: Held::alone(execution),
+        rows: needs_rows.then(Kept::default),
+        reload,
         agenda: BTreeMap::new(),
         entries: 0,
         timers: BTreeMap::new(),
+        silences: BTreeMap::new(),
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
-        seen: Seen::default(),
+        seen: Seen {
+            created: 1,
+            ..Seen::default()
+        },
     };
     for event in &script.events {
         player.plan(event.at, Rank::Outside, Due::Action(event.action.clone()));
@@ -103,17 +128,25 @@ struct InHand {
     due: Vec<Place>,
     /// How long it takes to stop.
     stops_after: Option<TimeDelta>,
+    /// When its last heartbeat comes; `None` if there is no last one.
+    silent_from: Option<DateTime<Utc>>,
 }
 
 struct Player<'a> {
     script: &'a Script,
     began: DateTime<Utc>,
     now: DateTime<Utc>,
-    execution: Execution,
+    held: Held,
+    /// Its rows; `None` where nothing asks for them.
+    rows: Option<Kept>,
+    /// When rows become an execution again.
+    reload: Reload,
     agenda: BTreeMap<Place, Due>,
     /// Entries of the agenda so far.
     entries: u64,
     timers: BTreeMap<RunNo, (TimerKind, DateTime<Utc>)>,
+    /// How long the silence of a worker is waited for.
+    silences: BTreeMap<RunNo, TimeDelta>,
     in_hand: BTreeMap<(RunNo, u32), InHand>,
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
@@ -137,7 +170,9 @@ impl Player<'_> {
                 (_, Some((due, run, kind))) => {
                     self.now = self.now.max(due);
                     self.timers.remove(&run);
-                    self.apply(&Event::TimerFired { run, kind });
+                    if kind != TimerKind::Heartbeat || !self.was_heard(run, due) {
+                        self.apply(&Event::TimerFired { run, kind });
+                    }
                 }
                 (Some(place), None) => self.next(place),
                 (None, None) => return,
@@ -169,12 +204,17 @@ impl Player<'_> {
 
     fn apply(&mut self, event: &Event) -> Outcome {
         let mut changes = Changes::default();
-        let outcome = self.execution.apply(event, self.now, &mut changes);
+        let outcome = self.held.execution.apply(event, self.now, &mut changes);
         self.take(changes);
         outcome
     }
 
     fn take(&mut self, changes: Changes) {
+        if let Some(rows) = &mut self.rows
+            && changes != Changes::default()
+        {
+            rows.keep(&mut self.held, &changes, self.now);
+        }
         for transition in &changes.transitions {
             self.note_start(transition, &changes.ended);
         }
@@ -183,8 +223,15 @@ impl Player<'_> {
         }
         for change in changes.timers {
             match change {
-                TimerChange::Set { run, kind, due } => drop(self.timers.insert(run, (kind, due))),
-                TimerChange::Clear { run } => drop(self.timers.remove(&run)),
+                TimerChange::Set { run, kind, due } => {
+                    if kind == TimerKind::Heartbeat {
+                        self.silences.insert(run, due - self.now);
+                    }
+                    self.timers.insert(run, (kind, due));
+                }
+                TimerChange::Clear { run } => {
+                    self.timers.remove(&run);
+                }
             }
         }
         for job in changes.jobs {
@@ -193,6 +240,28 @@ impl Player<'_> {
         for cancel in &changes.cancels {
             self.tell_to_stop(cancel);
         }
+        match self.reload {
+            Reload::AfterEachEvent => self.load(),
+            Reload::AtRestarts => {}
+        }
+    }
+
+    /// Makes the execution of its rows. Workers know nothing of that: what they have they keep.
+    fn load(&mut self) {
+        let rows = self.rows.as_ref();
+        match rows.and_then(|rows| rows.load(&self.held.execution.workflow)) {
+            Some(Ok(held)) => self.held = held,
+            Some(Err(error)) => self.seen.damage.push(error.to_string()),
+            None => {}
+        }
+    }
+
+    fn restart(&mut self) {
+        self.load();
+        let timers = self.rows.as_ref().map_or(&[][..], Kept::timers).iter();
+        self.timers = timers
+            .map(|row| (row.run, (row.kind, row.due_at)))
+            .collect();
     }
 
     fn act(&mut self, action: &Action) {
@@ -201,11 +270,14 @@ impl Player<'_> {
             Action::Resume => Command::Resume,
             Action::Cancel => Command::Cancel { reason: None },
             Action::Check => {
-                let status = self.execution.status.word().to_owned();
+                let status = self.held.execution.status.word().to_owned();
                 let now = self.elapsed_s(self.now);
                 self.seen.checkpoints.push((now, status));
                 return;
             }
+            Action::Restart => return self.restart(),
+            // A start whose key is known makes no second execution: the key is unique in the store.
+            Action::StartAgain => return,
         };
         // What is not allowed now changes nothing, as for a user.
         self.apply(&Event::Controlled {
@@ -215,12 +287,18 @@ impl Player<'_> {
     }
 
     fn finish(mut self) -> Seen {
-        let live: Vec<Run> = self.execution.live.values().cloned().collect();
+        let live: Vec<Run> = self.held.execution.live.values().cloned().collect();
         for run in &live {
             self.note_run(run);
         }
-        let elapsed_s = self.execution.finished_at.map(|at| self.elapsed_s(at));
-        let execution = self.execution;
+        let elapsed_s = self.held.execution.finished_at.map(|at| self.elapsed_s(at));
+        if self.reload == Reload::AfterEachEvent
+            && let Some(rows) = &self.rows
+        {
+            let found = rows.fold(&self.held.execution.workflow);
+            self.seen.damage.extend(found);
+        }
+        let execution = self.held.execution;
         let variables = execution.ends.vars.iter();
         Seen {
             status: execution.status.word().to_owned(),

@@ -20,7 +20,7 @@ impl Player<'_> {
             return;
         };
         let no = task_id.run();
-        let live = self.execution.live.get(&no);
+        let live = self.held.execution.live.get(&no);
         let just_ended = ended.iter().find(|run| run.no == no);
         let began = match transition.kind {
             TransitionKind::TaskDispatched if transition.attempt == Some(1) => live.or(just_ended),
@@ -35,7 +35,7 @@ impl Player<'_> {
             | TransitionKind::ExecutionStatusChanged => None,
         };
         if let Some(run) = began.filter(|run| run.item.is_none()) {
-            let name = Arc::clone(&self.execution.workflow.tasks[run.task.0].name);
+            let name = Arc::clone(&self.held.execution.workflow.tasks[run.task.0].name);
             let at = self.elapsed_s(self.now);
             self.seen.starts.push((no, name, at));
         }
@@ -44,7 +44,7 @@ impl Player<'_> {
     /// A task without an action, or without an item, begins and ends at once, unless it could not even
     /// begin.
     fn began_without_a_worker(&self, run: &Run) -> bool {
-        let task = &self.execution.workflow.tasks[run.task.0];
+        let task = &self.held.execution.workflow.tasks[run.task.0];
         let has_nothing_to_do =
             task.action.is_none() || task.items.is_some() && run.spread.is_none();
         let Some(ended) = run.ended.as_ref().filter(|_| has_nothing_to_do) else {
@@ -71,7 +71,7 @@ impl Player<'_> {
             return;
         }
         let seen = SeenRun {
-            task: Arc::clone(&self.execution.workflow.tasks[run.task.0].name),
+            task: Arc::clone(&self.held.execution.workflow.tasks[run.task.0].name),
             status: run.status.word(),
         };
         self.seen.runs.insert(run.no, seen);

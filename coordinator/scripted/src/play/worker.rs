@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
-use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
+use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report, TimerKind};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
@@ -22,6 +23,7 @@ impl Player<'_> {
             started_at: None,
         });
         let is_wanted = self
+            .held
             .execution
             .live
             .get(&job.run)
@@ -43,11 +45,13 @@ impl Player<'_> {
         });
         let key = (job.run, job.attempt);
         let stops_after = answer.stops_after;
+        let silent_from = answer.silent_after.map(|after| self.now + after);
         let due = self.plan_answer(job, &answer);
         let in_hand = InHand {
             delivery,
             due,
             stops_after,
+            silent_from,
         };
         self.in_hand.insert(key, in_hand);
     }
@@ -74,27 +78,25 @@ impl Player<'_> {
         })
     }
 
-    /// Plans what becomes of a delivery: workers keep time limits themselves.
+    /// Plans what becomes of a delivery. Workers keep time limits themselves; an answer that takes
+    /// longer than that comes all the same, too late.
     fn plan_answer(&mut self, job: Job, answer: &Answer) -> Vec<Place> {
         let attempt = attempt_of(&job);
         let limit = job.timeout.map(time);
-        let is_late = match answer.status {
-            AnswerStatus::Never => true,
-            AnswerStatus::Succeeded
-            | AnswerStatus::Failed
-            | AnswerStatus::TimedOut
-            | AnswerStatus::Lost => limit.is_some_and(|limit| answer.takes > limit),
-        };
-        if is_late {
-            let Some(limit) = limit else {
-                return Vec::new();
-            };
+        let is_silent = answer.status == AnswerStatus::Never;
+        let mut due = Vec::new();
+        if let Some(limit) = limit.filter(|limit| is_silent || answer.takes > *limit) {
             let report = report(CompletionStatus::TimedOut, None, &Answer::default());
-            return vec![self.plan(limit, Rank::Worker, Due::Answered(attempt, report))];
+            due.push(self.plan(limit, Rank::Worker, Due::Answered(attempt, report)));
         }
         let status = match answer.status {
-            AnswerStatus::Lost | AnswerStatus::Never => {
-                return vec![self.plan(answer.takes, Rank::Worker, Due::Lost(job))];
+            AnswerStatus::Never => return due,
+            AnswerStatus::Lost => {
+                // Once the worker has given the attempt up, its death concerns nobody.
+                if due.is_empty() {
+                    due.push(self.plan(answer.takes, Rank::Worker, Due::Lost(job)));
+                }
+                return due;
             }
             AnswerStatus::Succeeded => CompletionStatus::Succeeded,
             AnswerStatus::Failed => CompletionStatus::Failed,
@@ -106,7 +108,6 @@ impl Player<'_> {
             answer.result.clone()
         };
         let mut after = answer.takes;
-        let mut due = Vec::new();
         for _ in 0..=answer.duplicates {
             let report = report(status, result.clone(), answer);
             due.push(self.plan(after, Rank::Worker, Due::Answered(attempt, report)));
@@ -121,6 +122,24 @@ impl Player<'_> {
         if matches!(outcome, Outcome::Ignored(_)) {
             self.seen.ignored_answers += 1;
         }
+    }
+
+    /// Whether a worker was heard since its silence began to be waited for, which then begins anew with
+    /// its last heartbeat. They come all the time, until the worker falls silent or has no such job.
+    pub(super) fn was_heard(&mut self, run: RunNo, due: DateTime<Utc>) -> bool {
+        let live = self.held.execution.live.get(&run);
+        let key = live.map(|live| (run, live.attempt));
+        let in_hand = key.and_then(|key| self.in_hand.get(&key));
+        let (Some(in_hand), Some(silence)) = (in_hand, self.silences.get(&run)) else {
+            return false;
+        };
+        let last = in_hand.silent_from.map_or(due, |at| at.min(due));
+        let is_heard = last + *silence > due;
+        if is_heard {
+            let timer = (TimerKind::Heartbeat, last + *silence);
+            self.timers.insert(run, timer);
+        }
+        is_heard
     }
 
     pub(super) fn put_down(&mut self, job: &Job) {

@@ -2,7 +2,6 @@
 //! told from those.
 
 mod planted;
-mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use super::{History, fold};
 use crate::cache::Held;
 use crate::decision::before;
 use crate::encode::{self, Before};
+use crate::kept;
 use crate::rows::Commit;
 
 /// Executions that the random test runs.
@@ -293,14 +293,14 @@ impl Scene {
         }
         if self.random.percent(30) {
             let history = self.history.as_ref().expect("committed");
-            self.held = store::load(history, &self.workflow());
+            self.held = kept::load(history, &self.workflow()).expect("rows can be read");
         }
     }
 
     fn commit(&mut self, before: Before, changes: &Changes) {
         let mut commit = Commit::empty(Uuid::nil(), 3.0);
         encode::add_execution(&mut commit, &mut self.held, before, changes, self.now);
-        store::write(&mut self.history, &commit);
+        kept::write(&mut self.history, &commit);
         let timers = &self.history.as_ref().expect("committed").timers;
         self.timers = timers
             .iter()

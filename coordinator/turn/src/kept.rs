@@ -1,18 +1,73 @@
-//! The rows of one execution, as Postgres would keep them.
+//! The rows of one execution in memory, as Postgres would keep them: what an execution has changed
+//! becomes rows, and rows become an execution again, without a database.
 
-use flotilla_engine::execution::Progress;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use flotilla_engine::execution::{Changes, Progress};
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::RunNo;
 use serde_json::Value;
-use std::sync::Arc;
+use uuid::Uuid;
 
 use crate::cache::Held;
-use crate::fold::History;
-use crate::restore;
-use crate::rows::*;
+use crate::encode::{self, Before};
+use crate::fold::{History, fold};
+use crate::restore::{RestoreError, restore};
+use crate::rows::{
+    Commit, ExecutionRow, ExecutionStateRow, LoadedExecution, LoadedItemEnd, LoadedRow, LoadedTask,
+    LoadedTransition, TaskRow, TimerRow, TransitionRow, VariableRow,
+};
+
+/// The rows of one execution.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    history: Option<History>,
+    /// The length of its list of errors, as it was last written.
+    errors: usize,
+}
+
+impl Kept {
+    /// Writes what an event has changed, the start included.
+    pub fn keep(&mut self, held: &mut Held, changes: &Changes, now: DateTime<Utc>) {
+        let before = Before {
+            is_new: self.history.is_none(),
+            last_run: self.history.as_ref().map_or(0, |kept| kept.row.last_run),
+            errors: self.errors,
+            reply_to_changed: false,
+        };
+        let mut commit = Commit::empty(Uuid::nil(), 0.0);
+        encode::add_execution(&mut commit, held, before, changes, now);
+        write(&mut self.history, &commit);
+        self.errors = held.execution.errors.len();
+    }
+
+    /// Makes an execution of the rows; `None` if nothing was written yet.
+    ///
+    /// # Errors
+    /// The first column that cannot be read.
+    pub fn load(&self, workflow: &Arc<Workflow>) -> Option<Result<Held, RestoreError>> {
+        let history = self.history.as_ref()?;
+        Some(load(history, workflow))
+    }
+
+    /// The timers that are set.
+    #[must_use]
+    pub fn timers(&self) -> &[TimerRow] {
+        let history = self.history.as_ref();
+        history.map_or(&[], |kept| kept.timers.as_slice())
+    }
+
+    /// What in the rows does not follow from their log; see [`fold`].
+    #[must_use]
+    pub fn fold(&self, workflow: &Arc<Workflow>) -> Vec<String> {
+        let history = self.history.as_ref();
+        history.map_or_else(Vec::new, |kept| fold(kept, Arc::clone(workflow)))
+    }
+}
 
 /// Writes the rows of a commit.
-pub fn write(history: &mut Option<History>, commit: &Commit) {
+pub(crate) fn write(history: &mut Option<History>, commit: &Commit) {
     for row in &commit.new_executions {
         *history = Some(History {
             row: new_row(row),
@@ -57,7 +112,7 @@ pub fn write(history: &mut Option<History>, commit: &Commit) {
 }
 
 /// Loads the execution again.
-pub fn load(history: &History, workflow: &Arc<Workflow>) -> Held {
+pub(crate) fn load(history: &History, workflow: &Arc<Workflow>) -> Result<Held, RestoreError> {
     let is_live = |row: &&LoadedTask| history.row.live_runs.contains(&row.run);
     let loaded = LoadedExecution {
         row: history.row.clone(),
@@ -71,7 +126,7 @@ pub fn load(history: &History, workflow: &Arc<Workflow>) -> Held {
         seen: history.tasks.clone(),
         item_ends: item_ends(history),
     };
-    restore(&loaded, Arc::clone(workflow)).expect("rows can be read")
+    restore(&loaded, Arc::clone(workflow))
 }
 
 /// What the ended items of live runs left.
