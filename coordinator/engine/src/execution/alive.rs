@@ -16,8 +16,10 @@ use super::log::RunEntry;
 use super::retry::after;
 use super::run::RunStatus;
 use super::step::Step;
+use super::time::earlier;
 use super::{DEADLINE_SLACK_S, Execution};
 use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
 
 /// What a worker says of an attempt that it runs.
 #[derive(Clone, Copy)]
@@ -49,7 +51,8 @@ impl Execution {
         let Some(run) = self.live.get_mut(&no) else {
             return Err(IgnoredReason::UnknownTask);
         };
-        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
+        let task = &self.workflow.tasks[run.task.0];
+        let limit = task.max_redeliveries;
         // Whoever acknowledges the job of a run that runs goes on with it.
         let goes_on = said.heartbeat_s.is_some() && run.status == RunStatus::Running;
         if !goes_on {
@@ -79,8 +82,11 @@ impl Execution {
                 attempt: id.attempt,
                 reason: None,
             });
-        } else if let Some((kind, seconds)) = patience(said, run.timeout) {
-            let due = after(now, seconds);
+        } else if let Some((kind, seconds)) = patience(said, run.timeout, task.heartbeat) {
+            let (kind, due) = earlier(kind, after(now, seconds), run.until);
+            changes.timers.push(TimerChange::Set { run: no, kind, due });
+        } else if let Some(due) = run.until {
+            let kind = TimerKind::TotalTimeout;
             changes.timers.push(TimerChange::Set { run: no, kind, due });
         } else if from == RunStatus::Running.word() {
             // Its job has come back, whatever a worker before said of it: the broker waits again.
@@ -105,19 +111,33 @@ impl Execution {
         Ok(())
     }
 
-    /// Nothing was heard of the worker of an acknowledged job: the same attempt is published again,
-    /// as the broker would deliver it again, unless too many workers have died of it.
+    /// Nothing was heard for too long. Where the task says for how long it may be silent, that ends the
+    /// attempt. Else its job is acknowledged: the same attempt is published again, as the broker would
+    /// deliver it again, unless too many workers have died of it.
     pub(super) fn fell_silent(
         &mut self,
         no: RunNo,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let Some(run) = self.live.get_mut(&no) else {
+        let Some(run) = self.live.get(&no) else {
             return Outcome::Nothing;
         };
-        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
+        let task = &self.workflow.tasks[run.task.0];
+        let limit = task.max_redeliveries;
         let (attempt, starts) = (run.attempt, run.starts);
+        if let Some(heartbeat) = task.heartbeat {
+            let message = format!("nothing was heard of the attempt for {heartbeat} s");
+            let ended = Ended {
+                status: EndStatus::TimedOut,
+                ..Ended::failed(kind::TASK_TIMEOUT, &message)
+            };
+            let mut step = Step::new(self, now, changes);
+            step.order_stop(no, "the attempt has been silent for too long");
+            step.attempt_ended(no, ended, true);
+            step.settle();
+            return Outcome::Applied;
+        }
         if starts > limit {
             let id = AttemptId {
                 task_id: self.task_id(no),
@@ -132,10 +152,14 @@ impl Execution {
     }
 }
 
-/// The timer of an attempt that runs: of an acknowledged job the worker's silence counts, and whoever
-/// keeps the time of heartbeats keeps the time limit too.
-fn patience(said: Said<'_>, timeout: Option<f64>) -> Option<(TimerKind, f64)> {
-    match said.heartbeat_s {
+/// The timer of an attempt that runs: where its task says so, or of an acknowledged job, the worker's
+/// silence counts, and whoever keeps the time of heartbeats keeps the time limit too.
+fn patience(
+    said: Said<'_>,
+    timeout: Option<f64>,
+    heartbeat: Option<f64>,
+) -> Option<(TimerKind, f64)> {
+    match heartbeat.or(said.heartbeat_s) {
         Some(heartbeat_s) => Some((TimerKind::Heartbeat, heartbeat_s)),
         None => timeout.map(|timeout| (TimerKind::Deadline, timeout + DEADLINE_SLACK_S)),
     }

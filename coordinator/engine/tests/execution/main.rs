@@ -4,9 +4,11 @@
 mod alive;
 mod branches;
 mod cancel;
+mod delays;
 mod failures;
 mod harness;
 mod items;
+mod limits;
 mod log;
 mod lost;
 mod pause;
