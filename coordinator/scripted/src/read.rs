@@ -144,11 +144,6 @@ impl ScriptReader<'_, '_> {
             return Answer::default();
         };
         let status = self.status(fields, path);
-        if fields.get("silent_after").is_some() {
-            self.unsupported.push(format!(
-                "{path}.silent_after: heartbeats are not watched yet"
-            ));
-        }
         let takes = self.seconds(fields, path, "takes").unwrap_or(DEFAULT_TAKES);
         let echo = fields
             .get("echo")
@@ -165,6 +160,7 @@ impl ScriptReader<'_, '_> {
             duplicate_gap: self
                 .seconds(fields, path, "duplicate_gap")
                 .unwrap_or_default(),
+            silent_after: self.seconds(fields, path, "silent_after"),
             stops_after: fields.get("on_cancel").and_then(|node| {
                 let path = join(path, "on_cancel");
                 let fields = self.reader.fields(node, &path, &["takes"], &[])?;

@@ -53,6 +53,9 @@ pub struct Answer {
     pub duplicate_gap: TimeDelta,
     /// How long it takes to stop after a cancel; `None` for a worker that does not listen.
     pub stops_after: Option<TimeDelta>,
+    /// From the delivery to the last heartbeat; `None` for a worker that says all the time that it is
+    /// alive.
+    pub silent_after: Option<TimeDelta>,
 }
 
 /// How a delivery ends.
@@ -103,6 +106,7 @@ impl Default for Answer {
             duplicates: 0,
             duplicate_gap: TimeDelta::zero(),
             stops_after: None,
+            silent_after: None,
         }
     }
 }

@@ -237,12 +237,11 @@ expect: {status: rejected, runs: {}, start_count: 0, errors: [{category: invalid
 fn what_cannot_be_played_is_said() {
     let (_, case) = case(
         "
-task_results: {a: {silent_after: 3}}
 events: [{at: 1, do: signal, signal: go}, {after: final, do: rerun}, {at: 2, do: restart_coordinator}, {at: 3, do: start_again}]
 expect: {status: succeeded}
 ",
     );
-    assert_eq!(case.unsupported.len(), 5, "{:?}", case.unsupported);
+    assert_eq!(case.unsupported.len(), 4, "{:?}", case.unsupported);
 }
 
 #[test]

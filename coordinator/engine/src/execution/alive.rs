@@ -30,6 +30,17 @@ pub(super) struct Said<'a> {
     pub heartbeat_s: Option<f64>,
 }
 
+impl Said<'_> {
+    /// What the log says of a start after which silence counts.
+    fn detail(self, silence_s: f64) -> Json {
+        if self.heartbeat_s.is_some() {
+            Json::of(&serde_json::json!({"acknowledged": true, "heartbeat": silence_s}))
+        } else {
+            Json::of(&serde_json::json!({ "heartbeat": silence_s }))
+        }
+    }
+}
+
 impl Execution {
     /// The run of which a heartbeat speaks, if that attempt is with a worker. It changes nothing.
     ///
@@ -93,6 +104,8 @@ impl Execution {
             changes.timers.push(TimerChange::Clear { run: no });
         }
         changes.touched.insert(no);
+        let silence_s = task.heartbeat.or(said.heartbeat_s);
+        let detail = silence_s.map(|silence_s| said.detail(silence_s));
         let mut step = Step::new(self, now, changes);
         step.log_run(
             TransitionKind::TaskStarted,
@@ -101,11 +114,7 @@ impl Execution {
                 attempt: Some(id.attempt),
                 from: Some(from),
                 to: Some("running"),
-                detail: said.heartbeat_s.map(|heartbeat_s| {
-                    let detail =
-                        serde_json::json!({"acknowledged": true, "heartbeat": heartbeat_s});
-                    Json::of(&detail)
-                }),
+                detail,
             },
         );
         Ok(())

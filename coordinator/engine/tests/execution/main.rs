@@ -11,6 +11,7 @@ mod items;
 mod limits;
 mod log;
 mod lost;
+mod outputs;
 mod pause;
 mod retries;
 mod starts;

@@ -103,6 +103,8 @@ struct InHand {
     due: Vec<Place>,
     /// How long it takes to stop.
     stops_after: Option<TimeDelta>,
+    /// When its silence is as long as it may be; `None` while it says that it is alive.
+    given_up_at: Option<DateTime<Utc>>,
 }
 
 struct Player<'a> {
@@ -137,12 +139,26 @@ impl Player<'_> {
                 (_, Some((due, run, kind))) => {
                     self.now = self.now.max(due);
                     self.timers.remove(&run);
-                    self.apply(&Event::TimerFired { run, kind });
+                    self.fire(run, kind);
                 }
                 (Some(place), None) => self.next(place),
                 (None, None) => return,
             }
         }
+    }
+
+    /// A timer has run out; one of heartbeats only where none has come since it was set.
+    fn fire(&mut self, run: RunNo, kind: TimerKind) {
+        if kind == TimerKind::Heartbeat
+            && let Some(in_hand) = self.in_hand_of(run)
+        {
+            match in_hand.given_up_at {
+                None => return,
+                Some(at) if at > self.now => return drop(self.timers.insert(run, (kind, at))),
+                Some(_) => {}
+            }
+        }
+        self.apply(&Event::TimerFired { run, kind });
     }
 
     fn next(&mut self, place: Place) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
 use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
 use flotilla_protocol::RunNo;
@@ -43,13 +44,27 @@ impl Player<'_> {
         });
         let key = (job.run, job.attempt);
         let stops_after = answer.stops_after;
+        let given_up_at = self.given_up_at(&job, &answer);
         let due = self.plan_answer(job, &answer);
         let in_hand = InHand {
             delivery,
             due,
             stops_after,
+            given_up_at,
         };
         self.in_hand.insert(key, in_hand);
+    }
+
+    /// When nothing has been heard for as long as the task allows, if its worker falls silent.
+    fn given_up_at(&self, job: &Job, answer: &Answer) -> Option<DateTime<Utc>> {
+        let last = self.now.checked_add_signed(answer.silent_after?)?;
+        last.checked_add_signed(time(job.heartbeat?))
+    }
+
+    /// What a worker has of a run, of its current attempt.
+    pub(super) fn in_hand_of(&self, run: RunNo) -> Option<&InHand> {
+        let attempt = self.execution.live.get(&run)?.attempt;
+        self.in_hand.get(&(run, attempt))
     }
 
     fn answer_to(&mut self, job: &Job) -> Answer {

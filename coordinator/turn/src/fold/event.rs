@@ -49,6 +49,8 @@ struct ControlDetail {
 
 #[derive(Deserialize)]
 struct StartDetail {
+    #[serde(default)]
+    acknowledged: bool,
     heartbeat: f64,
 }
 
@@ -280,9 +282,12 @@ fn controlled(entry: &LoadedTransition) -> Option<Event> {
     })
 }
 
-/// A start whose entry says that the job was acknowledged.
+/// A start after which silence counts, by its entry: it may say that the job was acknowledged.
 fn acknowledged(started: Event, detail: &Json) -> Option<Event> {
     let detail: StartDetail = parse(detail.raw())?;
+    if !detail.acknowledged {
+        return Some(started);
+    }
     let Event::AttemptStarted {
         attempt,
         worker,
