@@ -414,7 +414,7 @@ fn the_time_limit_and_the_schema_of_a_workflow_are_checked() {
     );
     refused_file(
         &file("output_map: {n: 1}\noutput: {n: {type: int}}"),
-        "4:19 invalid_value output.n.type: unknown type `int` (did you mean integer?)",
+        "4:20 invalid_value output.n.type: unknown type `int`",
     );
     refused_file(
         &file("output_map: {n: 1}\noutput: [n]"),

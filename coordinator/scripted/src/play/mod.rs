@@ -154,7 +154,10 @@ impl Player<'_> {
         {
             match in_hand.given_up_at {
                 None => return,
-                Some(at) if at > self.now => return drop(self.timers.insert(run, (kind, at))),
+                Some(at) if at > self.now => {
+                    self.timers.insert(run, (kind, at));
+                    return;
+                }
                 Some(_) => {}
             }
         }
