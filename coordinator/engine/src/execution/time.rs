@@ -5,7 +5,7 @@
 //! is that of the limit; so a limit that is set needs no timer of its own beside the others. The timer
 //! of the execution is that of run 0, which no run has.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use flotilla_protocol::RunNo;
 
 use super::changes::{Changes, JobCancel, TimerChange, TimerKind};
@@ -158,7 +158,8 @@ impl Step<'_> {
             && run.until.is_none()
             && let Some(total) = total
         {
-            run.until = Some(after(self.now, total));
+            // A row keeps it as text, which keeps more digits than the times in the log have.
+            run.until = Some(after(self.now.trunc_subsecs(6), total));
             run.unsaved.branch = true;
         }
     }
