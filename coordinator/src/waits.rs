@@ -65,6 +65,7 @@ fn reason(
         "running" => task.item_progress.as_ref().and_then(items),
         _ if !live.is_owned => Some(format!("no coordinator owns partition {}", live.partition)),
         _ if task.is_held => Some(held(&live.status, resume)),
+        "retrying" if is_limited(task) => Some(format!("given up {}", due(task))),
         "retrying" => Some(format!("retry {}", due(task))),
         "delayed" => Some(format!("delayed, due {}", due(task))),
         "waiting" => join(task, workflow?),
@@ -110,6 +111,12 @@ fn held(status: &str, resume: &str) -> String {
         "pausing" | "paused" => format!("paused: resume with {resume}"),
         status => format!("held back: the execution is {status}"),
     }
+}
+
+/// Whether the time over all attempts passes before the next one.
+fn is_limited(task: &LiveTask) -> bool {
+    let timer = task.timer.as_ref();
+    timer.is_some_and(|(kind, _)| kind == "total_timeout")
 }
 
 fn due(task: &LiveTask) -> String {
@@ -229,6 +236,10 @@ tasks:
             assert_eq!(retry, Some(format!("retry {when}")));
         }
         assert_eq!(says(task("retrying"), &none).as_deref(), Some("retry now"));
+        assert_eq!(
+            says(with_timer("retrying", "total_timeout", 30.0), &none).as_deref(),
+            Some("given up in 30 s")
+        );
         assert_eq!(
             says(with_timer("delayed", "dispatch", 30.0), &none).as_deref(),
             Some("delayed, due in 30 s")

@@ -13,6 +13,7 @@ pub mod execution;
 pub mod expression;
 pub mod items;
 pub mod json;
+pub mod output;
 pub mod pack;
 pub mod parameters;
 pub mod scope;

@@ -9,6 +9,7 @@ use petgraph::graph::DiGraph;
 
 use crate::expression::{Condition, ValueTemplate};
 use crate::json::Json;
+use crate::output::OutputSchema;
 use crate::parameters::ParameterSchema;
 
 /// Identifies a definition: the SHA-256 of its bytes, and of what it gets of its pack.
@@ -40,6 +41,8 @@ pub struct Workflow {
     pub parameters: ParameterSchema,
     /// Initial variables, evaluated top to bottom; later ones see earlier ones.
     pub vars: Vec<(Arc<str>, ValueTemplate)>,
+    /// Seconds that the whole execution may take, more than 0; `None`: no limit.
+    pub timeout: Option<f64>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Task>,
     /// An edge for each pair of tasks of which one can lead to the other; node `i` is task `i`.
@@ -48,6 +51,8 @@ pub struct Workflow {
     pub starts: Vec<TaskIndex>,
     /// `output_map`, evaluated top to bottom; `None` where the file has none.
     pub output: Option<Vec<(Arc<str>, ValueTemplate)>>,
+    /// What `output_map` is to give; `None`: anything.
+    pub output_schema: Option<OutputSchema>,
     /// Tasks that some expression reads as `task.<name>`: only their ends are kept in memory.
     pub watched: BTreeSet<TaskIndex>,
     /// Task by name.
@@ -76,10 +81,17 @@ pub struct Task {
     pub items: Option<WithItems>,
     /// Guard: where it is false, the task is skipped.
     pub when: Option<Condition>,
+    /// Seconds before the first attempt; `None`: none.
+    pub delay: Option<ValueTemplate>,
     /// How failures are retried.
     pub retry: Option<Retry>,
     /// Seconds that one attempt may run; `None`: no limit. The default is written out here.
     pub timeout: Option<ValueTemplate>,
+    /// Seconds over all attempts and the waits between them, more than 0, from the first dispatch;
+    /// of a task with items over the whole; `None`: no limit.
+    pub total_timeout: Option<f64>,
+    /// Seconds of silence after which an attempt is given up, 1 or more; `None`: it may be silent.
+    pub heartbeat: Option<f64>,
     /// The worker pool.
     pub pool: Arc<str>,
     /// Redeliveries after which a job whose workers die is given up.

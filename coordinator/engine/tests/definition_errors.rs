@@ -192,6 +192,22 @@ const WRONG_TASKS: &[(&str, &str)] = &[
         "2:28 invalid_value tasks[0].timeout: expected a number of more than 0, found -1.5",
     ),
     (
+        "{name: a, delay: -1}",
+        "2:26 invalid_value tasks[0].delay: expected a number of 0 or more, found -1",
+    ),
+    (
+        "{name: a, delay: soon}",
+        "2:26 wrong_type tasks[0].delay: expected a number, found the text \"soon\"",
+    ),
+    (
+        "{name: a, total_timeout: 0}",
+        "2:34 invalid_value tasks[0].total_timeout: expected a number of more than 0, found 0",
+    ),
+    (
+        "{name: a, heartbeat: 0.5}",
+        "2:30 invalid_value tasks[0].heartbeat: expected a number of 1 or more, found 0.5",
+    ),
+    (
         "{name: a, input: [1]}",
         "2:26 wrong_type tasks[0].input: expected an object, found a list",
     ),
@@ -383,4 +399,56 @@ fn warns_of_tasks_that_run_twice() {
     assert!(compile(&joined).expect("accepted").warnings.is_empty());
     let looping = "ref: a.b\ntasks: [{name: a, on_success: b}, {name: b, next: [{when: '{{ failed() }}', do: b}]}]";
     assert!(compile(looping).expect("accepted").warnings.is_empty());
+}
+
+#[test]
+fn the_time_limit_and_the_schema_of_a_workflow_are_checked() {
+    let file = |rest: &str| format!("ref: a.b\ntasks: [{{name: a}}]\n{rest}");
+    refused_file(
+        &file("timeout: 0"),
+        "3:10 invalid_value timeout: expected a number of more than 0, found 0",
+    );
+    refused_file(
+        &file("output: {n: {type: integer}}"),
+        "3:1 misplaced_key output: `output` says what `output_map` gives, and there is no `output_map`",
+    );
+    refused_file(
+        &file("output_map: {n: 1}\noutput: {n: {type: int}}"),
+        "4:20 invalid_value output.n.type: unknown type `int`",
+    );
+    refused_file(
+        &file("output_map: {n: 1}\noutput: [n]"),
+        "4:9 wrong_type output: expected an object, found a list",
+    );
+    refused_file(
+        &file("output_map: {n: 1}\noutput: {n: {default: 1}}"),
+        "4:14 unknown_key output.n.default: unknown key `default`",
+    );
+    let invalid = errors(&file(
+        "output_map: {n: 1}\noutput: {type: object, properties: {n: {type: 7}}}",
+    ));
+    assert!(
+        invalid[0].starts_with("4:9 invalid_schema output: the schema is not valid: "),
+        "{invalid:?}"
+    );
+}
+
+#[test]
+fn all_that_is_said_of_time_is_taken() {
+    let source = "\
+ref: a.b
+label: Times
+description: All of them
+tags: [time]
+timeout: 60
+tasks:
+  - {name: a, action: core.noop, delay: \"{{ 1 + 1 }}\", timeout: null, total_timeout: 9.5, heartbeat: 1}
+output: {$schema: 'https://json-schema.org/draft/2020-12/schema', required: [n]}
+output_map: {n: 1}
+";
+    let workflow = compile(source).expect("it is sound").workflow;
+    let task = &workflow.tasks[0];
+    assert_eq!(workflow.timeout, Some(60.0));
+    assert_eq!((task.total_timeout, task.heartbeat), (Some(9.5), Some(1.0)));
+    assert!(task.delay.is_some() && task.timeout.is_none() && workflow.output_schema.is_some());
 }

@@ -53,7 +53,8 @@ pub struct Answer {
     pub duplicate_gap: TimeDelta,
     /// How long it takes to stop after a cancel; `None` for a worker that does not listen.
     pub stops_after: Option<TimeDelta>,
-    /// How long it sends heartbeats, from the delivery; `None` for as long as it has the job.
+    /// From the delivery to the last heartbeat; `None` for a worker that says all the time that it is
+    /// alive.
     pub silent_after: Option<TimeDelta>,
 }
 

@@ -233,7 +233,8 @@ async fn timers_due(
     until: DateTime<Utc>,
 ) -> Result<Vec<TimerRow>, StorageError> {
     // Heartbeats move a timer in the memory of an owner alone. Whoever loads it has heard of none, and
-    // gives the worker a fresh window: as long as it said when its job was acknowledged.
+    // gives the worker a fresh window: as long as the start of the attempt, or the acknowledgement of its
+    // job, says in the log.
     let rows = sqlx::query(
         "SELECT t.execution_id, t.run::bigint, t.partition, t.kind::text, \
              CASE WHEN t.kind::text <> 'heartbeat' THEN t.due_at \

@@ -20,18 +20,19 @@ use crate::support::{definition, id};
 const OWNER: Uuid = Uuid::from_u128(1);
 const LEASE_S: f64 = 60.0;
 
-/// Branches, a guard, a join, retries at once and later, a time limit, variables, a task that others
-/// read.
+/// Branches, a guard, a join, retries at once and later, time limits of an attempt, of all of them and
+/// of the whole, variables, a task that others read.
 pub const WORKFLOW: &str = "
 ref: demo.history
 version: '1.0.0'
+timeout: 86400
 vars:
   seen: 0
 tasks:
   - {name: start, action: core.noop, publish: [{seen: 1}], on_success: [a, b, c, d]}
   - {name: a, action: core.echo, input: {seen: '{{ vars.seen }}'}, retry: {count: 2, delay: 0}, publish: [{a: 7}], on_success: both}
   - {name: b, action: core.echo, timeout: 60, on_success: both}
-  - {name: c, action: core.echo, retry: {count: 3, delay: 3600}}
+  - {name: c, action: core.echo, total_timeout: 90000, retry: {count: 3, delay: 3600}}
   - {name: d, when: '{{ false }}', action: core.noop}
   - {name: both, join: all, action: core.echo, input: {was: '{{ task.start.status }}'}}
 ";

@@ -119,8 +119,12 @@ impl Turns {
             return Standing::NextOwner;
         }
         match timer.kind {
-            // A completion that ends the attempt may wait in the inbox.
-            TimerKind::Deadline | TimerKind::Cancel | TimerKind::Heartbeat
+            // A completion that ends the attempt, or the execution, may wait in the inbox.
+            TimerKind::Deadline
+            | TimerKind::Cancel
+            | TimerKind::Heartbeat
+            | TimerKind::TotalTimeout
+            | TimerKind::ExecutionTimeout
                 if Some(timer.due_at) > held.deadlines_until
                     && !self.is_planted(Mutant::DeadlineWithoutProbe) =>
             {
@@ -129,8 +133,11 @@ impl Turns {
             TimerKind::Deadline
             | TimerKind::Cancel
             | TimerKind::Heartbeat
+            | TimerKind::TotalTimeout
+            | TimerKind::ExecutionTimeout
             | TimerKind::Retry
-            | TimerKind::Dispatch => Standing::Acts,
+            | TimerKind::Dispatch
+            | TimerKind::Delay => Standing::Acts,
         }
     }
 

@@ -26,9 +26,23 @@ pub(crate) struct BranchJson {
     pub last_ended: BTreeMap<String, RunNo>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed: BTreeMap<String, u32>,
+    /// Of a run: when its attempts together have had their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 impl BranchJson {
+    fn of_run(execution: &Execution, run: &Run) -> Self {
+        if run.item.is_some() {
+            // An item sees what the task as a whole sees.
+            return Self::default();
+        }
+        Self {
+            until: run.until,
+            ..Self::of(execution, &run.branch)
+        }
+    }
+
     fn of(execution: &Execution, branch: &Branch) -> Self {
         let name = |index: usize| execution.workflow.tasks[index].name.to_string();
         Self {
@@ -48,6 +62,7 @@ impl BranchJson {
                 .iter()
                 .map(|(join, count)| (name(join.0), *count))
                 .collect(),
+            until: None,
         }
     }
 }
@@ -143,7 +158,7 @@ fn add_timers(commit: &mut Commit, held: &Held, before: Before, changes: &Change
                 kind,
                 due_at: due,
             }),
-            TimerChange::Clear { run } if run > before.last_run => {}
+            TimerChange::Clear { run } if run > before.last_run || before.is_new => {}
             TimerChange::Clear { run } => commit.timers_cleared.push((held.execution.id, run)),
         }
     }
@@ -213,11 +228,8 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
         pool: has_action.then(|| task.pool.to_string()),
         timeout_s: run.timeout,
         input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
-        branch: (is_new || run.unsaved.branch).then(|| match run.item {
-            // An item sees what the task as a whole sees.
-            Some(_) => Json::of(&BranchJson::default()),
-            None => Json::of(&BranchJson::of(execution, &run.branch)),
-        }),
+        branch: (is_new || run.unsaved.branch)
+            .then(|| Json::of(&BranchJson::of_run(execution, run))),
         item_of: run.item.map(|item| item.of),
         item_index: run.item.map(|item| item.index),
         batch_size: run.item.and_then(|item| item.batch_size),

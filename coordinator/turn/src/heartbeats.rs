@@ -3,7 +3,9 @@
 //! window, by the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, ExecutionStatus, TimerKind};
+use flotilla_engine::execution::{
+    AttemptId, DEADLINE_SLACK_S, Event, Execution, ExecutionStatus, TimerKind,
+};
 use flotilla_protocol::message::{TaskCancel, TaskStarted};
 use flotilla_protocol::{ExecutionId, RunNo};
 
@@ -28,6 +30,8 @@ pub(crate) struct Beat {
     /// For an acknowledgement: when the time limit has passed. The timer of the limit has given way to
     /// that of the silence.
     pub ends_at: Option<DateTime<Utc>>,
+    /// When all attempts of the run together have had their time.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// Seconds of silence that mean the death of a worker, by its word.
@@ -44,20 +48,26 @@ impl Deciding<'_> {
     pub(crate) fn is_alive(&mut self, partition: PartitionNo, started: &TaskStarted) {
         let run = started.task_id.run();
         self.decision.heard.insert((started.execution_id, run));
-        if !started.acknowledged {
+        let Some(held) = self.turns.cache.use_mut(started.execution_id) else {
+            return;
+        };
+        let own_silence_s = silence_of(&held.execution, run);
+        if !started.acknowledged && own_silence_s.is_none() {
             return;
         }
-        let held = self.turns.cache.use_mut(started.execution_id);
-        let timeout = held
-            .and_then(|held| held.execution.live.get(&run))
-            .and_then(|run| run.timeout);
+        let live = held.execution.live.get(&run);
+        let (timeout, until) = (
+            live.and_then(|run| run.timeout),
+            live.and_then(|run| run.until),
+        );
         let now = self.now;
         self.decision.beats.push(Beat {
             partition,
             execution_id: started.execution_id,
             run,
-            silence_s: Some(silence_s(started)),
+            silence_s: Some(own_silence_s.unwrap_or_else(|| silence_s(started))),
             ends_at: timeout.map(|timeout| now + seconds(timeout + DEADLINE_SLACK_S)),
+            until,
         });
     }
 
@@ -80,12 +90,15 @@ impl Deciding<'_> {
         let reason = match held.execution.hear(attempt) {
             Ok(run) => {
                 self.decision.heard.insert((alive.execution_id, run));
+                let said_s = alive.heartbeat.map(|_| silence_s(alive));
+                let live = held.execution.live.get(&run);
                 self.decision.beats.push(Beat {
                     partition,
                     execution_id: alive.execution_id,
                     run,
-                    silence_s: alive.heartbeat.map(|_| silence_s(alive)),
+                    silence_s: silence_of(&held.execution, run).or(said_s),
                     ends_at: None,
+                    until: live.and_then(|run| run.until),
                 });
                 if held.execution.status != ExecutionStatus::Cancelling {
                     return;
@@ -101,6 +114,12 @@ impl Deciding<'_> {
             reason,
         });
     }
+}
+
+/// Seconds that an attempt may be silent by its task, whatever its worker says.
+fn silence_of(execution: &Execution, run: RunNo) -> Option<f64> {
+    let run = execution.live.get(&run)?;
+    execution.workflow.tasks[run.task.0].heartbeat
 }
 
 /// The event of a start, acknowledged or not.
@@ -172,9 +191,15 @@ impl Timers {
         };
         let ends_at = beat.ends_at.or(known.and_then(|known| known.ends_at));
         timer.due_at = now + silence;
-        if let Some(ends_at) = ends_at.filter(|ends_at| *ends_at <= timer.due_at) {
-            timer.kind = TimerKind::Deadline;
-            timer.due_at = ends_at;
+        let limits = [
+            (TimerKind::Deadline, ends_at),
+            (TimerKind::TotalTimeout, beat.until),
+        ];
+        for (kind, at) in limits {
+            if let Some(at) = at.filter(|at| *at <= timer.due_at) {
+                timer.kind = kind;
+                timer.due_at = at;
+            }
         }
         self.set(timer);
         self.watch(key, Watch { silence, ends_at });

@@ -150,7 +150,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
         action: job.action.to_string(),
         input: job.input.raw().to_owned(),
         timeout: job.timeout,
-        heartbeat: None,
+        heartbeat: job.heartbeat,
         idempotency_key: job.task_id.to_string(),
         item: job
             .item

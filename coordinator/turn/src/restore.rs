@@ -171,6 +171,7 @@ impl<'a> Known<'a> {
             action: row.action.as_deref().map(Arc::from),
             input: row.input.clone(),
             timeout: row.timeout_s,
+            until: branch.until,
             item: item(row),
             spread: spread.map(Box::new),
             branch: self.branch(column, &branch)?,

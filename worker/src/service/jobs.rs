@@ -137,8 +137,12 @@ impl Service {
                 self.completed(key, completion);
             }
             Ok(Handler::Waiting(handler)) => {
+                let silence = job.heartbeat.map(Duration::try_from_secs_f64);
                 let attempt = self.attempt(key, *job, reply_to, runs_before);
                 self.spawn(key, attempt, handler);
+                if let Some(Ok(silence)) = silence {
+                    self.keep_alive(key, silence);
+                }
                 if start == Start::Told || self.acknowledges_before_telling() {
                     self.watch(key);
                 }

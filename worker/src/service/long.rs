@@ -1,8 +1,11 @@
-//! Jobs that run long: acknowledged before they end, and kept alive by heartbeats.
+//! Jobs that run long: acknowledged before they end, and kept alive by heartbeats; as are those whose
+//! task says how long they may be silent.
 //!
 //! The broker waits for an acknowledgement for half an hour, and then closes the whole channel. So a
 //! job that runs for a while is announced as acknowledged; once that announcement is confirmed, the
 //! job is acknowledged, and from then on the coordinator waits for heartbeats in the broker's place.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -36,13 +39,14 @@ impl Service {
         {
             self.long.pop_first();
         }
-        while let Some((_, key)) = self.beating.front()
+        while let Some((_, key, _)) = self.beating.first()
             && self.held.pulse(*key).is_none()
         {
-            self.beating.pop_front();
+            self.beating.pop_first();
         }
-        let dues = [self.long.first(), self.beating.front()];
-        dues.into_iter().flatten().map(|(due, _)| *due).min()
+        let long = self.long.first().map(|(due, _)| *due);
+        let beat = self.beating.first().map(|(due, ..)| *due);
+        long.into_iter().chain(beat).min()
     }
 
     pub(super) fn tend_long(&mut self, now: Instant) {
@@ -52,13 +56,21 @@ impl Service {
             self.long.pop_first();
             self.announce_acknowledgement(key);
         }
-        let pause = self.options.heartbeat / BEATS;
-        while let Some((_, key)) = self.beating.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((due, key, pause)) = self.beating.first().copied()
+            && due <= now
+        {
+            self.beating.pop_first();
             if let Some(pulse) = self.held.pulse(key) {
                 pulse.beat();
-                self.beating.push_back((now + pause, key));
+                self.beating.insert((now + pause, key, pause));
             }
         }
+    }
+
+    /// Heartbeats of a job begin, so many that its silence is never as long as this.
+    pub(super) fn keep_alive(&mut self, key: JobKey, silence: Duration) {
+        let pause = silence / BEATS;
+        self.beating.insert((Instant::now() + pause, key, pause));
     }
 
     /// Tells that a job that runs is about to be acknowledged.
@@ -85,9 +97,10 @@ impl Service {
         for receipt in std::mem::take(&mut held.receipts) {
             self.done(receipt);
         }
-        if is_new {
-            let pause = self.options.heartbeat / BEATS;
-            self.beating.push_back((Instant::now() + pause, key));
+        // Where the task itself says how long it may be silent, that counts, and heartbeats come.
+        let is_beating = self.beating.iter().any(|(_, beating, _)| *beating == key);
+        if is_new && !is_beating {
+            self.keep_alive(key, self.options.heartbeat);
         }
     }
 }

@@ -93,8 +93,9 @@ pub(crate) struct Service {
     silent: VecDeque<(Instant, JobKey)>,
     /// Jobs that run, with the time when they are to be acknowledged.
     long: BTreeSet<(Instant, JobKey)>,
-    /// Acknowledged jobs that run, with the time of their next heartbeat.
-    beating: VecDeque<(Instant, JobKey)>,
+    /// Jobs that run and whose silence counts, with the time of their next heartbeat, and the pause
+    /// between two of them.
+    beating: BTreeSet<(Instant, JobKey, Duration)>,
     /// A suspect whose start was told, and when it may run.
     hesitating: Option<(Instant, JobKey)>,
     gatherer: Gatherer,
@@ -152,7 +153,7 @@ impl Service {
             attempts: JoinSet::new(),
             silent: VecDeque::new(),
             long: BTreeSet::new(),
-            beating: VecDeque::new(),
+            beating: BTreeSet::new(),
             hesitating: None,
             gatherer: Gatherer::default(),
             outbound: Outbound::new(publisher),

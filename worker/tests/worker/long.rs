@@ -87,6 +87,31 @@ async fn a_long_job_is_acknowledged_before_its_end_and_beats() {
 }
 
 #[tokio::test]
+async fn a_job_whose_task_asks_for_heartbeats_beats_from_its_start() {
+    with_fleet(async |mut fleet| {
+        fleet.open_inbox().await;
+        let gate = Gate::new();
+        let worker = fleet.start(gate.worker(quiet(&fleet))).await;
+        let watched = TaskJob {
+            heartbeat: Some(1.0),
+            ..job("test.gate", json!("done"))
+        };
+        fleet.submit(&watched).await;
+        for _ in 0..3 {
+            let alive = heartbeat(&mut fleet).await;
+            assert_eq!((alive.task_id, alive.attempt), (watched.task_id, 1));
+            assert_eq!((alive.heartbeat, alive.acknowledged), (None, false));
+        }
+        gate.leave.add_permits(1);
+        assert_eq!(result_of(&mut fleet).await, json!("done"));
+        worker.drain().await;
+        fleet.jobs_are_gone().await;
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_acknowledged_job_does_not_come_back_when_its_worker_dies() {
     with_fleet(async |mut fleet| {
         fleet.open_inbox().await;

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::draft::DraftTask;
 use super::reader::{Fields, Reader, Site, is_reference};
-use super::task::{self, variable_name};
+use super::task::{self, Least, variable_name};
 use super::tree::{Node, Place, Value};
 use crate::expression::ValueTemplate;
+use crate::output::OutputSchema;
 use crate::parameters::ParameterSchema;
 use crate::workflow::{DEFAULT_MAX_ITEMS, MOST_ITEMS};
 
 /// Most tasks of a definition.
 const TASK_LIMIT: usize = 1_000;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "ref",
     "label",
     "version",
@@ -21,18 +22,18 @@ const KNOWN: [&str; 10] = [
     "tags",
     "parameters",
     "vars",
+    "timeout",
     "tasks",
+    "output",
     "output_map",
     "max_items",
 ];
-const LATER: [&str; 8] = [
-    "timeout",
+const LATER: [&str; 6] = [
     "start",
     "finally",
     "fail_policy",
     "cancellation_policy",
     "cancel_grace",
-    "output",
     "max_runs_per_task",
 ];
 
@@ -45,8 +46,10 @@ pub(super) struct Draft {
     pub version: String,
     pub parameters: ParameterSchema,
     pub vars: Entries,
+    pub timeout: Option<f64>,
     pub tasks: Vec<DraftTask>,
     pub output: Option<Entries>,
+    pub output_schema: Option<OutputSchema>,
     pub max_items: u32,
     /// Where the list of tasks stands.
     pub tasks_place: Place,
@@ -87,7 +90,9 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
         version: version.unwrap_or("0.0.0").to_owned(),
         parameters,
         vars,
+        timeout: task::seconds(reader, fields, "", "timeout", Least::Above(0.0)),
         tasks,
+        output_schema: super::output::read(reader, fields),
         output,
         max_items: max_items(reader, fields),
         tasks_place,

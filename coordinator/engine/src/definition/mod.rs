@@ -11,6 +11,7 @@ mod draft;
 mod flow;
 mod graph;
 mod items;
+mod output;
 pub(crate) mod pack;
 mod parameters;
 pub(crate) mod reader;
@@ -178,10 +179,12 @@ fn workflow(hash: DefinitionHash, draft: Draft, graph: Graph, read: Read) -> Wor
         version: draft.version.into(),
         parameters: draft.parameters,
         vars: draft.vars,
+        timeout: draft.timeout,
         tasks,
         graph: graph.graph,
         starts: graph.starts,
         output: draft.output,
+        output_schema: draft.output_schema,
         watched: read.watched,
         by_name,
         max_items: draft.max_items,
@@ -204,8 +207,11 @@ fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task 
         action: draft.action,
         input: draft.input,
         when: draft.when,
+        delay: draft.delay,
         retry: draft.retry,
         timeout: draft.timeout,
+        total_timeout: draft.total_timeout,
+        heartbeat: draft.heartbeat,
         pool: draft.pool.into(),
         max_redeliveries: draft.max_redeliveries,
         join: draft.join.map(|(join, _)| join),

@@ -46,7 +46,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> ParameterSchema {
 
 type Read = (Vec<Parameter>, String, bool);
 
-fn is_json_schema(entries: &[(Key, Node)]) -> bool {
+pub(super) fn is_json_schema(entries: &[(Key, Node)]) -> bool {
     let fields = Fields(entries);
     let is_object = |node: &Node| matches!(&node.value, Value::Text(text) if text == "object");
     let is_map = |node: &Node| matches!(node.value, Value::Map(_));
@@ -93,8 +93,8 @@ fn flat(reader: &mut Reader, entries: &[(Key, Node)]) -> Read {
     )
 }
 
-/// The property of a JSON Schema that a flat parameter stands for.
-fn property(reader: &mut Reader, fields: Fields, key: &Key, path: &str) -> String {
+/// The property of a JSON Schema that an entry of the flat form stands for.
+pub(super) fn property(reader: &mut Reader, fields: Fields, key: &Key, path: &str) -> String {
     let mut rules = Vec::new();
     if let Some(node) = fields.get("type") {
         let path = join(path, "type");
@@ -121,7 +121,7 @@ fn property(reader: &mut Reader, fields: Fields, key: &Key, path: &str) -> Strin
     format!("{name}:{{{}}}", rules.join(","))
 }
 
-fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
+pub(super) fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
     match fields.get(name).map(|node| (node, &node.value)) {
         None => false,
         Some((_, Value::Bool(value))) => *value,

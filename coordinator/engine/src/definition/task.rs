@@ -14,7 +14,7 @@ const DEFAULT_TIMEOUT_S: f64 = 300.0;
 /// Redeliveries of a job whose workers die, where the file says nothing.
 const DEFAULT_REDELIVERIES: u32 = 5;
 
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 25] = [
     "name",
     "type",
     "action",
@@ -29,6 +29,9 @@ const KNOWN: [&str; 22] = [
     "when",
     "retry",
     "timeout",
+    "total_timeout",
+    "heartbeat",
+    "delay",
     "pool",
     "max_redeliveries",
     "join",
@@ -38,15 +41,7 @@ const KNOWN: [&str; 22] = [
     "tolerate",
     "on_item_failure",
 ];
-const LATER: [&str; 7] = [
-    "total_timeout",
-    "heartbeat",
-    "delay",
-    "needs",
-    "rule",
-    "ignore_failure",
-    "tasks",
-];
+const LATER: [&str; 4] = ["needs", "rule", "ignore_failure", "tasks"];
 
 /// Reads the task at `index`.
 pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<DraftTask> {
@@ -72,6 +67,9 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
     });
     let (routes, handles_timeout) = routes::read(reader, fields, &path, index);
     Some(DraftTask {
+        delay: delay(reader, fields, &path, index),
+        total_timeout: seconds(reader, fields, &path, "total_timeout", Least::Above(0.0)),
+        heartbeat: seconds(reader, fields, &path, "heartbeat", Least::From(1.0)),
         input: input(reader, fields, &path, before),
         pool: pool(reader, fields, &path, defaults.pool),
         max_redeliveries: redeliveries(reader, fields, &path),
@@ -186,6 +184,28 @@ fn timeout(
         return None;
     }
     quantity(reader, node, &path, site, Least::Above(0.0))
+}
+
+/// Looked at once for all items, so it sees none of them.
+fn delay(reader: &mut Reader, fields: Fields, path: &str, index: usize) -> Option<ValueTemplate> {
+    let (node, path) = field(fields, path, "delay")?;
+    let site = Site::Task(index, Moment::Items);
+    quantity(reader, node, &path, site, Least::From(0.0))
+}
+
+/// Seconds that stand in the file, or `null` for none.
+pub(super) fn seconds(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    name: &str,
+    least: Least,
+) -> Option<f64> {
+    let (node, path) = field(fields, path, name)?;
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    bounded(reader, node, &path, least)
 }
 
 /// The least that a number may be.

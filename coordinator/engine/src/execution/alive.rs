@@ -16,8 +16,10 @@ use super::log::RunEntry;
 use super::retry::after;
 use super::run::RunStatus;
 use super::step::Step;
+use super::time::earlier;
 use super::{DEADLINE_SLACK_S, Execution};
 use crate::json::Json;
+use crate::scope::{EndStatus, Ended};
 
 /// What a worker says of an attempt that it runs.
 #[derive(Clone, Copy)]
@@ -26,6 +28,17 @@ pub(super) struct Said<'a> {
     pub started_at: Option<DateTime<Utc>>,
     /// Seconds of silence that mean its death, once the job is acknowledged.
     pub heartbeat_s: Option<f64>,
+}
+
+impl Said<'_> {
+    /// What the log says of a start after which silence counts.
+    fn detail(self, silence_s: f64) -> Json {
+        if self.heartbeat_s.is_some() {
+            Json::of(&serde_json::json!({"acknowledged": true, "heartbeat": silence_s}))
+        } else {
+            Json::of(&serde_json::json!({ "heartbeat": silence_s }))
+        }
+    }
 }
 
 impl Execution {
@@ -49,7 +62,8 @@ impl Execution {
         let Some(run) = self.live.get_mut(&no) else {
             return Err(IgnoredReason::UnknownTask);
         };
-        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
+        let task = &self.workflow.tasks[run.task.0];
+        let limit = task.max_redeliveries;
         // Whoever acknowledges the job of a run that runs goes on with it.
         let goes_on = said.heartbeat_s.is_some() && run.status == RunStatus::Running;
         if !goes_on {
@@ -79,14 +93,19 @@ impl Execution {
                 attempt: id.attempt,
                 reason: None,
             });
-        } else if let Some((kind, seconds)) = patience(said, run.timeout) {
-            let due = after(now, seconds);
+        } else if let Some((kind, seconds)) = patience(said, run.timeout, task.heartbeat) {
+            let (kind, due) = earlier(kind, after(now, seconds), run.until);
+            changes.timers.push(TimerChange::Set { run: no, kind, due });
+        } else if let Some(due) = run.until {
+            let kind = TimerKind::TotalTimeout;
             changes.timers.push(TimerChange::Set { run: no, kind, due });
         } else if from == RunStatus::Running.word() {
             // Its job has come back, whatever a worker before said of it: the broker waits again.
             changes.timers.push(TimerChange::Clear { run: no });
         }
         changes.touched.insert(no);
+        let silence_s = task.heartbeat.or(said.heartbeat_s);
+        let detail = silence_s.map(|silence_s| said.detail(silence_s));
         let mut step = Step::new(self, now, changes);
         step.log_run(
             TransitionKind::TaskStarted,
@@ -95,29 +114,39 @@ impl Execution {
                 attempt: Some(id.attempt),
                 from: Some(from),
                 to: Some("running"),
-                detail: said.heartbeat_s.map(|heartbeat_s| {
-                    let detail =
-                        serde_json::json!({"acknowledged": true, "heartbeat": heartbeat_s});
-                    Json::of(&detail)
-                }),
+                detail,
             },
         );
         Ok(())
     }
 
-    /// Nothing was heard of the worker of an acknowledged job: the same attempt is published again,
-    /// as the broker would deliver it again, unless too many workers have died of it.
+    /// Nothing was heard for too long. Where the task says for how long it may be silent, that ends the
+    /// attempt. Else its job is acknowledged: the same attempt is published again, as the broker would
+    /// deliver it again, unless too many workers have died of it.
     pub(super) fn fell_silent(
         &mut self,
         no: RunNo,
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
-        let Some(run) = self.live.get_mut(&no) else {
+        let Some(run) = self.live.get(&no) else {
             return Outcome::Nothing;
         };
-        let limit = self.workflow.tasks[run.task.0].max_redeliveries;
+        let task = &self.workflow.tasks[run.task.0];
+        let limit = task.max_redeliveries;
         let (attempt, starts) = (run.attempt, run.starts);
+        if let Some(heartbeat) = task.heartbeat {
+            let message = format!("nothing was heard of the attempt for {heartbeat} s");
+            let ended = Ended {
+                status: EndStatus::TimedOut,
+                ..Ended::failed(kind::TASK_TIMEOUT, &message)
+            };
+            let mut step = Step::new(self, now, changes);
+            step.order_stop(no, "the attempt has been silent for too long");
+            step.attempt_ended(no, ended, true);
+            step.settle();
+            return Outcome::Applied;
+        }
         if starts > limit {
             let id = AttemptId {
                 task_id: self.task_id(no),
@@ -132,10 +161,14 @@ impl Execution {
     }
 }
 
-/// The timer of an attempt that runs: of an acknowledged job the worker's silence counts, and whoever
-/// keeps the time of heartbeats keeps the time limit too.
-fn patience(said: Said<'_>, timeout: Option<f64>) -> Option<(TimerKind, f64)> {
-    match said.heartbeat_s {
+/// The timer of an attempt that runs: where its task says so, or of an acknowledged job, the worker's
+/// silence counts, and whoever keeps the time of heartbeats keeps the time limit too.
+fn patience(
+    said: Said<'_>,
+    timeout: Option<f64>,
+    heartbeat: Option<f64>,
+) -> Option<(TimerKind, f64)> {
+    match heartbeat.or(said.heartbeat_s) {
         Some(heartbeat_s) => Some((TimerKind::Heartbeat, heartbeat_s)),
         None => timeout.map(|timeout| (TimerKind::Deadline, timeout + DEADLINE_SLACK_S)),
     }

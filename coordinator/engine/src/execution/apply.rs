@@ -210,6 +210,9 @@ impl Execution {
         now: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Outcome {
+        if timer == TimerKind::ExecutionTimeout {
+            return self.time_is_up(now, changes);
+        }
         let Some(run) = self.live.get(&no) else {
             return Outcome::Nothing;
         };
@@ -221,6 +224,12 @@ impl Execution {
                     run.status == RunStatus::Delayed || run.spread.as_deref().is_some_and(puts_off);
                 is_put_off && !run.held
             }
+            TimerKind::Delay => run.status == RunStatus::Delayed && !run.held,
+            TimerKind::TotalTimeout => {
+                let has_passed = run.until.is_some_and(|until| until <= now);
+                has_passed && run.is_under_way() && !self.is_cancelling(run)
+            }
+            TimerKind::ExecutionTimeout => false,
             TimerKind::Deadline | TimerKind::Heartbeat => {
                 run.status == RunStatus::Running && !self.is_cancelling(run)
             }
@@ -232,7 +241,9 @@ impl Execution {
         let timeout = run.timeout;
         let mut step = Step::new(self, now, changes);
         match timer {
-            TimerKind::Retry | TimerKind::Dispatch => step.wait_is_over(no),
+            TimerKind::Retry | TimerKind::Dispatch | TimerKind::Delay => step.wait_is_over(no),
+            TimerKind::TotalTimeout => step.total_is_over(no),
+            TimerKind::ExecutionTimeout => {}
             TimerKind::Heartbeat => return self.fell_silent(no, now, changes),
             TimerKind::Deadline => {
                 let message = format!("no answer within {} s", timeout.unwrap_or_default());

@@ -127,7 +127,7 @@ impl Step<'_> {
         no
     }
 
-    /// Lets a run in: guard, then nothing, or the action.
+    /// Lets a run in: guard, then the delay, and what follows it.
     pub(super) fn enter(&mut self, no: RunNo, exempt: bool) {
         let workflow = Arc::clone(&self.workflow);
         let Some(run) = self.execution.live.get(&no) else {
@@ -145,12 +145,27 @@ impl Step<'_> {
                 }
             }
         }
+        match self.delay_s(run) {
+            // What stands beside `fail` runs without it: nothing waits any more.
+            Ok(delay_s) if delay_s > 0.0 && !exempt => self.delay(no, delay_s),
+            Ok(_) => self.begin_run(no, exempt),
+            Err(error) => self.end_run(no, Ended::not_evaluated(&error)),
+        }
+    }
+
+    /// A run begins: with nothing, with its items, or with its next attempt.
+    pub(super) fn begin_run(&mut self, no: RunNo, exempt: bool) {
+        let workflow = Arc::clone(&self.workflow);
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
+        let task = &workflow.tasks[run.task.0];
         if task.action.is_none() {
             return self.end_run(no, Ended::succeeded(Json::null()));
         }
         match &task.items {
-            Some(items) => self.enter_items(no, items, exempt),
-            None => self.render_or_fail(no, exempt),
+            Some(items) if run.item.is_none() => self.enter_items(no, items, exempt),
+            Some(_) | None => self.render_or_fail(no, exempt),
         }
     }
 

@@ -120,8 +120,15 @@ pub enum TimerKind {
     Dispatch,
     /// The attempt was told to stop, and has had its time to do so.
     Cancel,
-    /// Nothing was heard for too long of the worker of an attempt whose job is acknowledged.
+    /// Nothing was heard for too long of the worker of an attempt whose job is acknowledged, or whose
+    /// task says how long it may be silent.
     Heartbeat,
+    /// The delay of the task is over.
+    Delay,
+    /// All attempts of the run together, or all its items, have had their time.
+    TotalTimeout,
+    /// The execution as a whole has taken as long as it may; of [`super::NO_RUN`].
+    ExecutionTimeout,
 }
 
 impl TimerKind {
@@ -134,6 +141,9 @@ impl TimerKind {
             Self::Dispatch => "dispatch",
             Self::Cancel => "cancel",
             Self::Heartbeat => "heartbeat",
+            Self::Delay => "delay",
+            Self::TotalTimeout => "total_timeout",
+            Self::ExecutionTimeout => "execution_timeout",
         }
     }
 
@@ -146,12 +156,16 @@ impl TimerKind {
             "dispatch" => Self::Dispatch,
             "cancel" => Self::Cancel,
             "heartbeat" => Self::Heartbeat,
+            "delay" => Self::Delay,
+            "total_timeout" => Self::TotalTimeout,
+            "execution_timeout" => Self::ExecutionTimeout,
             _ => return None,
         })
     }
 }
 
-/// A timer is set or cleared. A run has at most one timer.
+/// A timer is set or cleared. A run has at most one timer, and the execution as a whole, which is
+/// [`super::NO_RUN`] here, has another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TimerChange {
     /// It shall fire at `due`.
@@ -193,6 +207,8 @@ pub struct Job {
     pub input: Json,
     /// Seconds that the attempt may run.
     pub timeout: Option<f64>,
+    /// Seconds of silence after which it is given up.
+    pub heartbeat: Option<f64>,
     /// How often a worker has said that it starts the attempt.
     pub starts: u32,
 }

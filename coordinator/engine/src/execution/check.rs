@@ -19,7 +19,9 @@ impl Execution {
         let word = self.status.word();
         let errors = self.errors.len();
         let fits = match self.status {
-            ExecutionStatus::Failing | ExecutionStatus::Failed => errors > 0,
+            ExecutionStatus::Failing | ExecutionStatus::Failed | ExecutionStatus::TimedOut => {
+                errors > 0
+            }
             ExecutionStatus::Running
             | ExecutionStatus::Pausing
             | ExecutionStatus::Paused
@@ -102,9 +104,10 @@ impl Execution {
             ExecutionStatus::Cancelling => {
                 with_workers > 0 && with_workers + spread == self.live.len()
             }
-            ExecutionStatus::Succeeded | ExecutionStatus::Failed | ExecutionStatus::Cancelled => {
-                self.live.is_empty()
-            }
+            ExecutionStatus::Succeeded
+            | ExecutionStatus::Failed
+            | ExecutionStatus::Cancelled
+            | ExecutionStatus::TimedOut => self.live.is_empty(),
         };
         if fits {
             return Ok(());

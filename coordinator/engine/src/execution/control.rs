@@ -83,6 +83,11 @@ impl Step<'_> {
             return;
         }
         self.set_status(ExecutionStatus::Cancelling);
+        self.stop_all(reason);
+    }
+
+    /// Ends what waits, and tells what runs to stop: the execution is cancelled.
+    pub(super) fn stop_all(&mut self, reason: Option<&String>) {
         let (spreads, others): (Vec<&Run>, Vec<&Run>) = self
             .execution
             .live
@@ -156,6 +161,9 @@ impl Step<'_> {
 
     /// Releases what the pause has held back.
     fn release(&mut self) {
+        if self.times_out_at_resume() {
+            return;
+        }
         self.set_status(ExecutionStatus::Running);
         self.closed = false;
         let held: Vec<(RunNo, RunStatus)> = self
@@ -170,13 +178,16 @@ impl Step<'_> {
                 // One of them led to `fail`: the others stay where they are.
                 return;
             }
+            let mut is_overdue = false;
             if let Some(run) = self.execution.live.get_mut(&no) {
                 run.held = false;
+                is_overdue = run.until.is_some_and(|until| until <= self.now);
                 self.changes.touched.insert(no);
             }
             match status {
+                RunStatus::Delayed | RunStatus::Retrying if is_overdue => self.end_overdue(no),
                 RunStatus::Waiting => self.enter(no, false),
-                RunStatus::Delayed | RunStatus::Retrying => self.render_or_fail(no, false),
+                RunStatus::Delayed | RunStatus::Retrying => self.begin_run(no, false),
                 RunStatus::Spread => self.open_window(no),
                 RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
             }

@@ -110,7 +110,10 @@ impl Step<'_> {
         } else if self.execution.spread(no).is_some() {
             self.open_window(no);
         } else {
-            self.render_or_fail(no, false);
+            self.begin_run(no, false);
+        }
+        if self.execution.spread(no).is_some() {
+            self.rest_timer(no);
         }
     }
 
@@ -151,6 +154,7 @@ impl Step<'_> {
         };
         run.status = RunStatus::Dispatched;
         self.resend_from(no, RunStatus::Running, "silent");
+        self.rest_timer(no);
     }
 
     /// Dispatches the next attempt; gives the bytes of its input.
@@ -179,6 +183,8 @@ impl Step<'_> {
                 ..RunEntry::default()
             },
         );
+        self.begin_total(no);
+        self.rest_timer(no);
         bytes
     }
 
@@ -190,11 +196,11 @@ impl Step<'_> {
         let has_timer = match run.status {
             // Whether its job is acknowledged, and it has one of heartbeats, is not kept.
             RunStatus::Running => true,
-            RunStatus::Dispatched => is_cancelling,
+            RunStatus::Dispatched => is_cancelling || run.until.is_some(),
             RunStatus::Retrying | RunStatus::Delayed => !run.held,
             RunStatus::Spread => {
                 let spread = run.spread.as_deref();
-                spread.is_some_and(|spread| spread.progress.put_off)
+                run.until.is_some() || spread.is_some_and(|spread| spread.progress.put_off)
             }
             RunStatus::Waiting | RunStatus::Ended(_) => false,
         };

@@ -63,7 +63,7 @@ pub enum Event {
     },
     /// A timer has run out. For a deadline: and nothing of the attempt waits in the inbox.
     TimerFired {
-        /// The run.
+        /// The run; [`super::NO_RUN`] for the execution as a whole.
         run: RunNo,
         /// Which timer.
         kind: TimerKind,

@@ -18,6 +18,10 @@ pub mod kind {
     pub const TASK_FAILED: &str = "task_failed";
     /// An attempt ran longer than its time limit.
     pub const TASK_TIMEOUT: &str = "task_timeout";
+    /// The execution took longer than it may.
+    pub const WORKFLOW_TIMEOUT: &str = "workflow_timeout";
+    /// The output is not as its schema wants it.
+    pub const INVALID_OUTPUT: &str = "invalid_output";
     /// A route led to `fail`.
     pub const EXPLICIT_FAIL: &str = "explicit_fail";
     /// A join can no longer be complete.

@@ -31,7 +31,8 @@ impl Step<'_> {
             ExecutionStatus::Paused
             | ExecutionStatus::Succeeded
             | ExecutionStatus::Failed
-            | ExecutionStatus::Cancelled => {}
+            | ExecutionStatus::Cancelled
+            | ExecutionStatus::TimedOut => {}
         }
     }
 
@@ -116,7 +117,11 @@ impl Step<'_> {
 
     fn final_status(&self) -> ExecutionStatus {
         if self.execution.status == ExecutionStatus::Cancelling {
-            ExecutionStatus::Cancelled
+            if self.execution.has_timed_out() {
+                ExecutionStatus::TimedOut
+            } else {
+                ExecutionStatus::Cancelled
+            }
         } else if self.execution.errors.is_empty() {
             ExecutionStatus::Succeeded
         } else {
@@ -148,7 +153,17 @@ impl Step<'_> {
                 Err(error) => errors.push(FieldError::new(format!("output_map.{name}"), &error)),
             }
         }
-        (Some(object(&output)), errors)
+        let output = object(&output);
+        let schema = self.workflow.output_schema.as_ref();
+        if errors.is_empty()
+            && let Some(problem) = schema.and_then(|schema| schema.problem(&output))
+        {
+            errors.push(FieldError {
+                kind: kind::INVALID_OUTPUT,
+                ..FieldError::value("output", problem)
+            });
+        }
+        (Some(output), errors)
     }
 }
 

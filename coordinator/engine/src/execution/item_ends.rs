@@ -4,6 +4,7 @@
 use flotilla_protocol::RunNo;
 
 use super::ExecutionStatus;
+use super::changes::TimerChange;
 use super::failure::kind;
 use super::log::{Origin, origin_detail};
 use super::run::RunStatus;
@@ -85,6 +86,47 @@ impl Step<'_> {
                 progress.next = progress.next.min(index);
                 progress.active -= 1;
             }
+        }
+        self.rest_timer(no);
+    }
+
+    /// A task is about to end before its items: counts those in flight as cancelled, tells their
+    /// workers to stop, and gives their runs.
+    pub(super) fn cut_off_items(&mut self, of: RunNo) -> Vec<RunNo> {
+        if self.execution.spread(of).is_none() {
+            return Vec::new();
+        }
+        let items: Vec<(RunNo, bool)> = self
+            .execution
+            .live
+            .range(of..)
+            .filter(|(_, run)| run.item.is_some_and(|item| item.of == of))
+            .map(|(no, run)| (*no, run.is_with_a_worker()))
+            .collect();
+        for (no, is_with_a_worker) in &items {
+            if *is_with_a_worker {
+                self.order_stop(*no, "the task has taken too long");
+            }
+        }
+        if let Some(spread) = self.spread_mut(of) {
+            let progress = &mut spread.progress;
+            progress.stopped = true;
+            progress.cancelled += progress.active;
+            progress.active = 0;
+        }
+        items.into_iter().map(|(no, _)| no).collect()
+    }
+
+    /// Ends items whose task has ended.
+    pub(super) fn close_cut_off(&mut self, items: Vec<RunNo>) {
+        for no in items {
+            let Some(mut run) = self.execution.live.remove(&no) else {
+                continue;
+            };
+            self.changes.timers.push(TimerChange::Clear { run: no });
+            let is_old = run.attempt > 0;
+            self.close(&mut run, EndStatus::Cancelled, is_old, None);
+            self.bury(run, Ended::cancelled("its task has taken too long"));
         }
     }
 

@@ -179,6 +179,8 @@ impl Step<'_> {
         run.unsaved.items = true;
         self.changes.touched.insert(no);
         let count = run.spread.as_ref().map(|spread| spread.progress.count);
+        self.begin_total(no);
+        self.rest_timer(no);
         self.log_run(
             TransitionKind::TaskStarted,
             no,

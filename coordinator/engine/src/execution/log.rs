@@ -27,22 +27,29 @@ impl Step<'_> {
             | ExecutionStatus::Cancelling
             | ExecutionStatus::Succeeded
             | ExecutionStatus::Failed
-            | ExecutionStatus::Cancelled => {}
+            | ExecutionStatus::Cancelled
+            | ExecutionStatus::TimedOut => {}
         }
     }
 
     pub(super) fn set_status(&mut self, status: ExecutionStatus) {
-        let from = self.execution.status.word();
+        self.change_status(status, None);
+    }
+
+    /// Gives the execution another status, and says in the log why.
+    pub(super) fn change_status(&mut self, status: ExecutionStatus, detail: Option<Json>) {
+        let from = self.execution.status;
         self.execution.status = status;
         self.log(Transition {
             seq: 0,
             kind: TransitionKind::ExecutionStatusChanged,
             task_id: None,
             attempt: None,
-            from: Some(from),
+            from: Some(from.word()),
             to: Some(status.word()),
-            detail: None,
+            detail,
         });
+        self.move_limit(from);
     }
 
     pub(super) fn count_end(&mut self, status: EndStatus) {

@@ -30,6 +30,7 @@ mod sight;
 mod spread;
 mod start;
 mod step;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use spread::{
     MOST_UNREAD_RESULTS, Progress, Spread,
 };
 pub use start::{Rejection, Start, start};
+pub use time::NO_RUN;
 
 use crate::json::Json;
 use crate::variables::WriteNo;
@@ -124,6 +126,8 @@ pub enum ExecutionStatus {
     Failed,
     /// Ended because a user wanted it.
     Cancelled,
+    /// Ended because it took longer than it may.
+    TimedOut,
 }
 
 /// How many tasks of an execution stand where.
@@ -162,6 +166,7 @@ impl ExecutionStatus {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
         }
     }
 
@@ -177,6 +182,7 @@ impl ExecutionStatus {
             "succeeded" => Self::Succeeded,
             "failed" => Self::Failed,
             "cancelled" => Self::Cancelled,
+            "timed_out" => Self::TimedOut,
             _ => return None,
         })
     }
@@ -188,7 +194,7 @@ impl ExecutionStatus {
             Self::Running | Self::Pausing | Self::Paused | Self::Cancelling | Self::Failing => {
                 false
             }
-            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::TimedOut => true,
         }
     }
 
@@ -223,6 +229,7 @@ impl Execution {
             pool: Arc::clone(&task.pool),
             input: run.input.clone()?,
             timeout: run.timeout,
+            heartbeat: task.heartbeat,
             starts: run.starts,
         })
     }

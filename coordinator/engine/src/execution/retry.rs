@@ -151,7 +151,7 @@ fn render_action(task: &Task, scope: &Scope<'_>) -> Result<Arc<str>, FieldError>
 }
 
 /// A number that a template gives, from `least` to ten years.
-fn number(
+pub(super) fn number(
     template: &ValueTemplate,
     scope: &Scope<'_>,
     field: &str,

@@ -35,6 +35,9 @@ pub struct Run {
     pub input: Option<Json>,
     /// Seconds that an attempt may run.
     pub timeout: Option<f64>,
+    /// When its attempts, or its items, have had their time together; `None` before the first, and
+    /// where that time has no limit.
+    pub until: Option<DateTime<Utc>>,
     /// Which item it is for; `None`: the task as a whole.
     pub item: Option<Item>,
     /// The items of the task and how far it has come, once they are known.
@@ -69,7 +72,7 @@ pub struct Run {
 pub struct Unsaved {
     /// [`Run::input`]
     pub input: bool,
-    /// [`Run::branch`]
+    /// [`Run::branch`] and [`Run::until`]
     pub branch: bool,
     /// [`Run::ended`]
     pub end: bool,
@@ -140,6 +143,7 @@ impl Run {
             action: None,
             input: None,
             timeout: None,
+            until: None,
             item: None,
             spread: None,
             branch,
@@ -156,6 +160,15 @@ impl Run {
                 branch: true,
                 ..Unsaved::default()
             },
+        }
+    }
+
+    /// Whether it runs, or waits for its next attempt and is not held back.
+    pub(super) fn is_under_way(&self) -> bool {
+        match self.status {
+            RunStatus::Dispatched | RunStatus::Running | RunStatus::Spread => true,
+            RunStatus::Retrying | RunStatus::Delayed => !self.held,
+            RunStatus::Waiting | RunStatus::Ended(_) => false,
         }
     }
 

@@ -76,6 +76,7 @@ pub fn start(
         to: Some("running"),
         detail: None,
     });
+    step.limit_execution();
     let initial = match failure {
         Some(failure) => Err(failure),
         None => step.initial_branch(),

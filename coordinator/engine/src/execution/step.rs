@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 
 use super::branch::{Branch, SeenTask};
-use super::changes::{Changes, TimerChange, TimerKind, TransitionKind};
+use super::changes::{Changes, TimerKind, TransitionKind};
 use super::failure::{ExecutionError, kind};
 use super::items::Piece;
 use super::log::{Origin, RunEntry, end_detail, retry_detail};
@@ -186,11 +186,7 @@ impl<'a> Step<'a> {
             self.hold_back(no);
         } else {
             let due = super::retry::after(self.now, delay_s);
-            self.changes.timers.push(TimerChange::Set {
-                run: no,
-                kind: TimerKind::Retry,
-                due,
-            });
+            self.set_timer(no, TimerKind::Retry, due);
         }
     }
 

@@ -4,11 +4,14 @@
 mod alive;
 mod branches;
 mod cancel;
+mod delays;
 mod failures;
 mod harness;
 mod items;
+mod limits;
 mod log;
 mod lost;
+mod outputs;
 mod pause;
 mod retries;
 mod starts;

@@ -151,3 +151,72 @@ fn an_attempt_that_is_seen_running_has_a_deadline() {
     assert_eq!(scene.status(), "succeeded");
     assert!(scene.timers.is_empty());
 }
+
+#[test]
+fn count_delay_and_timeout_may_be_templates() {
+    let yaml = "
+ref: t.templates
+parameters: {tries: {type: integer, default: 2}, gap: {type: number, default: 5}}
+tasks:
+  - name: flaky
+    action: core.noop
+    retry: {count: \"{{ parameters.tries }}\", delay: \"{{ parameters.gap }}\"}
+    timeout: \"{{ parameters.gap * 2 }}\"
+";
+    let mut scene = begin(yaml, &none());
+    assert_eq!(scene.jobs[0].timeout, Some(10.0));
+    for _ in 0..2 {
+        scene.fail("flaky", "broken");
+        assert!((scene.wait() - 5.0).abs() < 1e-6);
+    }
+    scene.succeed("flaky", &json!(null));
+    assert_eq!(scene.status(), "succeeded");
+    assert_eq!(scene.execution.counts.attempts, 3);
+}
+
+#[test]
+fn a_template_that_gives_no_such_number_fails_the_task() {
+    for (field, bad) in [
+        ("retry.count", "retry: {count: \"{{ -1 }}\"}"),
+        ("timeout", "timeout: \"{{ 0 }}\""),
+        ("concurrency", "with_items: [1], concurrency: \"{{ 0 }}\""),
+    ] {
+        let yaml = format!("ref: t.bad\ntasks: [{{name: a, action: core.noop, {bad}}}]");
+        let scene = begin(&yaml, &none());
+        assert_eq!(
+            scene.errors(),
+            [("expression_error".to_owned(), "a".to_owned())]
+        );
+        assert_eq!(scene.execution.errors[0].field.as_deref(), Some(field));
+    }
+}
+
+#[test]
+fn a_timeout_of_null_is_none() {
+    let yaml = "ref: t.null\ntasks: [{name: a, action: core.noop, timeout: null}]";
+    let mut scene = begin(yaml, &none());
+    assert_eq!(scene.jobs[0].timeout, None);
+    scene.started("a");
+    assert!(scene.timers.is_empty());
+}
+
+#[test]
+fn each_item_has_its_own_time_limit_and_retries() {
+    let yaml = "
+ref: t.item_limits
+tasks:
+  - {name: a, action: core.noop, with_items: [1, 2], timeout: 5, retry: {count: 1}, on_timeout: late, on_failure: bad}
+  - {name: late, action: core.noop}
+  - {name: bad, action: core.noop}
+";
+    let mut scene = begin(yaml, &none());
+    scene.time_out("a");
+    assert_eq!(scene.waiting(), ["a", "a"], "it is retried");
+    scene.succeed("a", &json!(null));
+    scene.time_out("a");
+    assert_eq!(
+        scene.waiting(),
+        ["bad"],
+        "the task has failed: an item timed out"
+    );
+}

@@ -77,7 +77,6 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         agenda: BTreeMap::new(),
         entries: 0,
         timers: BTreeMap::new(),
-        silences: BTreeMap::new(),
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
@@ -128,8 +127,8 @@ struct InHand {
     due: Vec<Place>,
     /// How long it takes to stop.
     stops_after: Option<TimeDelta>,
-    /// When its last heartbeat comes; `None` if there is no last one.
-    silent_from: Option<DateTime<Utc>>,
+    /// When its silence is as long as it may be; `None` while it says that it is alive.
+    given_up_at: Option<DateTime<Utc>>,
 }
 
 struct Player<'a> {
@@ -145,8 +144,6 @@ struct Player<'a> {
     /// Entries of the agenda so far.
     entries: u64,
     timers: BTreeMap<RunNo, (TimerKind, DateTime<Utc>)>,
-    /// How long the silence of a worker is waited for.
-    silences: BTreeMap<RunNo, TimeDelta>,
     in_hand: BTreeMap<(RunNo, u32), InHand>,
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
@@ -170,14 +167,29 @@ impl Player<'_> {
                 (_, Some((due, run, kind))) => {
                     self.now = self.now.max(due);
                     self.timers.remove(&run);
-                    if kind != TimerKind::Heartbeat || !self.was_heard(run, due) {
-                        self.apply(&Event::TimerFired { run, kind });
-                    }
+                    self.fire(run, kind);
                 }
                 (Some(place), None) => self.next(place),
                 (None, None) => return,
             }
         }
+    }
+
+    /// A timer has run out; one of heartbeats only where none has come since it was set.
+    fn fire(&mut self, run: RunNo, kind: TimerKind) {
+        if kind == TimerKind::Heartbeat
+            && let Some(in_hand) = self.in_hand_of(run)
+        {
+            match in_hand.given_up_at {
+                None => return,
+                Some(at) if at > self.now => {
+                    self.timers.insert(run, (kind, at));
+                    return;
+                }
+                Some(_) => {}
+            }
+        }
+        self.apply(&Event::TimerFired { run, kind });
     }
 
     fn next(&mut self, place: Place) {
@@ -224,9 +236,6 @@ impl Player<'_> {
         for change in changes.timers {
             match change {
                 TimerChange::Set { run, kind, due } => {
-                    if kind == TimerKind::Heartbeat {
-                        self.silences.insert(run, due - self.now);
-                    }
                     self.timers.insert(run, (kind, due));
                 }
                 TimerChange::Clear { run } => {

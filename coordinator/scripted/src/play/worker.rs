@@ -45,15 +45,27 @@ impl Player<'_> {
         });
         let key = (job.run, job.attempt);
         let stops_after = answer.stops_after;
-        let silent_from = answer.silent_after.map(|after| self.now + after);
+        let given_up_at = self.given_up_at(&job, &answer);
         let due = self.plan_answer(job, &answer);
         let in_hand = InHand {
             delivery,
             due,
             stops_after,
-            silent_from,
+            given_up_at,
         };
         self.in_hand.insert(key, in_hand);
+    }
+
+    /// When nothing has been heard for as long as the task allows, if its worker falls silent.
+    fn given_up_at(&self, job: &Job, answer: &Answer) -> Option<DateTime<Utc>> {
+        let last = self.now.checked_add_signed(answer.silent_after?)?;
+        last.checked_add_signed(time(job.heartbeat?))
+    }
+
+    /// What a worker has of a run, of its current attempt.
+    pub(super) fn in_hand_of(&self, run: RunNo) -> Option<&InHand> {
+        let attempt = self.execution.live.get(&run)?.attempt;
+        self.in_hand.get(&(run, attempt))
     }
 
     fn answer_to(&mut self, job: &Job) -> Answer {
@@ -122,24 +134,6 @@ impl Player<'_> {
         if matches!(outcome, Outcome::Ignored(_)) {
             self.seen.ignored_answers += 1;
         }
-    }
-
-    /// Whether a worker was heard since its silence began to be waited for, which then begins anew with
-    /// its last heartbeat. They come all the time, until the worker falls silent or has no such job.
-    pub(super) fn was_heard(&mut self, run: RunNo, due: DateTime<Utc>) -> bool {
-        let live = self.held.execution.live.get(&run);
-        let key = live.map(|live| (run, live.attempt));
-        let in_hand = key.and_then(|key| self.in_hand.get(&key));
-        let (Some(in_hand), Some(silence)) = (in_hand, self.silences.get(&run)) else {
-            return false;
-        };
-        let last = in_hand.silent_from.map_or(due, |at| at.min(due));
-        let is_heard = last + *silence > due;
-        if is_heard {
-            let timer = (TimerKind::Heartbeat, last + *silence);
-            self.timers.insert(run, timer);
-        }
-        is_heard
     }
 
     pub(super) fn put_down(&mut self, job: &Job) {

@@ -118,7 +118,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "errors_fit_the_status",
-        rule: "an execution that has failed or is failing has an error; one that was cancelled may have one, others have none",
+        rule: "an execution that has failed or timed out, or is failing, has an error; one that was cancelled may have one, others have none",
         query: Executions(
             "SELECT e.execution_id, concat('it is ', e.status, ', and its errors are ', e.errors) \
              FROM workflow_execution AS e \
@@ -127,7 +127,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  WHEN 'failing' THEN e.errors = '[]' \
                  WHEN 'cancelling' THEN false \
                  WHEN 'cancelled' THEN false \
-                 WHEN 'timed_out' THEN false \
+                 WHEN 'timed_out' THEN e.errors = '[]' \
                  ELSE e.errors <> '[]' END",
         ),
     },

@@ -49,7 +49,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "waits_have_timers",
-        rule: "a run has a timer where it runs under a time limit, waits for its next attempt or its dispatch (or that of its items) and is not held back, or was told to stop",
+        rule: "a run has a timer where it runs under a time limit, of its own or over all attempts, waits for its next attempt or its dispatch (or that of its items) and is not held back, or was told to stop",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' is ', t.status, ' and has no timer') \
              FROM workflow_task AS t \
@@ -60,9 +60,10 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  AND w.execution_id = ANY ($1) \
              WHERE t.execution_id = ANY ($1) AND w.run IS NULL AND CASE t.status \
                  WHEN 'running' THEN CASE WHEN t.item_progress IS NULL \
-                     THEN t.timeout_s IS NOT NULL OR e.status = 'cancelling' \
-                     ELSE t.item_progress ? 'put_off' END \
-                 WHEN 'dispatched' THEN e.status = 'cancelling' \
+                     THEN t.timeout_s IS NOT NULL OR t.branch ? 'until' OR e.status = 'cancelling' \
+                     ELSE t.item_progress ? 'put_off' \
+                         OR (t.branch ? 'until' AND e.status <> 'cancelling') END \
+                 WHEN 'dispatched' THEN t.branch ? 'until' OR e.status = 'cancelling' \
                  WHEN 'retrying' THEN NOT t.held \
                  WHEN 'delayed' THEN NOT t.held \
                  ELSE false END",
@@ -70,7 +71,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "timers_have_live_runs",
-        rule: "a timer belongs to a run that has not ended, of an execution that has not ended",
+        rule: "a timer belongs to a run that has not ended, or to the whole, of an execution that has not ended",
         query: Executions(
             "SELECT w.execution_id, concat('a ', w.kind, ' timer of run ', w.run, ', which ', \
                  CASE WHEN t.run IS NULL THEN 'does not exist' ELSE concat('is ', t.status) END) \
@@ -80,21 +81,24 @@ pub(super) const INVARIANTS: &[Invariant] = &[
              LEFT JOIN workflow_task AS t \
                  ON t.execution_id = w.execution_id AND t.run = w.run \
                  AND t.execution_id = ANY ($1) \
-             WHERE w.execution_id = ANY ($1) AND (t.run IS NULL OR t.finished_at IS NOT NULL \
+             WHERE w.execution_id = ANY ($1) AND ((t.run IS NULL AND w.run <> 0) OR t.finished_at IS NOT NULL \
                  OR e.finished_at IS NOT NULL)",
         ),
     },
     Invariant {
         name: "timers_fit_their_runs",
-        rule: "a timer is of the kind that its run waits for",
+        rule: "a timer is of the kind that its run waits for; one of the whole is its time limit, which does not act during a pause or a cancel",
         query: Executions(
             "SELECT w.execution_id, \
-                 concat('a ', w.kind, ' timer of run ', w.run, ', which is ', t.status) \
+                 concat('a ', w.kind, ' timer of run ', w.run, ', which is ', \
+                     coalesce(t.status::text, 'the whole')) \
              FROM workflow_timer AS w \
-             JOIN workflow_task AS t \
+             JOIN workflow_execution AS e \
+                 ON e.execution_id = w.execution_id AND e.execution_id = ANY ($1) \
+             LEFT JOIN workflow_task AS t \
                  ON t.execution_id = w.execution_id AND t.run = w.run \
                  AND t.execution_id = ANY ($1) \
-             WHERE w.execution_id = ANY ($1) AND NOT CASE w.kind \
+             WHERE w.execution_id = ANY ($1) AND NOT coalesce(CASE w.kind \
                  WHEN 'retry' THEN t.status = 'retrying' AND NOT t.held \
                  WHEN 'deadline' THEN t.status = 'running' AND t.item_progress IS NULL \
                  WHEN 'dispatch' THEN (t.status = 'delayed' AND NOT t.held) \
@@ -102,7 +106,11 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  WHEN 'cancel' THEN t.status IN ('dispatched', 'running') \
                      AND t.item_progress IS NULL \
                  WHEN 'heartbeat' THEN t.status = 'running' AND t.item_progress IS NULL \
-                 ELSE true END",
+                 WHEN 'delay' THEN t.status = 'delayed' AND NOT t.held \
+                 WHEN 'total_timeout' THEN t.branch ? 'until' \
+                     AND (t.status IN ('dispatched', 'running') OR NOT t.held) \
+                 WHEN 'execution_timeout' THEN w.run = 0 AND e.status IN ('running', 'failing') \
+                 ELSE true END, false)",
         ),
     },
     Invariant {

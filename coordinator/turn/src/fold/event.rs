@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use flotilla_engine::Json;
 use flotilla_engine::execution::{
-    AttemptId, Command, Event, Report, RunStatus, TimerKind, TransitionKind, kind,
+    AttemptId, Command, Event, NO_RUN, Report, RunStatus, TimerKind, TransitionKind, kind,
 };
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::{CompletionStatus, TaskError};
@@ -49,6 +49,8 @@ struct ControlDetail {
 
 #[derive(Deserialize)]
 struct StartDetail {
+    #[serde(default)]
+    acknowledged: bool,
     heartbeat: f64,
 }
 
@@ -62,6 +64,8 @@ impl Fold<'_> {
     /// The event that led to an entry; `None` where none of them can have.
     pub(super) fn event(&self, entry: &LoadedTransition) -> Option<Event> {
         match entry.kind {
+            // Of a task with items, whose delay is over.
+            TransitionKind::TaskStarted if entry.attempt.is_none() => self.timer_fired(entry),
             TransitionKind::TaskStarted => {
                 let attempt = attempt_id(entry)?;
                 let started = self.attempt_started(attempt);
@@ -76,9 +80,8 @@ impl Fold<'_> {
             TransitionKind::ControlApplied if entry.task_id.is_some() => self.timer_fired(entry),
             TransitionKind::ControlApplied => controlled(entry),
             TransitionKind::JobResent => resent(entry),
-            TransitionKind::ExecutionStarted
-            | TransitionKind::JoinArrived
-            | TransitionKind::ExecutionStatusChanged => None,
+            TransitionKind::ExecutionStatusChanged => timed_out(entry),
+            TransitionKind::ExecutionStarted | TransitionKind::JoinArrived => None,
         }
     }
 
@@ -117,16 +120,20 @@ impl Fold<'_> {
 
     fn timer_of(&self, no: RunNo, entry: &LoadedTransition) -> Option<Event> {
         let run = self.execution.live.get(&no)?;
-        let kind = match run.status {
-            RunStatus::Retrying => TimerKind::Retry,
-            RunStatus::Delayed | RunStatus::Spread => TimerKind::Dispatch,
+        let timer = self.timers.get(&run.no)?;
+        let kind = timer.kind;
+        let fits = match run.status {
+            RunStatus::Retrying => matches!(kind, TimerKind::Retry | TimerKind::TotalTimeout),
+            RunStatus::Delayed | RunStatus::Spread => matches!(
+                kind,
+                TimerKind::Delay | TimerKind::Dispatch | TimerKind::TotalTimeout
+            ),
             RunStatus::Waiting
             | RunStatus::Dispatched
             | RunStatus::Running
             | RunStatus::Ended(_) => return None,
         };
-        let timer = self.timers.get(&run.no)?;
-        let is_due = timer.kind == kind && timer.due_at <= entry.at;
+        let is_due = fits && timer.due_at <= entry.at;
         is_due.then_some(Event::TimerFired { run: run.no, kind })
     }
 
@@ -218,6 +225,10 @@ impl Fold<'_> {
                 attempt,
                 reason: error.message.strip_prefix(REFUSED)?.to_owned(),
             }),
+            kind::TASK_TIMEOUT => Some(Event::TimerFired {
+                run: attempt.task_id.run(),
+                kind: TimerKind::TotalTimeout,
+            }),
             kind::INVALID_RESULT => Some(Event::CompletionPoisoned {
                 attempt,
                 reason: error.message,
@@ -246,6 +257,15 @@ fn attempt_id(entry: &LoadedTransition) -> Option<AttemptId> {
     })
 }
 
+/// The execution as a whole has another status, and nothing else before: its time was up.
+fn timed_out(entry: &LoadedTransition) -> Option<Event> {
+    entry.detail.as_ref()?;
+    Some(Event::TimerFired {
+        run: NO_RUN,
+        kind: TimerKind::ExecutionTimeout,
+    })
+}
+
 fn controlled(entry: &LoadedTransition) -> Option<Event> {
     let detail: ControlDetail = parse(entry.detail.as_ref()?.raw())?;
     let command = match detail.command.as_str() {
@@ -262,9 +282,12 @@ fn controlled(entry: &LoadedTransition) -> Option<Event> {
     })
 }
 
-/// A start whose entry says that the job was acknowledged.
+/// A start after which silence counts, by its entry: it may say that the job was acknowledged.
 fn acknowledged(started: Event, detail: &Json) -> Option<Event> {
     let detail: StartDetail = parse(detail.raw())?;
+    if !detail.acknowledged {
+        return Some(started);
+    }
     let Event::AttemptStarted {
         attempt,
         worker,

@@ -154,3 +154,68 @@ fn a_heartbeat_of_a_job_that_is_not_acknowledged_moves_nothing() {
     assert_eq!(world.status(1), "failed");
     assert_eq!(world.partition_of(execution_id(1)), 0);
 }
+
+/// An execution whose only job runs, is not acknowledged, and may be silent for 10 s by its task.
+fn watched(fields: &str) -> (World, TaskJob) {
+    let yaml = format!(
+        "ref: t.watched\ntasks:\n  - {{name: a, action: core.noop, heartbeat: 10, {fields}}}\n"
+    );
+    let mut world = World::with_owner(1, &[&yaml]);
+    world.put_start("t.watched", 1);
+    world.calm(0);
+    let job = world.take_job().expect("the job");
+    assert_eq!(job.heartbeat, Some(10.0));
+    world.put_inbox(0, started(&job));
+    world.calm(0);
+    assert_eq!(kinds(&world), [TimerKind::Heartbeat]);
+    (world, job)
+}
+
+#[test]
+fn silence_ends_an_attempt_whose_task_says_so_and_heartbeats_put_that_off() {
+    let (mut world, job) = watched("retry: {count: 1}");
+    // What a worker means by silence does not count.
+    for heartbeat in [None, Some(60.0), None, Some(1.0)] {
+        world.pass(9.0);
+        beat(&mut world, &job, heartbeat);
+        assert_eq!(world.broker.jobs, ["a/1"]);
+    }
+    world.pass(10.1);
+    world.calm(0);
+    assert_eq!(world.broker.jobs, ["a/1", "a/2"], "another attempt");
+    let again = world.take_job().expect("the job");
+    world.complete(succeeded(&again, &json!(1)));
+    world.calm(0);
+    assert_eq!(world.status(1), "succeeded");
+}
+
+#[test]
+fn the_time_limit_counts_beside_the_task_s_own_silence() {
+    let (mut world, job) = watched("timeout: 30");
+    for _ in 0..3 {
+        world.pass(9.0);
+        beat(&mut world, &job, None);
+    }
+    world.pass(7.9);
+    world.calm(0);
+    assert_eq!(world.status(1), "running");
+    world.pass(0.2);
+    world.calm(0);
+    assert_eq!(world.status(1), "failed", "35 s after the start");
+}
+
+#[test]
+fn heartbeats_do_not_put_off_the_time_over_all_attempts() {
+    let (mut world, job) = watched("timeout: null, total_timeout: 30, retry: {count: 9}");
+    for _ in 0..3 {
+        world.pass(9.0);
+        beat(&mut world, &job, None);
+    }
+    world.pass(2.9);
+    world.calm(0);
+    assert_eq!(world.status(1), "running");
+    world.pass(0.2);
+    world.calm(0);
+    assert_eq!(world.status(1), "failed");
+    assert_eq!(world.broker.jobs, ["a/1"], "without a retry");
+}

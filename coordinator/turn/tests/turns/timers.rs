@@ -225,3 +225,22 @@ fn deadlines_wait_again_once_the_inbox_was_lost() {
     assert!(["succeeded", "running"].contains(&world.status(1)));
     assert!(world.database.executions.contains_key(&execution_id(1)));
 }
+
+#[test]
+fn the_time_limit_of_an_execution_waits_for_a_probe_and_ends_it() {
+    let mut world = World::with_owner(
+        1,
+        &["ref: t.limit\ntimeout: 20\ntasks:\n  - {name: a, action: core.noop, timeout: 5}\n"],
+    );
+    world.put_start("t.limit", 1);
+    world.calm(0);
+    let job = world.take_job().expect("the job");
+    world.pass(20.1);
+    assert!(world.run(0).contains(&"probe 0".to_owned()));
+    world.calm(0);
+    assert_eq!(world.status(1), "cancelling");
+    world.complete(succeeded(&job, &json!(1)));
+    world.calm(0);
+    assert_eq!(world.status(1), "timed_out");
+    assert!(world.database.timers.is_empty());
+}

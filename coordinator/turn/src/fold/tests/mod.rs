@@ -28,7 +28,7 @@ use crate::rows::Commit;
 /// Executions that the random test runs.
 const EXECUTIONS: u64 = 1500;
 
-const WORKFLOWS: [&str; 9] = [
+const WORKFLOWS: [&str; 11] = [
     "
 ref: t.diamond
 parameters: {n: {type: integer, default: 3}, s: {type: string, default: \"{{ system.workflow }}\"}}
@@ -100,6 +100,25 @@ tasks:
   - {name: a, action: core.noop, with_items: \"{{ range(300) }}\", tolerate: \"90%\"}
 ",
     "
+ref: t.times
+vars: {gap: 2}
+timeout: 120
+tasks:
+  - {name: a, action: core.noop, delay: \"{{ vars.gap }}\", timeout: 20, total_timeout: 31, heartbeat: 9, retry: {count: 5, delay: 8}, on_success: [w, b], on_timeout: w, on_failure: b}
+  - {name: w, delay: 3, on_success: b}
+  - {name: b, action: core.noop, with_items: [1, 2, 3], concurrency: 2, timeout: 9, delay: 1, total_timeout: 25, heartbeat: 4, retry: {count: 2, delay: 4}, on_timeout: [c, noop], on_failure: c, publish: [{r: \"{{ result() }}\"}]}
+  - {name: c, action: core.noop, delay: \"{{ vars.r | default('none') }}\", on_failure: [noop]}
+output: {gap: {type: integer, enum: [3]}}
+output_map: {gap: \"{{ vars.gap }}\"}
+",
+    "
+ref: t.timed_items
+tasks:
+  - {name: a, action: core.noop, with_items: \"{{ range(280) }}\", delay: 1, total_timeout: 20, tolerate: \"90%\", on_complete: b}
+  - {name: b, action: core.noop, total_timeout: 3, retry: {count: 9, delay: 1}, on_failure: b2}
+  - {name: b2, delay: 100}
+",
+    "
 ref: t.bad_default
 parameters: {n: {type: integer, default: \"{{ 1 // 0 }}\"}}
 tasks:
@@ -108,10 +127,11 @@ tasks:
 ];
 
 /// What must have happened somewhere for the random test to mean anything.
-const EXPECTED: [&str; 25] = [
+const EXPECTED: [&str; 29] = [
     "succeeded",
     "failed",
     "cancelled",
+    "timed_out",
     "paused",
     "pausing",
     "cancelling",
@@ -131,6 +151,9 @@ const EXPECTED: [&str; 25] = [
     "job_resent lost",
     "job_resent delivery_limit",
     "control_applied of a run",
+    "task_ended timed_out given_up",
+    "error workflow_timeout",
+    "error invalid_output",
     "error worker_lost",
     "error contract_violation",
     "error unreachable_join",
@@ -471,6 +494,9 @@ impl Scene {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             words.push(match entry.kind {
+                TransitionKind::TaskEnded if has(&"given_up") && to == "timed_out" => {
+                    format!("{kind} {to} given_up")
+                }
                 TransitionKind::TaskEnded => format!("{kind} {to}"),
                 TransitionKind::ExecutionStatusChanged => to.to_owned(),
                 TransitionKind::JobResent => format!("{kind} {reason}"),
