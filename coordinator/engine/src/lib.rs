@@ -15,6 +15,8 @@ pub mod items;
 pub mod json;
 pub mod pack;
 pub mod parameters;
+pub mod reach;
+pub mod rule;
 pub mod scope;
 pub mod variables;
 pub mod workflow;

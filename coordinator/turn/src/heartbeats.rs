@@ -87,7 +87,8 @@ impl Deciding<'_> {
                     silence_s: alive.heartbeat.map(|_| silence_s(alive)),
                     ends_at: None,
                 });
-                if held.execution.status != ExecutionStatus::Cancelling {
+                let told = held.execution.live.get(&run);
+                if !told.is_some_and(|run| held.execution.is_told_to_stop(run)) {
                     return;
                 }
                 None

@@ -180,6 +180,7 @@ impl Ended {
             result,
             error: Json::null(),
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 
@@ -189,6 +190,7 @@ impl Ended {
             result: Json::null(),
             error: Json::null(),
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 
@@ -243,6 +245,7 @@ impl Ended {
             result,
             error,
             timeout_is_failure: true,
+            is_ignored: false,
         }
     }
 
@@ -268,6 +271,7 @@ impl Ended {
             result,
             error,
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 
