@@ -175,7 +175,10 @@ fn a_task_of_finally_stands_alone() {
     );
     refused(
         "finally: [z]\ntasks: [{name: a}, {name: b, needs: [a]}, {name: z, on_success: a}]",
-        &[("no_start", "tasks"), ("misplaced_finally", "tasks[2].on_success")],
+        &[
+            ("no_start", "tasks"),
+            ("misplaced_finally", "tasks[2].on_success"),
+        ],
     );
     refused(
         "finally: [z]\ntasks: [{name: a}, {name: z, needs: [a]}]",

@@ -213,11 +213,11 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, join: active}",
-        "2:25 not_supported tasks[0].join: `join: active` is not supported yet",
+        "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
     ),
     (
         "{name: a, join: al}",
-        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\"",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more, found the text \"al\"",
     ),
     (
         "{name: a, when: yes}",

@@ -3,7 +3,7 @@
 //! window, by the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, ExecutionStatus, TimerKind};
+use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, TimerKind};
 use flotilla_protocol::message::{TaskCancel, TaskStarted};
 use flotilla_protocol::{ExecutionId, RunNo};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Flow, HeldFailure, Item, ItemEnds, Progress, Run, RunStatus, SeenTask, Spread,
-    Unsaved,
+    Branch, Execution, ExecutionStatus, Flow, HeldFailure, Item, ItemEnds, Progress, Run,
+    RunStatus, SeenTask, Spread, Unsaved,
 };
 use flotilla_engine::items::ItemList;
 use flotilla_engine::rule::Need;

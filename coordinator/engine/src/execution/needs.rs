@@ -1,6 +1,8 @@
 //! Tasks that run by how others have ended: ends are noted, the rule decides, and a failure that it
 //! accepts waits for the decision.
 
+use std::sync::Arc;
+
 use flotilla_protocol::RunNo;
 
 use super::branch::Branch;
@@ -8,6 +10,7 @@ use super::changes::TransitionKind;
 use super::failure::ExecutionError;
 use super::flow::HeldFailure;
 use super::log::RunEntry;
+use super::run::RunStatus;
 use super::step::{Arrival, Step};
 use crate::json::Json;
 use crate::rule::{Need, Verdict};
@@ -36,7 +39,7 @@ enum Fate {
 impl Step<'_> {
     /// Tells the tasks that need it; where none takes the branch, it ends here.
     pub(super) fn note_end(&mut self, ended: &NeededEnd) {
-        let workflow = std::sync::Arc::clone(&self.workflow);
+        let workflow = Arc::clone(&self.workflow);
         let mut is_taken = false;
         for task in &workflow.tasks[ended.task.0].needed_by {
             if self.execution.open().undecided.contains(task) {
@@ -184,7 +187,7 @@ impl Step<'_> {
     }
 
     fn fate(&mut self, failed: TaskIndex) -> Fate {
-        let workflow = std::sync::Arc::clone(&self.workflow);
+        let workflow = Arc::clone(&self.workflow);
         let mut fate = Fate::Unhandled;
         for task in &workflow.tasks[failed.0].needed_by {
             let needs = workflow.tasks[task.0].needs.as_ref();
@@ -213,7 +216,8 @@ impl Step<'_> {
             Arrival::Branch { .. } | Arrival::Ended(_) => None,
         });
         let mut live = self.execution.live.values();
-        queued.any(|run| run.task == task) || live.any(|run| run.task == task && run.held)
+        queued.any(|run| run.task == task)
+            || live.any(|run| run.task == task && run.held && run.status == RunStatus::Waiting)
     }
 
     /// A task with `needs` is let in: failures that its rule accepts are handled.
