@@ -248,3 +248,42 @@ tasks:
         &[("unassigned_variable", "tasks[1].input.v")],
     );
 }
+
+#[test]
+fn branches_that_write_one_variable_are_warned_of() {
+    let warned = |tasks: &str| {
+        let compiled = compile(&format!("ref: a.b\nvars: {{x: 0}}\ntasks:\n{tasks}"));
+        let warnings = compiled.expect("it is sound").warnings;
+        warnings
+            .iter()
+            .any(|found| found.code == "conflicting_writes")
+    };
+    let branches = |a: &str, b: &str, meet: &str| {
+        format!(
+            "- {{name: s, publish: [{{x: 1}}], on_success: [a, b]}}
+- {{name: a, {a}}}
+- {{name: b, {b}}}
+- {{name: meet, {meet}}}"
+        )
+    };
+    let writes = "publish: [{x: 2}], on_success: meet";
+    let routes = "next: [{publish: [{x: 2}], do: meet}]";
+    let reads = "on_success: meet";
+    assert!(warned(&branches(writes, writes, "join: all")));
+    assert!(warned(&branches(writes, routes, "join: 2")));
+    assert!(
+        !warned(&branches(writes, reads, "join: all")),
+        "one of them alone"
+    );
+    assert!(
+        !warned(&branches(writes, writes, "join: 1")),
+        "one of them is taken"
+    );
+    assert!(!warned(&branches(writes, writes, "join: active")));
+    let needed = "publish: [{x: 2}]";
+    assert!(warned(&branches(needed, needed, "needs: [a, b]")));
+    assert!(
+        !warned(&branches(needed, needed, "needs: [s, b]")),
+        "the later one has seen it"
+    );
+}

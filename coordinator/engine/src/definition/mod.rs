@@ -6,6 +6,7 @@
 //! ```
 
 mod check;
+mod conflicts;
 mod document;
 mod draft;
 mod entries;
@@ -108,6 +109,7 @@ fn compile_node(
     let checked = draft.map(|draft| {
         let graph = graph::build(&mut reader, &draft);
         let read = check::check(&mut reader, &draft, &graph);
+        conflicts::warn(&mut reader, &draft, &graph);
         (draft, graph, read)
     });
     if reader.is_full() {

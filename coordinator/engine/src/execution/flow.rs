@@ -61,8 +61,9 @@ pub(super) struct Open {
     pub needs: BTreeMap<TaskIndex, RunNo>,
     /// All tasks with `needs` that are not decided.
     pub undecided: BTreeSet<TaskIndex>,
-    /// A run that is alive and can reach the goal, as far as it is known. Spares looking for one.
-    pub witnesses: BTreeMap<Goal, RunNo>,
+    /// All that something waits for, each with a run that is alive and can reach it, if one is known:
+    /// that spares looking for one.
+    pub goals: BTreeMap<Goal, Option<RunNo>>,
     runs: BTreeMap<RunNo, Waiter>,
 }
 
@@ -111,6 +112,15 @@ impl Execution {
         open.undecided = undecided
             .filter(|task| self.visits[task.0] == 0 || open.needs.contains_key(task))
             .collect();
+        for task in &open.undecided {
+            let run = open.needs.get(task).and_then(|no| self.live.get(no));
+            let has_ended = |task: &TaskIndex| run.is_some_and(|run| run.arrived.contains(task));
+            let needs = self.workflow.tasks[task.0].needs.as_ref();
+            let tasks = needs.map_or(&[][..], |needs| &needs.tasks);
+            let awaited = tasks.iter().filter(|task| !has_ended(task));
+            open.goals
+                .extend(awaited.map(|task| (Goal::Needed(*task), None)));
+        }
         self.flow.open = Some(open);
     }
 
@@ -143,6 +153,7 @@ pub(super) fn join_key(run: &Run) -> JoinKey {
 impl Open {
     pub fn add_join(&mut self, key: JoinKey, no: RunNo) {
         self.joins.insert(key, no);
+        self.goals.insert(Goal::Join(no), None);
         self.runs.insert(no, Waiter::Join(key));
     }
 
@@ -161,7 +172,7 @@ impl Open {
         match self.runs.remove(&no) {
             Some(Waiter::Join(key)) => {
                 self.joins.remove(&key);
-                self.witnesses.remove(&Goal::Join(no));
+                self.goals.remove(&Goal::Join(no));
             }
             Some(Waiter::Needs(task)) => {
                 self.needs.remove(&task);

@@ -8,7 +8,7 @@ use flotilla_protocol::RunNo;
 use super::branch::Branch;
 use super::changes::TransitionKind;
 use super::failure::ExecutionError;
-use super::flow::HeldFailure;
+use super::flow::{Goal, HeldFailure};
 use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::{Arrival, Step};
@@ -41,9 +41,15 @@ impl Step<'_> {
     pub(super) fn note_end(&mut self, ended: &NeededEnd) {
         let workflow = Arc::clone(&self.workflow);
         let mut is_taken = false;
+        let is_final = !workflow.tasks[ended.task.0].may_repeat;
+        if is_final {
+            self.execution
+                .open()
+                .goals
+                .remove(&Goal::Needed(ended.task));
+        }
         for task in &workflow.tasks[ended.task.0].needed_by {
             if self.execution.open().undecided.contains(task) {
-                let is_final = !workflow.tasks[ended.task.0].may_repeat;
                 self.note_need(*task, ended, is_final);
                 is_taken = true;
             }
@@ -82,6 +88,7 @@ impl Step<'_> {
 
     /// A task that nothing alive can reach: whoever needs it waits no more.
     pub(super) fn settle_needed(&mut self, needed: TaskIndex) {
+        self.execution.open().goals.remove(&Goal::Needed(needed));
         let needing = self.workflow.tasks[needed.0].needed_by.clone();
         for task in needing {
             if !self.execution.open().undecided.contains(&task) {

@@ -14,7 +14,6 @@ use super::run::Run;
 use super::step::Step;
 use super::{Execution, ExecutionStatus};
 use crate::workflow::{Join, TaskIndex};
-use std::collections::BTreeSet;
 
 /// Something that waits and may run yet, so that it is alive for what lies behind it.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +37,8 @@ impl Step<'_> {
         if !self.may_settle() {
             return false;
         }
-        let quiet: Vec<Goal> = self
-            .goals()
+        let goals: Vec<Goal> = self.execution.open().goals.keys().copied().collect();
+        let quiet: Vec<Goal> = goals
             .into_iter()
             .filter(|goal| !self.is_reached(*goal))
             .collect();
@@ -69,36 +68,16 @@ impl Step<'_> {
             | ExecutionStatus::Failed
             | ExecutionStatus::Cancelled => false,
         };
-        let open = self.execution.open();
-        let waits = !open.joins.is_empty() || !open.undecided.is_empty();
-        goes_on && waits && !self.execution.in_finally()
-    }
-
-    /// All that waits until nothing can reach it: joins, then needed tasks.
-    fn goals(&mut self) -> Vec<Goal> {
-        let mut joins: Vec<RunNo> = self.execution.open().joins.values().copied().collect();
-        joins.sort_unstable();
-        let mut goals: Vec<Goal> = joins.into_iter().map(Goal::Join).collect();
-        let mut needed = BTreeSet::new();
-        let undecided: Vec<TaskIndex> = self.execution.open().undecided.iter().copied().collect();
-        for task in undecided {
-            let run = self.execution.open().needs.get(&task).copied();
-            let run = run.and_then(|no| self.execution.live.get(&no));
-            let needs = self.workflow.tasks[task.0].needs.as_ref();
-            let tasks = needs.map_or(&[][..], |needs| &needs.tasks);
-            let has_ended = |task: &TaskIndex| run.is_some_and(|run| run.arrived.contains(task));
-            needed.extend(tasks.iter().filter(|task| !has_ended(task)).copied());
-        }
-        goals.extend(needed.into_iter().map(Goal::Needed));
-        goals
+        goes_on && !self.execution.open().goals.is_empty() && !self.execution.in_finally()
     }
 
     /// Whether a run that is under way leads to the goal. Which one it was is remembered, since it
     /// mostly is so still at the next event.
     fn is_reached(&mut self, goal: Goal) -> bool {
         let target = self.execution.target(goal);
-        let known = self.execution.open().witnesses.get(&goal).copied();
+        let known = self.execution.open().goals.get(&goal).copied();
         let is_known = known
+            .flatten()
             .and_then(|no| self.execution.live.get(&no))
             .is_some_and(|run| self.execution.leads_under_way(run, &target));
         if is_known {
@@ -108,11 +87,7 @@ impl Step<'_> {
         let mut live = execution.live.values();
         let found = live.find(|run| execution.leads_under_way(run, &target));
         let found = found.map(|run| run.no);
-        let witnesses = &mut self.execution.open().witnesses;
-        match found {
-            Some(no) => witnesses.insert(goal, no),
-            None => witnesses.remove(&goal),
-        };
+        self.execution.open().goals.insert(goal, found);
         found.is_some()
     }
 

@@ -294,7 +294,8 @@ impl<'a> Step<'a> {
         let task = &self.workflow.tasks[run.task.0];
         let is_needed = !task.needed_by.is_empty() && !run.branch.cut && !self.is_stopped(run);
         let need = Need::of(ended.status, task.ignore_failure);
-        let exempt = follow.taken.iter().any(|taken| taken.targets.fail);
+        let leads_to_fail = follow.taken.iter().any(|taken| taken.targets.fail);
+        let exempt = leads_to_fail && !run.branch.cut;
         let handled = follow.taken.iter().any(|taken| {
             !taken.targets.tasks.is_empty() || taken.targets.fail || taken.targets.noop
         });
@@ -330,7 +331,7 @@ impl<'a> Step<'a> {
         } else if !goes_on {
             self.execution.ends.merge(&branch, &self.execution.links);
         }
-        self.note_failure(run, ended, handled, exempt);
+        self.note_failure(run, ended, handled, leads_to_fail);
     }
 
     /// Whether nothing follows the end of a run on account of a cancel.
