@@ -169,7 +169,7 @@ tasks:
 ];
 
 /// What must have happened somewhere for the random test to mean anything.
-const EXPECTED: [&str; 25] = [
+const EXPECTED: [&str; 29] = [
     "succeeded",
     "failed",
     "cancelled",
@@ -195,6 +195,10 @@ const EXPECTED: [&str; 25] = [
     "error worker_lost",
     "error contract_violation",
     "error unreachable_join",
+    "error limit_exceeded",
+    "error explicit_fail",
+    "task_dispatched finally",
+    "control_applied allow_finish",
 ];
 
 /// `SplitMix64`.
@@ -521,10 +525,18 @@ impl Scene {
                 serde_json::from_str(detail.text()).expect("JSON")
             });
             let has = |key: &&str| detail.get(*key).is_some();
-            let keys: Vec<&str> = ["given_up", "items", "published", "reported", "result"]
-                .into_iter()
-                .filter(has)
-                .collect();
+            let keys: Vec<&str> = [
+                "allow_finish",
+                "finally",
+                "given_up",
+                "items",
+                "published",
+                "reported",
+                "result",
+            ]
+            .into_iter()
+            .filter(has)
+            .collect();
             words.push(format!("{kind} {}", keys.join(" ")).trim().to_owned());
             let to = entry.to_status.as_deref().unwrap_or_default();
             let reason = detail
