@@ -101,11 +101,7 @@ impl Execution {
                 attempt: Some(id.attempt),
                 from: Some(from),
                 to: Some("running"),
-                detail: said.heartbeat_s.map(|heartbeat_s| {
-                    let detail =
-                        serde_json::json!({"acknowledged": true, "heartbeat": heartbeat_s});
-                    Json::of(&detail)
-                }),
+                detail: start_detail(said),
             },
         );
         Ok(())
@@ -136,6 +132,13 @@ impl Execution {
         Step::new(self, now, changes).resend_silent(no);
         Outcome::Applied
     }
+}
+
+/// What the log says of a start beside the worker's word for it.
+fn start_detail(said: Said<'_>) -> Option<Json> {
+    let heartbeat_s = said.heartbeat_s?;
+    let detail = serde_json::json!({"acknowledged": true, "heartbeat": heartbeat_s});
+    Some(Json::of(&detail))
 }
 
 /// The timer of an attempt that runs: of an acknowledged job the worker's silence counts, and whoever

@@ -4,6 +4,8 @@
 //! releases at resume, in the order of their numbers. A cancel ends what waits, and tells workers to
 //! stop; each attempt then has a timer, so that a worker that does not answer holds up nothing.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 
@@ -16,7 +18,6 @@ use super::{Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::workflow::{CancellationPolicy, Workflow};
-use std::sync::Arc;
 
 impl Execution {
     pub(super) fn controlled(

@@ -1,5 +1,7 @@
 //! Joins: branches arrive, and the join runs once for each route and generation.
 
+use std::sync::Arc;
+
 use flotilla_protocol::RunNo;
 
 use super::branch::Branch;
@@ -10,7 +12,6 @@ use super::log::RunEntry;
 use super::step::Step;
 use crate::json::Json;
 use crate::workflow::{Join, TaskIndex};
-use std::sync::Arc;
 
 impl Step<'_> {
     /// Records an arrival; gives the run of the join if it is complete now.
