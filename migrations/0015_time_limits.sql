@@ -15,4 +15,4 @@ COMMENT ON COLUMN workflow_timer.run IS
 COMMENT ON COLUMN workflow_timer.due_at IS
     'When it fires, at the earliest, by the clock of the database. Of a heartbeat timer: as the start of the attempt or the acknowledgement of its job set it; heartbeats move it in the memory of the owner alone, and a new owner gives a fresh window.';
 COMMENT ON COLUMN workflow_task.branch IS
-    'What the run sees and hands on: vars (name to write_no), tasks (name to run), passed (join to count); and until, when its attempts together have had their time, where that is limited. Empty parts are left out.';
+    'What the run sees and hands on: vars (name to write_no), tasks (name to run), passed (join to count), route (run of the split that opened its route), cut (it stood beside fail, nothing follows). Of a task with needs also needed (how those have ended that have); of one whose attempts together are limited until, when they have had their time. Empty parts are left out.';

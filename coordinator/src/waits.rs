@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_engine::Workflow;
+use flotilla_engine::workflow::{Join, TaskIndex, Workflow};
 use flotilla_protocol::TaskId;
 use flotilla_protocol::amqp::QueueState;
 use serde_json::Value;
@@ -139,21 +139,34 @@ fn in_time(seconds: f64) -> String {
 
 fn join(task: &LiveTask, workflow: &Workflow) -> Option<String> {
     let index = workflow.by_name.get(task.task.as_str())?;
-    let join = &workflow.tasks[index.0];
-    let missing: Vec<&str> = join
-        .predecessors
-        .iter()
-        .filter(|predecessor| !task.arrived.contains(&predecessor.0))
-        .map(|predecessor| &*workflow.tasks[predecessor.0].name)
-        .collect();
-    if missing.is_empty() {
+    let waiting = &workflow.tasks[index.0];
+    let name = &waiting.name;
+    let absent = |tasks: &[TaskIndex]| {
+        let absent = tasks
+            .iter()
+            .filter(|other| !task.arrived.contains(&other.0))
+            .map(|other| &*workflow.tasks[other.0].name);
+        absent.collect::<Vec<&str>>().join(", ")
+    };
+    if let Some(needs) = &waiting.needs {
+        let (rule, open) = (needs.rule.word(), absent(&needs.tasks));
+        return (!open.is_empty()).then(|| format!("{name} ({rule}) waits for the end of {open}"));
+    }
+    let missing = absent(&waiting.predecessors);
+    if missing.is_empty() && waiting.join != Some(Join::Active) {
         return None;
     }
-    Some(format!(
-        "join {} still needs {}",
-        join.name,
-        missing.join(", ")
-    ))
+    Some(match waiting.join? {
+        Join::All => format!("join {name} still needs {missing}"),
+        Join::Count(count) => {
+            let arrived = task.arrived.len();
+            format!("join {name} has {arrived} of {count} arrivals, others may come from {missing}")
+        }
+        Join::Active if missing.is_empty() => {
+            format!("join {name} waits for branches that may still reach it")
+        }
+        Join::Active => format!("join {name} waits while {missing} may still reach it"),
+    })
 }
 
 #[cfg(test)]
@@ -220,6 +233,46 @@ tasks:
         let live = live("running", task("waiting"));
         let waits = waits(&live, None, &none, RESUME);
         assert_eq!(waits, Waits::default(), "without the definition");
+    }
+
+    #[test]
+    fn joins_of_some_and_tasks_with_needs_say_what_may_come() {
+        let says = |yaml: &str, arrived: &[usize]| {
+            let workflow = compile(&format!("ref: waits.some\ntasks:\n{yaml}"));
+            let workflow = workflow.expect("it is sound").workflow;
+            let waiting = LiveTask {
+                arrived: arrived.to_vec(),
+                ..task("waiting")
+            };
+            let waits = waits(
+                &live("running", waiting),
+                Some(&workflow),
+                &Pools::new(),
+                RESUME,
+            );
+            waits.tasks.into_values().next()
+        };
+        let entries = "- {name: a, on_success: merge}\n- {name: b, on_success: merge}\n\
+                       - {name: c, on_success: merge}\n";
+        let join = |join: &str| format!("{entries}- {{name: merge, join: {join}}}");
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            says(&join("2"), &[1]),
+            text("join merge has 1 of 2 arrivals, others may come from a, c")
+        );
+        assert_eq!(
+            says(&join("active"), &[1]),
+            text("join merge waits while a, c may still reach it")
+        );
+        assert_eq!(
+            says(&join("active"), &[0, 1, 2]),
+            text("join merge waits for branches that may still reach it")
+        );
+        let needs = "- {name: a}\n- {name: b}\n- {name: merge, needs: [a, b], rule: all_done}";
+        assert_eq!(
+            says(needs, &[0]),
+            text("merge (all_done) waits for the end of b")
+        );
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod json;
 pub mod output;
 pub mod pack;
 pub mod parameters;
+pub mod reach;
+pub mod rule;
 pub mod scope;
 pub mod variables;
 pub mod workflow;

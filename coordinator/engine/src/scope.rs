@@ -56,7 +56,7 @@ pub struct System {
     pub visit: Option<u32>,
     /// `system.attempt`; not defined outside of a task.
     pub attempt: Option<u32>,
-    /// `system.status`: the final status, in `output_map` only.
+    /// `system.status`: the final status, in `finally` and `output_map` only.
     pub status: Option<&'static str>,
     /// `pack`, an object with `config`; `None` for a workflow that belongs to no pack.
     pub pack: Option<Json>,
@@ -73,6 +73,34 @@ pub struct Ended {
     pub error: Json,
     /// Whether `failed()` holds after a timeout: the task has no route for timeouts alone.
     pub timeout_is_failure: bool,
+    /// Whether a failure counts as success for what follows; `status()` still tells it.
+    pub is_ignored: bool,
+}
+
+impl Ended {
+    /// `succeeded()`
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        match self.status {
+            EndStatus::Succeeded | EndStatus::Skipped => true,
+            EndStatus::Failed | EndStatus::TimedOut | EndStatus::Cancelled => self.is_ignored,
+            EndStatus::Omitted => false,
+        }
+    }
+
+    /// `failed()`
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let is_failure = self.status == EndStatus::Failed
+            || self.status == EndStatus::TimedOut && self.timeout_is_failure;
+        is_failure && !self.is_ignored
+    }
+
+    /// `timed_out()`
+    #[must_use]
+    pub fn has_timed_out(&self) -> bool {
+        self.status == EndStatus::TimedOut && !self.is_ignored
+    }
 }
 
 /// How a task can end.

@@ -11,6 +11,8 @@ use crate::expression::{Condition, ValueTemplate};
 use crate::json::Json;
 use crate::output::OutputSchema;
 use crate::parameters::ParameterSchema;
+use crate::reach::Reach;
+use crate::rule::Rule;
 
 /// Identifies a definition: the SHA-256 of its bytes, and of what it gets of its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,10 +47,26 @@ pub struct Workflow {
     pub timeout: Option<f64>,
     /// The tasks, in the order of the file.
     pub tasks: Vec<Task>,
-    /// An edge for each pair of tasks of which one can lead to the other; node `i` is task `i`.
+    /// An edge for each pair of tasks of which one can lead to the other, or is needed by it; node `i`
+    /// is task `i`.
     pub graph: DiGraph<TaskIndex, ()>,
-    /// Tasks that nothing leads to: where an execution begins, in the order of the file.
+    /// What leads where in that graph.
+    pub reach: Reach,
+    /// Where an execution begins: the tasks of `start`, else those that nothing leads to, in the order
+    /// of the file.
     pub starts: Vec<TaskIndex>,
+    /// Tasks that run by how others have ended, in the order of the file.
+    pub needing: Vec<TaskIndex>,
+    /// Tasks that run once everything else has ended, in the order written.
+    pub finally: Vec<TaskIndex>,
+    /// What happens to the rest once a failure was not handled.
+    pub fail_policy: FailPolicy,
+    /// What a cancel does to what runs.
+    pub cancellation_policy: CancellationPolicy,
+    /// Seconds that an attempt has to stop once it was told to; `None`: its own time limit.
+    pub cancel_grace: Option<f64>,
+    /// Visits of one task within one execution, from 1 to [`MOST_RUNS_PER_TASK`].
+    pub max_runs_per_task: u32,
     /// `output_map`, evaluated top to bottom; `None` where the file has none.
     pub output: Option<Vec<(Arc<str>, ValueTemplate)>>,
     /// What `output_map` is to give; `None`: anything.
@@ -65,6 +83,31 @@ pub struct Workflow {
 pub const DEFAULT_MAX_ITEMS: u32 = 100_000;
 /// The largest `max_items` that a file may set.
 pub const MOST_ITEMS: u32 = 10_000_000;
+
+/// Visits of one task where the file sets no `max_runs_per_task`.
+pub const DEFAULT_RUNS_PER_TASK: u32 = 10_000;
+/// The largest `max_runs_per_task` that a file may set.
+pub const MOST_RUNS_PER_TASK: u32 = 1_000_000;
+
+/// What happens to the rest once a failure was not handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailPolicy {
+    /// Nothing new is dispatched, what runs finishes.
+    Drain,
+    /// The other branches run to their end.
+    Continue,
+    /// As `Drain`, and what runs is told to stop.
+    Cancel,
+}
+
+/// What a cancel does to what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancellationPolicy {
+    /// It is told to stop.
+    CancelRunning,
+    /// It may finish.
+    AllowFinish,
+}
 
 /// One task of a definition.
 #[derive(Debug)]
@@ -96,8 +139,16 @@ pub struct Task {
     pub pool: Arc<str>,
     /// Redeliveries after which a job whose workers die is given up.
     pub max_redeliveries: u32,
-    /// What the task waits for before it runs.
+    /// Which arrivals the task waits for before it runs; `None`: each arrival is a run.
     pub join: Option<Join>,
+    /// The tasks by whose ends it runs, if it is of that style.
+    pub needs: Option<Needs>,
+    /// Tasks that need this one, ascending.
+    pub needed_by: Vec<TaskIndex>,
+    /// Whether its failure counts as success for what follows.
+    pub ignore_failure: bool,
+    /// Whether it runs once everything else has ended.
+    pub is_finally: bool,
     /// Published when the task succeeds, before its routes are looked at.
     pub publish: Vec<Publish>,
     /// What follows the end of the task.
@@ -108,6 +159,13 @@ pub struct Task {
     pub handles_timeout: bool,
     /// Whether the task lies on a cycle.
     pub in_cycle: bool,
+    /// Whether each entry opens a route: several transitions lead here, the task is on no cycle, and
+    /// neither `join` nor `needs` brings them together.
+    pub is_split: bool,
+    /// Whether a split leads here, so that the task may be run on several routes.
+    pub behind_split: bool,
+    /// Whether the task may be visited more than once.
+    pub may_repeat: bool,
     /// Whether some expression reads the result of the task as a whole.
     pub reads_result: bool,
 }
@@ -164,11 +222,24 @@ pub enum OnItemFailure {
     Cancel,
 }
 
-/// What a task waits for.
+/// Which arrivals a task waits for. Several transitions from one task are one arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// An arrival from every predecessor.
+    /// One from every predecessor.
     All,
+    /// So many, from 1 to the number of predecessors.
+    Count(u32),
+    /// All that nothing alive can add to any more, at least one.
+    Active,
+}
+
+/// By whose ends a task runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// The tasks, each once, ascending.
+    pub tasks: Vec<TaskIndex>,
+    /// What must hold of their ends.
+    pub rule: Rule,
 }
 
 /// What follows the end of a task.

@@ -140,7 +140,7 @@ fn refuses_a_wrong_head() {
     );
     refused_file(
         "ref: a.b\nfinally: [a]\ntasks: [{name: a}]",
-        "2:1 not_supported finally: `finally` is not supported yet",
+        "3:1 no_start tasks: there is no task to start with: something leads to each of them, or it is of `finally`",
     );
     let many: String = (0..1001).map(|n| format!("- {{name: t{n}}}\n")).collect();
     refused(
@@ -173,7 +173,7 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, needs: [b]}",
-        "2:19 not_supported tasks[0].needs: `needs` is not supported yet",
+        "2:27 unknown_target tasks[0].needs[0]: there is no task `b` (did you mean a?)",
     ),
     (
         "{name: a, type: workflow}",
@@ -225,15 +225,15 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, join: 2}",
-        "2:25 not_supported tasks[0].join: `join: 2` is not supported yet",
+        "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
     ),
     (
         "{name: a, join: active}",
-        "2:25 not_supported tasks[0].join: `join: active` is not supported yet",
+        "2:25 join_without_predecessor tasks[0].join: nothing leads to `a`, so there is nothing to join",
     ),
     (
         "{name: a, join: al}",
-        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a number, found the text \"al\"",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more, found the text \"al\"",
     ),
     (
         "{name: a, when: yes}",

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::Json;
-use flotilla_engine::execution::{Branch, Changes, Execution, Run, TimerChange};
+use flotilla_engine::execution::{Branch, Changes, Execution, ExecutionError, Run, TimerChange};
 use flotilla_engine::scope::{EndStatus, Ended};
+use flotilla_engine::{Json, TaskIndex};
 use flotilla_protocol::RunNo;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::rows::{
 };
 
 /// A branch as rows show it: which write each name, and which run each task.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BranchJson {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, u64>,
@@ -29,6 +29,34 @@ pub(crate) struct BranchJson {
     /// Of a run: when its attempts together have had their time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// The run of the split that opened its route.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub route: RunNo,
+    /// Whether nothing follows, since it stood beside `fail`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
+    /// Of a task with `needs`: how those have ended that have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needed: BTreeMap<String, String>,
+    /// Of the execution: how many generations of each join behind a split have run, by route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fired: Vec<(String, RunNo, u32)>,
+    /// Of the execution: tasks with `needs` that were omitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
+    /// Of the execution: failures that a task with `needs` may handle yet, with the task that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_failures: Vec<(String, ExecutionError)>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &RunNo) -> bool {
+    *number == 0
 }
 
 impl BranchJson {
@@ -56,13 +84,52 @@ impl BranchJson {
                 .iter()
                 .map(|(name, seen)| (name.to_string(), seen.run))
                 .collect(),
-            last_ended: BTreeMap::new(),
             passed: branch
                 .passed
                 .iter()
                 .map(|(join, count)| (name(join.0), *count))
                 .collect(),
-            until: None,
+            route: branch.route,
+            cut: branch.cut,
+            ..Self::default()
+        }
+    }
+
+    /// What a run sees, and of a task with `needs` what it knows of those.
+    fn of_run(execution: &Execution, run: &Run) -> Self {
+        let name = |index: &TaskIndex| execution.workflow.tasks[index.0].name.to_string();
+        let needed = run.needed.iter();
+        Self {
+            needed: needed
+                .map(|(task, need)| (name(task), need.word().to_owned()))
+                .collect(),
+            until: run.until,
+            ..Self::of(execution, &run.branch)
+        }
+    }
+
+    /// What the ended branches left.
+    fn of_ends(execution: &Execution) -> Self {
+        let name = |index: &TaskIndex| execution.workflow.tasks[index.0].name.to_string();
+        let flow = &execution.flow;
+        Self {
+            last_ended: execution
+                .last_ended
+                .iter()
+                .map(|(name, seen)| (name.to_string(), seen.run))
+                .collect(),
+            fired: flow
+                .fired
+                .iter()
+                .map(|((join, route), count)| (name(join), *route, *count))
+                .collect(),
+            omitted: flow.omitted.iter().map(name).collect(),
+            held_failures: flow
+                .held_failures
+                .iter()
+                .map(|held| (name(&held.task), held.error.clone()))
+                .collect(),
+            ..Self::of(execution, &execution.ends)
         }
     }
 }
@@ -183,12 +250,7 @@ fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
 
 pub(crate) fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
     let execution = &held.execution;
-    let mut ends = BranchJson::of(execution, &execution.ends);
-    ends.last_ended = execution
-        .last_ended
-        .iter()
-        .map(|(name, seen)| (name.to_string(), seen.run))
-        .collect();
+    let ends = BranchJson::of_ends(execution);
     let errors_changed = before.is_new || execution.errors.len() != before.errors;
     ExecutionStateRow {
         execution_id: execution.id,
@@ -228,8 +290,11 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
         pool: has_action.then(|| task.pool.to_string()),
         timeout_s: run.timeout,
         input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
-        branch: (is_new || run.unsaved.branch)
-            .then(|| Json::of(&BranchJson::of_run(execution, run))),
+        branch: (is_new || run.unsaved.branch).then(|| match run.item {
+            // An item sees what the task as a whole sees.
+            Some(_) => Json::of(&BranchJson::default()),
+            None => Json::of(&BranchJson::of_run(execution, run)),
+        }),
         item_of: run.item.map(|item| item.of),
         item_index: run.item.map(|item| item.index),
         batch_size: run.item.and_then(|item| item.batch_size),

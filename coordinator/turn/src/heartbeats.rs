@@ -3,9 +3,7 @@
 //! window, by the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flotilla_engine::execution::{
-    AttemptId, DEADLINE_SLACK_S, Event, Execution, ExecutionStatus, TimerKind,
-};
+use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, Execution, TimerKind};
 use flotilla_protocol::message::{TaskCancel, TaskStarted};
 use flotilla_protocol::{ExecutionId, RunNo};
 
@@ -100,7 +98,8 @@ impl Deciding<'_> {
                     ends_at: None,
                     until: live.and_then(|run| run.until),
                 });
-                if held.execution.status != ExecutionStatus::Cancelling {
+                let told = held.execution.live.get(&run);
+                if !told.is_some_and(|run| held.execution.is_told_to_stop(run)) {
                     return;
                 }
                 None

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Item, ItemEnds, Progress, Run, RunStatus, SeenTask, Spread,
-    Unsaved,
+    Branch, Execution, ExecutionStatus, Flow, HeldFailure, Item, ItemEnds, Progress, Run,
+    RunStatus, SeenTask, Spread, Unsaved,
 };
 use flotilla_engine::items::ItemList;
+use flotilla_engine::rule::Need;
 use flotilla_engine::scope::{EndStatus, Ended, TaskView};
 use flotilla_engine::variables::Write;
 use flotilla_engine::{Json, TaskIndex, Workflow};
@@ -93,6 +94,7 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         live,
         ends,
         last_ended,
+        flow: known.flow(ends_json)?,
         links: loaded.links.iter().copied().collect(),
         errors: parse("workflow_execution.errors", &row.errors)?,
         output: row.output.clone(),
@@ -181,6 +183,7 @@ impl<'a> Known<'a> {
                 .iter()
                 .map(|index| TaskIndex(*index as usize))
                 .collect(),
+            needed: self.needed(column, &branch)?,
             held: row.held,
             worker: row.worker.as_deref().map(Arc::from),
             ended: last_end(row),
@@ -206,6 +209,8 @@ impl<'a> Known<'a> {
     fn branch(&self, column: &'static str, json: &BranchJson) -> Result<Branch, RestoreError> {
         let mut branch = Branch {
             tasks: Arc::new(self.seen(column, &json.tasks)?),
+            route: json.route,
+            cut: json.cut,
             ..Branch::default()
         };
         for (name, no) in &json.vars {
@@ -221,6 +226,38 @@ impl<'a> Known<'a> {
         }
         branch.passed = Arc::new(passed);
         Ok(branch)
+    }
+
+    /// How the tasks have ended that a run needs.
+    fn needed(
+        &self,
+        column: &'static str,
+        json: &BranchJson,
+    ) -> Result<BTreeMap<TaskIndex, Need>, RestoreError> {
+        let needed = json.needed.iter().map(|(task, word)| {
+            let need = Need::from_word(word).ok_or_else(|| RestoreError::UnknownWord {
+                column,
+                word: word.clone(),
+            })?;
+            Ok((self.task(task)?, need))
+        });
+        needed.collect()
+    }
+
+    /// What joins and tasks with `needs` have come to.
+    fn flow(&self, json: BranchJson) -> Result<Flow, RestoreError> {
+        let mut fired = BTreeMap::new();
+        for (join, route, count) in json.fired {
+            fired.insert((self.task(&join)?, route), count);
+        }
+        let omitted = json.omitted.iter().map(|task| self.task(task));
+        let omitted = omitted.collect::<Result<_, _>>()?;
+        let mut held_failures = Vec::new();
+        for (task, error) in json.held_failures {
+            let task = self.task(&task)?;
+            held_failures.push(HeldFailure { task, error });
+        }
+        Ok(Flow::new(fired, omitted, held_failures))
     }
 
     fn seen(

@@ -55,6 +55,37 @@ tasks:
   - {name: b, action: core.noop, timeout: 5, with_items: [1, 2, 3, 4], batch_size: 2, on_item_failure: cancel}
 output_map: {r: \"{{ vars.r | default(null) }}\"}
 ";
+const JOINS: &str = "
+ref: t.joins
+vars: {rounds: 0}
+fail_policy: continue
+cancellation_policy: allow_finish
+tasks:
+  - {name: s, on_success: [a, b]}
+  - {name: a, action: core.noop, timeout: 5, on_complete: mid}
+  - {name: b, action: core.noop, timeout: 5, on_complete: mid}
+  - {name: mid, on_success: [x, y, z]}
+  - {name: x, action: core.noop, timeout: 5, on_success: two, on_failure: noop}
+  - {name: y, action: core.noop, timeout: 5, on_success: [two, any], on_failure: noop}
+  - {name: z, action: core.noop, timeout: 5, on_success: [two, any], on_failure: any}
+  - {name: two, join: 2, action: core.noop, timeout: 5}
+  - {name: any, join: active, publish: [{rounds: \"{{ vars.rounds + 1 }}\"}], next: [{when: \"{{ vars.rounds < 2 }}\", do: z}]}
+";
+const NEEDS: &str = "
+ref: t.needs
+fail_policy: cancel
+cancel_grace: 2
+finally: [cleanup, report]
+tasks:
+  - {name: a, action: core.noop, timeout: 5, publish: [{a: 1}]}
+  - {name: b, action: core.noop, timeout: 5, ignore_failure: true}
+  - {name: c, needs: [a, b], rule: all_done, action: core.noop, timeout: 5, retry: {count: 1, delay: 1}}
+  - {name: d, needs: [a], rule: one_failed, action: core.noop, timeout: 5}
+  - {name: e, needs: [c, d], rule: none_failed, action: core.noop, timeout: 5}
+  - {name: cleanup, action: core.noop, timeout: 5, retry: {count: 1, delay: 1}, input: {s: \"{{ system.status }}\"}}
+  - {name: report, action: core.noop, timeout: 5, with_items: [1, 2, 3], concurrency: 2, ignore_failure: true}
+output_map: {s: \"{{ system.status }}\"}
+";
 const SLOW: &str = "
 ref: t.slow
 tasks:
@@ -62,7 +93,7 @@ tasks:
 ";
 
 /// Names of the workflows that are quick; the slow one is started now and then.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 9] = [
     "t.one",
     "t.chain",
     "t.diamond",
@@ -70,6 +101,8 @@ pub(crate) const NAMES: [&str; 7] = [
     "t.loop",
     "t.failing",
     "t.items",
+    "t.joins",
+    "t.needs",
 ];
 /// A workflow whose retry lies beyond the timers that are kept in memory.
 pub(crate) const SLOW_NAME: &str = "t.slow";
@@ -79,7 +112,9 @@ pub(crate) const SLOW_NAME: &str = "t.slow";
 pub fn workflows() -> &'static [Arc<Workflow>] {
     static COMPILED: OnceLock<Vec<Arc<Workflow>>> = OnceLock::new();
     COMPILED.get_or_init(|| {
-        let sources = [ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, SLOW];
+        let sources = [
+            ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, JOINS, NEEDS, SLOW,
+        ];
         let compile = |source: &&str| {
             flotilla_engine::compile(source)
                 .expect("a sound workflow")

@@ -342,7 +342,9 @@ impl Checker<'_, '_> {
                 !["visit", "attempt", "status"].contains(&fact.as_str())
             }
             Site::Output(_) => !["visit", "attempt"].contains(&fact.as_str()),
-            Site::Task(..) => fact != "status",
+            Site::Task(index, _) => {
+                fact != "status" || self.graph.finally.contains(&TaskIndex(index))
+            }
         };
         if !is_here {
             let message = format!("`system.{fact}` is not known here");

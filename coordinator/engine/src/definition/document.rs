@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use super::draft::DraftTask;
+use super::draft::{DraftTask, Target};
 use super::reader::{Fields, Reader, Site, is_reference};
-use super::task::{self, Least, variable_name};
+use super::routes;
+use super::task::{self, Least, bounded, variable_name};
+use super::text::did_you_mean;
 use super::tree::{Node, Place, Value};
 use crate::expression::ValueTemplate;
 use crate::output::OutputSchema;
 use crate::parameters::ParameterSchema;
-use crate::workflow::{DEFAULT_MAX_ITEMS, MOST_ITEMS};
+use crate::workflow::{
+    CancellationPolicy, DEFAULT_MAX_ITEMS, DEFAULT_RUNS_PER_TASK, FailPolicy, MOST_ITEMS,
+    MOST_RUNS_PER_TASK,
+};
 
 /// Most tasks of a definition.
 const TASK_LIMIT: usize = 1_000;
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 18] = [
     "ref",
     "label",
     "version",
@@ -27,8 +32,6 @@ const KNOWN: [&str; 12] = [
     "output",
     "output_map",
     "max_items",
-];
-const LATER: [&str; 6] = [
     "start",
     "finally",
     "fail_policy",
@@ -36,7 +39,6 @@ const LATER: [&str; 6] = [
     "cancel_grace",
     "max_runs_per_task",
 ];
-
 /// Named templates, in the order of the file.
 pub(super) type Entries = Vec<(Arc<str>, ValueTemplate)>;
 
@@ -51,13 +53,24 @@ pub(super) struct Draft {
     pub output: Option<Entries>,
     pub output_schema: Option<OutputSchema>,
     pub max_items: u32,
+    pub start: Option<Vec<Target>>,
+    pub finally: Vec<Target>,
+    pub policies: Policies,
     /// Where the list of tasks stands.
     pub tasks_place: Place,
 }
 
+/// What happens to the rest when something fails or a user cancels.
+pub(super) struct Policies {
+    pub fail: FailPolicy,
+    pub cancellation: CancellationPolicy,
+    pub cancel_grace: Option<f64>,
+    pub max_runs_per_task: u32,
+}
+
 /// Reads the document.
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
-    let fields = reader.fields(node, "", &KNOWN, &LATER)?;
+    let fields = reader.fields(node, "", &KNOWN, &[])?;
     let reference = reference(reader, fields, node);
     let version = fields
         .get("version")
@@ -94,26 +107,79 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
         tasks,
         output_schema: super::output::read(reader, fields),
         output,
-        max_items: max_items(reader, fields),
+        max_items: count(reader, fields, "max_items", DEFAULT_MAX_ITEMS, MOST_ITEMS),
+        start: fields.get("start").map(|node| named(reader, node, "start")),
+        finally: fields
+            .get("finally")
+            .map_or_else(Vec::new, |node| named(reader, node, "finally")),
+        policies: policies(reader, fields),
         tasks_place,
     })
 }
 
-fn max_items(reader: &mut Reader, fields: Fields) -> u32 {
-    let Some(node) = fields.get("max_items") else {
-        return DEFAULT_MAX_ITEMS;
+/// A whole number from 1 to `most`.
+fn count(reader: &mut Reader, fields: Fields, name: &str, default: u32, most: u32) -> u32 {
+    let Some(node) = fields.get(name) else {
+        return default;
     };
     let number = match &node.value {
         Value::Number(text) => text.parse().ok(),
         Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
     };
     number
-        .filter(|number| (1..=MOST_ITEMS).contains(number))
+        .filter(|number| (1..=most).contains(number))
         .unwrap_or_else(|| {
-            let expected = format!("a whole number from 1 to {MOST_ITEMS}");
-            reader.wrong_type(node, "max_items", &expected);
-            DEFAULT_MAX_ITEMS
+            reader.wrong_type(node, name, &format!("a whole number from 1 to {most}"));
+            default
         })
+}
+
+/// A list of tasks, at least one.
+fn named(reader: &mut Reader, node: &Node, path: &str) -> Vec<Target> {
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        let message = format!("`{path}` names at least one task");
+        reader.error("invalid_value", &node.place, path, message);
+    }
+    routes::names(reader, node, path)
+}
+
+fn policies(reader: &mut Reader, fields: Fields) -> Policies {
+    let fail = [
+        ("drain", FailPolicy::Drain),
+        ("continue", FailPolicy::Continue),
+        ("cancel", FailPolicy::Cancel),
+    ];
+    let cancellation = [
+        ("cancel_running", CancellationPolicy::CancelRunning),
+        ("allow_finish", CancellationPolicy::AllowFinish),
+    ];
+    let (most, default) = (MOST_RUNS_PER_TASK, DEFAULT_RUNS_PER_TASK);
+    Policies {
+        fail: one_of(reader, fields, "fail_policy", &fail),
+        cancellation: one_of(reader, fields, "cancellation_policy", &cancellation),
+        cancel_grace: fields
+            .get("cancel_grace")
+            .and_then(|node| bounded(reader, node, "cancel_grace", Least::From(0.0))),
+        max_runs_per_task: count(reader, fields, "max_runs_per_task", default, most),
+    }
+}
+
+/// What one of some words stands for; of an absent field, the first.
+fn one_of<T: Copy>(reader: &mut Reader, fields: Fields, name: &str, words: &[(&str, T)]) -> T {
+    let found = fields.get(name).and_then(|node| {
+        let text = reader.text(node, name)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let message = format!("`{name}` is one of {}, not `{text}`", list.join(", "));
+        let hint = did_you_mean(text, list);
+        reader
+            .error("invalid_value", &node.place, name, message)
+            .hint = hint;
+        None
+    });
+    found.unwrap_or(words[0].1)
 }
 
 fn reference(reader: &mut Reader, fields: Fields, node: &Node) -> String {

@@ -2,6 +2,7 @@
 
 use super::tree::Place;
 use crate::expression::{Condition, ValueTemplate};
+use crate::rule::Rule;
 use crate::workflow::{Join, On, Publish, Retry, WithItems};
 
 /// A task that has been read.
@@ -21,6 +22,8 @@ pub(super) struct DraftTask {
     pub pool: String,
     pub max_redeliveries: u32,
     pub join: Option<(Join, Place)>,
+    pub needs: Option<DraftNeeds>,
+    pub ignore_failure: bool,
     pub publish: Vec<Publish>,
     pub routes: DraftRoutes,
     pub handles_timeout: bool,
@@ -45,11 +48,20 @@ impl DraftTask {
             pool: String::new(),
             max_redeliveries: 0,
             join: None,
+            needs: None,
+            ignore_failure: false,
             publish: Vec::new(),
             routes: DraftRoutes::default(),
             handles_timeout: false,
         }
     }
+}
+
+/// The tasks by whose ends a task runs.
+pub(super) struct DraftNeeds {
+    pub targets: Vec<Target>,
+    pub rule: Rule,
+    pub place: Place,
 }
 
 /// What follows a task.

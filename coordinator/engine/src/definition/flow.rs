@@ -33,6 +33,11 @@ impl Flow {
             entered: vec![empty; draft.tasks.len()],
         };
         flow.follow(draft, graph);
+        // What runs at the end sees what any branch has left.
+        for task in &graph.finally {
+            let all = flow.all(draft);
+            flow.entered[task.0] = all;
+        }
         flow
     }
 
@@ -54,7 +59,24 @@ impl Flow {
                     }
                 }
             }
+            for needing in &graph.needed_by[index] {
+                if union(&mut self.entered[needing.0], &ended) {
+                    open.insert(needing.0);
+                }
+            }
         }
+    }
+
+    /// All that some task publishes.
+    fn all(&self, draft: &Draft) -> Set {
+        let mut all: Set = vec![0; self.names.len().div_ceil(64)];
+        for task in &draft.tasks {
+            self.add(&mut all, &task.publish);
+            for (_, publish, _) in task.routes.ways() {
+                self.add(&mut all, publish);
+            }
+        }
+        all
     }
 
     fn add(&self, set: &mut Set, publish: &[Publish]) {

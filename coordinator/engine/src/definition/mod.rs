@@ -1,13 +1,15 @@
 //! From the text of a definition to a checked [`Workflow`], or to all that is wrong with it.
 //!
 //! ```text
-//! YAML ──tree──► nodes with places ──document, task, routes──► draft ──graph──► names resolved
+//! YAML ──tree──► nodes with places ──document, task, routes──► draft ──graph, entries──► names resolved
 //!                                                                └──flow, check──► expressions checked
 //! ```
 
 mod check;
+mod conflicts;
 mod document;
 mod draft;
+mod entries;
 mod flow;
 mod graph;
 mod items;
@@ -29,7 +31,9 @@ use sha2::{Digest, Sha256};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::json::Json;
 use crate::pack::Pack;
-use crate::workflow::{Branch, DefinitionHash, Publish, Route, Routes, Task, TaskIndex, Workflow};
+use crate::workflow::{
+    Branch, DefinitionHash, Needs, Publish, Route, Routes, Task, TaskIndex, Workflow,
+};
 use check::Read;
 use document::Draft;
 use draft::{DraftRoutes, DraftTask};
@@ -106,6 +110,7 @@ fn compile_node(
     let checked = draft.map(|draft| {
         let graph = graph::build(&mut reader, &draft);
         let read = check::check(&mut reader, &draft, &graph);
+        conflicts::warn(&mut reader, &draft, &graph);
         (draft, graph, read)
     });
     if reader.is_full() {
@@ -180,9 +185,20 @@ fn workflow(hash: DefinitionHash, draft: Draft, graph: Graph, read: Read) -> Wor
         parameters: draft.parameters,
         vars: draft.vars,
         timeout: draft.timeout,
-        tasks,
         graph: graph.graph,
+        reach: graph.reach,
         starts: graph.starts,
+        needing: tasks
+            .iter()
+            .filter(|task| task.needs.is_some())
+            .map(|task| task.index)
+            .collect(),
+        tasks,
+        finally: graph.finally,
+        fail_policy: draft.policies.fail,
+        cancellation_policy: draft.policies.cancellation,
+        cancel_grace: draft.policies.cancel_grace,
+        max_runs_per_task: draft.policies.max_runs_per_task,
         output: draft.output,
         output_schema: draft.output_schema,
         watched: read.watched,
@@ -220,6 +236,16 @@ fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task 
         predecessors: graph.predecessors[index.0].clone(),
         handles_timeout: draft.handles_timeout,
         in_cycle: graph.in_cycle[index.0],
+        needs: draft.needs.map(|needs| Needs {
+            tasks: graph.needs[index.0].clone(),
+            rule: needs.rule,
+        }),
+        needed_by: graph.needed_by[index.0].clone(),
+        ignore_failure: draft.ignore_failure,
+        is_finally: graph.finally.contains(&index),
+        is_split: graph.is_split[index.0],
+        behind_split: !graph.splits[index.0].is_empty(),
+        may_repeat: graph.may_repeat[index.0],
     }
 }
 

@@ -215,46 +215,48 @@ impl Routes<'_, '_> {
         })
     }
 
-    /// One name or a list of names.
     fn targets(&mut self, node: &Node, path: &str) -> Vec<Target> {
-        let mut targets: Vec<Target> = Vec::new();
-        let items = match &node.value {
-            Value::Text(_) => std::slice::from_ref(node),
-            Value::List(items) => items.as_slice(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) => {
-                self.reader
-                    .wrong_type(node, path, "the name of a task, or a list of names");
-                &[]
-            }
-        };
-        for (index, item) in items.iter().enumerate() {
-            let is_list = matches!(node.value, Value::List(_));
-            let path = if is_list {
-                format!("{path}[{index}]")
-            } else {
-                path.to_owned()
-            };
-            let Value::Text(name) = &item.value else {
-                self.reader.wrong_type(item, &path, "the name of a task");
-                continue;
-            };
-            if targets.iter().any(|target| target.name == *name) {
-                let message = format!("`{name}` stands twice in one list");
-                self.reader
-                    .error("duplicate_target", &item.place, &path, message);
-                continue;
-            }
-            targets.push(Target {
-                name: name.clone(),
-                place: item.place.clone(),
-                path,
-            });
-        }
-        targets
+        names(self.reader, node, path)
     }
 
     fn list(&mut self) -> usize {
         self.lists += 1;
         self.lists - 1
     }
+}
+
+/// One name or a list of names, each at most once.
+pub(super) fn names(reader: &mut Reader, node: &Node, path: &str) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    let items = match &node.value {
+        Value::Text(_) => std::slice::from_ref(node),
+        Value::List(items) => items.as_slice(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_) => {
+            reader.wrong_type(node, path, "the name of a task, or a list of names");
+            &[]
+        }
+    };
+    for (index, item) in items.iter().enumerate() {
+        let is_list = matches!(node.value, Value::List(_));
+        let path = if is_list {
+            format!("{path}[{index}]")
+        } else {
+            path.to_owned()
+        };
+        let Value::Text(name) = &item.value else {
+            reader.wrong_type(item, &path, "the name of a task");
+            continue;
+        };
+        if targets.iter().any(|target| target.name == *name) {
+            let message = format!("`{name}` stands twice in one list");
+            reader.error("duplicate_target", &item.place, &path, message);
+            continue;
+        }
+        targets.push(Target {
+            name: name.clone(),
+            place: item.place.clone(),
+            path,
+        });
+    }
+    targets
 }

@@ -58,7 +58,11 @@ impl Execution {
         changes: &mut Changes,
     ) -> Result<(), IgnoredReason> {
         let no = self.current_run(id)?;
-        let is_cancelling = self.is_cancelling_run(no);
+        let is_told = self.is_told_to_stop_run(no);
+        let is_cancelling = self
+            .live
+            .get(&no)
+            .is_some_and(|run| self.is_cancelling(run));
         let Some(run) = self.live.get_mut(&no) else {
             return Err(IgnoredReason::UnknownTask);
         };
@@ -86,13 +90,15 @@ impl Execution {
         run.status = RunStatus::Running;
         run.started_at = said.started_at.or(Some(now));
         run.worker = said.worker.map(Arc::from);
-        if is_cancelling {
+        if is_told {
             // Its worker took the job after the cancel was told; the time that it has runs already.
             changes.cancels.push(JobCancel {
                 task_id: id.task_id,
                 attempt: id.attempt,
                 reason: None,
             });
+        } else if is_cancelling {
+            // Of `finally`: the time that it has runs already.
         } else if let Some((kind, seconds)) = patience(said, run.timeout, task.heartbeat) {
             let (kind, due) = earlier(kind, after(now, seconds), run.until);
             changes.timers.push(TimerChange::Set { run: no, kind, due });

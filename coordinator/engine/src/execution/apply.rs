@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
+use super::Execution;
 use super::alive::Said;
 use super::changes::{Changes, TimerKind};
 use super::event::{AttemptId, Event, IgnoredReason, Outcome, Report};
@@ -12,7 +13,6 @@ use super::log::Origin;
 use super::run::RunStatus;
 use super::spread::Spread;
 use super::step::Step;
-use super::{CANCEL_GRACE_S, Execution};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 
@@ -62,6 +62,7 @@ impl Execution {
             } => self.controlled(command, message_id.as_deref(), now, changes),
         };
         self.trim_links();
+        self.trim_fired();
         debug_assert_eq!(self.check(), Ok(()), "after {event:?}");
         outcome
     }
@@ -107,11 +108,11 @@ impl Execution {
             }
         }
         let result = report.result.clone().unwrap_or_else(Json::null);
-        let is_cancelling = self.is_cancelling_run(no);
+        let is_stopping = self.live.get(&no).is_some_and(|run| self.is_stopping(run));
         let status = match report.status {
             CompletionStatus::Succeeded => EndStatus::Succeeded,
             CompletionStatus::TimedOut => EndStatus::TimedOut,
-            CompletionStatus::Cancelled if is_cancelling => EndStatus::Cancelled,
+            CompletionStatus::Cancelled if is_stopping => EndStatus::Cancelled,
             // Nobody asked for the cancel: to the workflow it is a failure.
             CompletionStatus::Failed | CompletionStatus::Cancelled => EndStatus::Failed,
         };
@@ -148,7 +149,7 @@ impl Execution {
             let reason = format!("the job was refused: {reason}");
             return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
-        if self.is_cancelling_run(no) {
+        if self.is_told_to_stop_run(no) {
             let ended = Ended::cancelled("the job was lost, and it was to be cancelled");
             let mut step = Step::new(self, now, changes);
             step.end_run(no, ended);
@@ -176,7 +177,7 @@ impl Execution {
             .live
             .get(&no)
             .is_some_and(|run| run.status == RunStatus::Dispatched);
-        if !is_dispatched || self.is_cancelling_run(no) {
+        if !is_dispatched || self.is_told_to_stop_run(no) {
             return Outcome::Nothing;
         }
         Step::new(self, now, changes).resend(no, "lost");
@@ -238,7 +239,8 @@ impl Execution {
         if !is_expected {
             return Outcome::Nothing;
         }
-        let timeout = run.timeout;
+        let (timeout, grace_s) = (run.timeout, self.grace_s(run));
+        let is_told = self.is_told_to_stop(run);
         let mut step = Step::new(self, now, changes);
         match timer {
             TimerKind::Retry | TimerKind::Dispatch | TimerKind::Delay => step.wait_is_over(no),
@@ -254,8 +256,10 @@ impl Execution {
                 step.attempt_ended(no, ended, true);
             }
             TimerKind::Cancel => {
-                let grace = timeout.unwrap_or(CANCEL_GRACE_S);
-                let message = format!("it did not stop within {grace} s of the cancel");
+                if !is_told {
+                    step.tell_worker(no, None);
+                }
+                let message = format!("it did not stop within {grace_s} s of the cancel");
                 step.end_run(no, Ended::cancelled(&message));
             }
         }

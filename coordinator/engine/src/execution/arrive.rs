@@ -1,92 +1,64 @@
-//! Branches reach tasks: joins collect them, guards are looked at, and what is due is rendered.
+//! Branches reach tasks: guards are looked at, and what is due is rendered.
 
 use std::sync::Arc;
 
 use flotilla_protocol::RunNo;
 
-use super::MAX_VISITS;
 use super::branch::Branch;
-use super::changes::TransitionKind;
 use super::failure::{ExecutionError, FieldError, kind};
-use super::log::RunEntry;
 use super::run::{Run, RunStatus};
 use super::sight::Sight;
 use super::step::{Arrival, Due, Step};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
-use crate::workflow::{Join, TaskIndex};
+use crate::workflow::TaskIndex;
 
 impl Step<'_> {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival {
-            from,
-            to,
-            branch,
-            exempt,
-        } = arrival;
-        let arrived = match self.workflow.tasks[to.0].join {
-            Some(Join::All) => self.arrive_at_join(to, from, &branch),
-            None => self.create_run(to, from, branch),
-        };
-        let Some(no) = arrived else {
-            return;
-        };
-        if self.closed && !exempt {
-            self.hold(no);
-        } else {
-            self.enter(no, exempt);
+        match arrival {
+            Arrival::Branch {
+                from,
+                to,
+                branch,
+                exempt,
+            } => self.arrive_at(from, to, branch, exempt),
+            Arrival::Ended(ended) => self.note_end(&ended),
+            Arrival::Decided(no) => self.let_in(no, false),
         }
     }
 
-    /// Records an arrival; gives the run of the join if it is complete now.
-    pub(super) fn arrive_at_join(
+    fn arrive_at(
         &mut self,
-        to: TaskIndex,
         from: Option<(RunNo, TaskIndex)>,
-        branch: &Branch,
-    ) -> Option<RunNo> {
-        let generation = branch.passed.get(&to).copied().unwrap_or(0);
-        let waiting = self.execution.live.values().find(|run| {
-            run.task == to
-                && run.status == RunStatus::Waiting
-                && !run.held
-                && run.branch.passed.get(&to).copied().unwrap_or(0) == generation
-        });
-        let no = match waiting.map(|run| run.no) {
-            Some(no) => no,
-            None if self.execution.visits[to.0] > generation => {
-                self.execution.ends.merge(branch, &self.execution.links);
-                return None;
-            }
-            None => self.create_run(to, None, Branch::default())?,
+        to: TaskIndex,
+        branch: Branch,
+        exempt: bool,
+    ) {
+        if branch.cut && !exempt && !self.closed {
+            // It stood beside `fail`, and other branches go on.
+            self.execution.ends.merge(&branch, &self.execution.links);
+            return;
+        }
+        let arrived = match self.workflow.tasks[to.0].join {
+            Some(join) => self.arrive_at_join(join, to, from, &branch),
+            None => self.create_run(to, from, branch),
         };
-        let links = &self.execution.links;
-        let run = self.execution.live.get_mut(&no)?;
-        run.branch.merge(branch, links);
-        run.unsaved.branch = true;
-        if let Some((from_run, from_task)) = from {
-            run.caused_by.push(from_run);
-            run.arrived.insert(from_task);
+        if let Some(no) = arrived {
+            self.let_in(no, exempt);
         }
-        self.changes.touched.insert(no);
-        let task = &self.workflow.tasks[to.0];
-        let complete = run.arrived.len() >= task.predecessors.len();
-        if complete && task.in_cycle {
-            *Arc::make_mut(&mut run.branch.passed).entry(to).or_insert(0) += 1;
+    }
+
+    /// Lets a run in that is due, or holds it back.
+    pub(super) fn let_in(&mut self, no: RunNo, exempt: bool) {
+        if self.closed && !exempt {
+            self.hold(no);
+            return;
         }
-        let detail = Json::of(
-            &serde_json::json!({ "from": from.map(|(run, _)| run), "complete": complete }),
-        );
-        self.log_run(
-            TransitionKind::JoinArrived,
-            no,
-            RunEntry {
-                to: Some("waiting"),
-                detail: Some(detail),
-                ..RunEntry::default()
-            },
-        );
-        complete.then_some(no)
+        if exempt && let Some(run) = self.execution.live.get_mut(&no) {
+            run.branch.cut = true;
+            run.unsaved.branch = true;
+        }
+        self.enter(no, exempt);
     }
 
     pub(super) fn create_run(
@@ -96,10 +68,11 @@ impl Step<'_> {
         branch: Branch,
     ) -> Option<RunNo> {
         let execution = &mut *self.execution;
-        if execution.visits[to.0] >= MAX_VISITS {
+        let most = self.workflow.max_runs_per_task;
+        if execution.visits[to.0] >= most {
             execution.ends.merge(&branch, &execution.links);
             let name = Arc::clone(&self.workflow.tasks[to.0].name);
-            let message = format!("task {name} was visited {MAX_VISITS} times (max_runs_per_task)");
+            let message = format!("task {name} was visited {most} times (max_runs_per_task)");
             self.fail(ExecutionError {
                 task: Some(name),
                 ..ExecutionError::new(kind::LIMIT_EXCEEDED, message)
@@ -111,6 +84,9 @@ impl Step<'_> {
         let no = self.add_run(to, visit, branch);
         let run = self.execution.live.get_mut(&no)?;
         run.caused_by.extend(from.map(|(run, _)| run));
+        if self.workflow.tasks[to.0].is_split {
+            run.branch.route = no;
+        }
         Some(no)
     }
 
@@ -134,6 +110,10 @@ impl Step<'_> {
             return;
         };
         let task = &workflow.tasks[run.task.0];
+        self.accept_failures(task.index);
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
         if let Some(guard) = &task.when {
             let sight = Sight::of_run(self.execution, run);
             match guard.holds(&sight.scope(&run.branch.vars, None)) {

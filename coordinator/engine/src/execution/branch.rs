@@ -19,6 +19,10 @@ pub struct Branch {
     pub tasks: Arc<BTreeMap<Arc<str>, SeenTask>>,
     /// How often the branch has passed each join that lies on a cycle; absent means never.
     pub passed: Arc<BTreeMap<TaskIndex, u32>>,
+    /// The run of the split that opened the route that it is on; 0 for that of the execution.
+    pub route: RunNo,
+    /// Whether nothing follows: it stood beside `fail`.
+    pub cut: bool,
 }
 
 /// An ended run that a branch can read as `task.<name>`.
@@ -34,10 +38,17 @@ pub struct SeenTask {
 pub type WriteLinks = BTreeMap<WriteNo, Option<WriteNo>>;
 
 impl Branch {
+    /// How often it has passed a join.
+    #[must_use]
+    pub fn passed(&self, join: TaskIndex) -> u32 {
+        self.passed.get(&join).copied().unwrap_or(0)
+    }
+
     /// Takes in a branch that arrives later than what is held.
     ///
     /// Where both see different writes of one name, the arriving one wins, unless it is an ancestor
     /// of the one that is held: then the arriving branch has not written the name since they parted.
+    /// The route stays what it is.
     pub fn merge(&mut self, arriving: &Self, links: &WriteLinks) {
         if self.vars.is_empty() {
             self.vars = arriving.vars.clone();

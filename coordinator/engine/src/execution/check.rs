@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use flotilla_protocol::RunNo;
 
-use super::run::RunStatus;
+use super::run::{Run, RunStatus};
 use super::{Execution, ExecutionStatus};
+use crate::workflow::FailPolicy;
 
 impl Execution {
     /// What must hold after each step; checked in debug builds and tests.
@@ -16,16 +17,18 @@ impl Execution {
         self.check_counts()?;
         self.check_live()?;
         self.check_spreads()?;
+        self.check_waits()?;
         let word = self.status.word();
         let errors = self.errors.len();
         let fits = match self.status {
             ExecutionStatus::Failing | ExecutionStatus::Failed | ExecutionStatus::TimedOut => {
                 errors > 0
             }
-            ExecutionStatus::Running
-            | ExecutionStatus::Pausing
-            | ExecutionStatus::Paused
-            | ExecutionStatus::Succeeded => errors == 0,
+            ExecutionStatus::Running | ExecutionStatus::Succeeded => errors == 0,
+            ExecutionStatus::Pausing | ExecutionStatus::Paused => {
+                let goes_on = self.workflow.fail_policy == FailPolicy::Continue;
+                errors == 0 || goes_on || self.in_finally()
+            }
             ExecutionStatus::Cancelling | ExecutionStatus::Cancelled => true,
         };
         if fits {
@@ -87,6 +90,28 @@ impl Execution {
         }
     }
 
+    /// Whether something that is alive can still reach what waits for others.
+    fn check_waits(&self) -> Result<(), String> {
+        if self.is_draining() || self.status.is_paused() {
+            return Ok(());
+        }
+        for run in self.live.values() {
+            if run.status != RunStatus::Waiting || run.held {
+                continue;
+            }
+            let leads =
+                |other: &Run| other.no != run.no && self.workflow.reach.leads(other.task, run.task);
+            if !self.live.values().any(leads) {
+                let name = &self.workflow.tasks[run.task.0].name;
+                return Err(format!(
+                    "run {} of {name} waits, and nothing leads to it",
+                    run.no
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something will happen to it again, and what is held back may be.
     fn check_live(&self) -> Result<(), String> {
         let live = || self.live.values();
@@ -102,7 +127,12 @@ impl Execution {
             ExecutionStatus::Pausing => with_workers > 0,
             ExecutionStatus::Paused => with_workers == 0,
             ExecutionStatus::Cancelling => {
-                with_workers > 0 && with_workers + spread == self.live.len()
+                let delayed = live()
+                    .filter(|run| run.status == RunStatus::Delayed)
+                    .count();
+                let put_off = if self.in_finally() { delayed } else { 0 };
+                let moving = with_workers + spread + put_off;
+                moving > 0 && moving == self.live.len()
             }
             ExecutionStatus::Succeeded
             | ExecutionStatus::Failed

@@ -4,6 +4,8 @@
 //! releases at resume, in the order of their numbers. A cancel ends what waits, and tells workers to
 //! stop; each attempt then has a timer, so that a worker that does not answer holds up nothing.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use flotilla_protocol::RunNo;
 
@@ -12,9 +14,10 @@ use super::event::{Command, ControlRefusal, Outcome};
 use super::log::RunEntry;
 use super::run::{Run, RunStatus};
 use super::step::Step;
-use super::{CANCEL_GRACE_S, Execution, ExecutionStatus};
+use super::{Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
+use crate::workflow::{CancellationPolicy, Workflow};
 
 impl Execution {
     pub(super) fn controlled(
@@ -27,6 +30,7 @@ impl Execution {
         if let Some(refusal) = self.refusal(command) {
             return Outcome::Refused(refusal);
         }
+        let workflow = Arc::clone(&self.workflow);
         let mut step = Step::new(self, now, changes);
         step.log(Transition {
             seq: 0,
@@ -35,7 +39,7 @@ impl Execution {
             attempt: None,
             from: None,
             to: None,
-            detail: Some(detail(command, message_id)),
+            detail: Some(applied(command, message_id, &workflow)),
         });
         match command {
             Command::Cancel { reason } => step.cancel(reason.as_ref()),
@@ -62,7 +66,24 @@ impl Execution {
     }
 }
 
+/// What the log says of a command: also where a cancel lets what runs finish, so that no timer bounds it.
+fn applied(command: &Command, message_id: Option<&str>, workflow: &Workflow) -> Json {
+    let mut detail = named(command, message_id);
+    let allows_finish = workflow.cancellation_policy == CancellationPolicy::AllowFinish;
+    if allows_finish && matches!(command, Command::Cancel { .. }) {
+        detail.insert("allow_finish".to_owned(), true.into());
+    }
+    Json::of(&detail)
+}
+
 fn detail(command: &Command, message_id: Option<&str>) -> Json {
+    Json::of(&named(command, message_id))
+}
+
+fn named(
+    command: &Command,
+    message_id: Option<&str>,
+) -> serde_json::Map<String, serde_json::Value> {
     let mut detail = serde_json::Map::new();
     detail.insert("command".to_owned(), command.word().into());
     if let Command::Cancel {
@@ -74,7 +95,7 @@ fn detail(command: &Command, message_id: Option<&str>) -> Json {
     if let Some(message_id) = message_id {
         detail.insert("message_id".to_owned(), message_id.into());
     }
-    Json::of(&detail)
+    detail
 }
 
 impl Step<'_> {
@@ -88,6 +109,9 @@ impl Step<'_> {
 
     /// Ends what waits, and tells what runs to stop: the execution is cancelled.
     pub(super) fn stop_all(&mut self, reason: Option<&String>) {
+        if self.execution.in_finally() {
+            return self.cancel_finally();
+        }
         let (spreads, others): (Vec<&Run>, Vec<&Run>) = self
             .execution
             .live
@@ -102,10 +126,10 @@ impl Step<'_> {
             self.stop_spread(*no);
         }
         for (no, is_with_a_worker) in others {
-            if is_with_a_worker {
-                self.tell_to_stop(no, reason);
-            } else {
+            if !is_with_a_worker {
                 self.end_wait(no);
+            } else if self.execution.is_told_to_stop_run(no) {
+                self.tell_to_stop(no, reason);
             }
         }
         for no in spreads {
@@ -113,20 +137,69 @@ impl Step<'_> {
         }
     }
 
+    /// What runs of `finally` goes on, for a while; what a pause has held back of it, too.
+    fn cancel_finally(&mut self) {
+        self.closed = false;
+        let live: Vec<(RunNo, RunStatus, bool)> = self
+            .execution
+            .live
+            .values()
+            .map(|run| (run.no, run.status, run.held))
+            .collect();
+        for (no, status, is_held) in live {
+            match status {
+                RunStatus::Dispatched | RunStatus::Running => self.set_grace(no),
+                RunStatus::Retrying => self.end_wait(no),
+                RunStatus::Waiting | RunStatus::Delayed | RunStatus::Spread if is_held => {
+                    self.release_run(no, status);
+                }
+                RunStatus::Waiting
+                | RunStatus::Delayed
+                | RunStatus::Spread
+                | RunStatus::Ended(_) => {}
+            }
+        }
+    }
+
+    /// A failure stops what else runs, but for what stands beside `fail`.
+    pub(super) fn stop_the_rest(&mut self) {
+        let running: Vec<RunNo> = self
+            .execution
+            .live
+            .values()
+            .filter(|run| run.is_with_a_worker() && self.execution.is_told_to_stop(run))
+            .map(|run| run.no)
+            .collect();
+        let reason = "another task has failed".to_owned();
+        for no in running {
+            self.tell_to_stop(no, Some(&reason));
+        }
+    }
+
     pub(super) fn tell_to_stop(&mut self, no: RunNo, reason: Option<&String>) {
+        self.tell_worker(no, reason);
+        self.set_grace(no);
+    }
+
+    pub(super) fn tell_worker(&mut self, no: RunNo, reason: Option<&String>) {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        let grace_s = run.timeout.unwrap_or(CANCEL_GRACE_S);
         self.changes.cancels.push(JobCancel {
             task_id: self.execution.task_id(no),
             attempt: run.attempt,
             reason: reason.cloned(),
         });
+    }
+
+    fn set_grace(&mut self, no: RunNo) {
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
         self.changes.timers.push(TimerChange::Set {
             run: no,
             kind: TimerKind::Cancel,
-            due: super::retry::after(self.now, grace_s),
+            due: super::retry::after(self.now, self.execution.grace_s(run)),
         });
     }
 
@@ -164,7 +237,11 @@ impl Step<'_> {
         if self.times_out_at_resume() {
             return;
         }
-        self.set_status(ExecutionStatus::Running);
+        self.set_status(if self.execution.errors.is_empty() {
+            ExecutionStatus::Running
+        } else {
+            ExecutionStatus::Failing
+        });
         self.closed = false;
         let held: Vec<(RunNo, RunStatus)> = self
             .execution
@@ -178,19 +255,23 @@ impl Step<'_> {
                 // One of them led to `fail`: the others stay where they are.
                 return;
             }
-            let mut is_overdue = false;
-            if let Some(run) = self.execution.live.get_mut(&no) {
-                run.held = false;
-                is_overdue = run.until.is_some_and(|until| until <= self.now);
-                self.changes.touched.insert(no);
-            }
-            match status {
-                RunStatus::Delayed | RunStatus::Retrying if is_overdue => self.end_overdue(no),
-                RunStatus::Waiting => self.enter(no, false),
-                RunStatus::Delayed | RunStatus::Retrying => self.begin_run(no, false),
-                RunStatus::Spread => self.open_window(no),
-                RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
-            }
+            self.release_run(no, status);
+        }
+    }
+
+    fn release_run(&mut self, no: RunNo, status: RunStatus) {
+        let mut is_overdue = false;
+        if let Some(run) = self.execution.live.get_mut(&no) {
+            run.held = false;
+            is_overdue = run.until.is_some_and(|until| until <= self.now);
+            self.changes.touched.insert(no);
+        }
+        match status {
+            RunStatus::Delayed | RunStatus::Retrying if is_overdue => self.end_overdue(no),
+            RunStatus::Waiting => self.enter(no, false),
+            RunStatus::Delayed | RunStatus::Retrying => self.begin_run(no, false),
+            RunStatus::Spread => self.open_window(no),
+            RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
         }
     }
 

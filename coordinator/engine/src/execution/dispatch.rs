@@ -7,7 +7,7 @@ use super::items::Piece;
 use super::log::RunEntry;
 use super::run::RunStatus;
 use super::step::{Due, Step};
-use super::{ExecutionStatus, MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP};
+use super::{MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 
@@ -55,7 +55,7 @@ impl Step<'_> {
     }
 
     pub(super) fn dispatch_due(&mut self) {
-        let failed = self.execution.status != ExecutionStatus::Running;
+        let failed = !self.execution.starts_new();
         let mut sent = Sent::default();
         for due in std::mem::take(&mut self.due) {
             match due {
@@ -90,6 +90,7 @@ impl Step<'_> {
         if sent.jobs < MAX_JOBS_PER_STEP && sent.bytes < MAX_JOB_BYTES_PER_STEP {
             sent.jobs += 1;
             sent.bytes += self.dispatch(no);
+            self.limit_after_cancel(no);
         } else if let Some(run) = self.execution.live.get_mut(&no) {
             run.status = RunStatus::Delayed;
             self.changes.touched.insert(no);
@@ -97,6 +98,19 @@ impl Step<'_> {
                 run: no,
                 kind: TimerKind::Dispatch,
                 due: self.now,
+            });
+        }
+    }
+
+    /// A run of `finally` holds a cancel up for so long at most.
+    fn limit_after_cancel(&mut self, no: RunNo) {
+        let execution = &*self.execution;
+        let run = execution.live.get(&no);
+        if let Some(run) = run.filter(|run| execution.is_cancelling(run)) {
+            self.changes.timers.push(TimerChange::Set {
+                run: no,
+                kind: TimerKind::Cancel,
+                due: execution.finally_until(run),
             });
         }
     }
@@ -170,6 +184,7 @@ impl Step<'_> {
         run.started_at = None;
         let attempt = run.attempt;
         let bytes = run.input.as_ref().map_or(0, |input| input.text().len());
+        let is_finally = self.workflow.tasks[run.task.0].is_finally;
         self.execution.counts.attempts += 1;
         self.changes.touched.insert(no);
         self.changes.jobs.extend(self.execution.job(no));
@@ -180,7 +195,8 @@ impl Step<'_> {
                 attempt: Some(attempt),
                 from,
                 to: Some("dispatched"),
-                ..RunEntry::default()
+                // Says why it is dispatched though the execution has failed or was cancelled.
+                detail: is_finally.then(|| Json::of(&serde_json::json!({ "finally": true }))),
             },
         );
         self.begin_total(no);

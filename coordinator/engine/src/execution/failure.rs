@@ -184,6 +184,7 @@ impl Ended {
             result,
             error: Json::null(),
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 
@@ -193,6 +194,7 @@ impl Ended {
             result: Json::null(),
             error: Json::null(),
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 
@@ -247,6 +249,7 @@ impl Ended {
             result,
             error,
             timeout_is_failure: true,
+            is_ignored: false,
         }
     }
 
@@ -272,6 +275,7 @@ impl Ended {
             result,
             error,
             timeout_is_failure: false,
+            is_ignored: false,
         }
     }
 

@@ -4,80 +4,81 @@ use std::sync::Arc;
 
 use flotilla_protocol::RunNo;
 
-use super::ExecutionStatus;
 use super::changes::TransitionKind;
-use super::failure::{ExecutionError, FieldError, kind};
+use super::failure::{FieldError, kind};
 use super::log::RunEntry;
 use super::run::{Run, RunStatus};
 use super::sight::Sight;
-use super::step::Step;
+use super::step::{Arrival, Step};
+use super::{Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::variables::Write;
 
 impl Step<'_> {
-    /// Once a step has been taken: the pause is complete if no worker has anything, or the execution
-    /// has ended if nothing that is alive can go on.
-    pub(super) fn conclude(&mut self) {
+    /// Once a step has been taken: the pause is complete if no worker has anything; or nothing that is
+    /// alive can go on, and what is left is `finally` or the end. True if `finally` is to be followed.
+    pub(super) fn conclude(&mut self) -> bool {
         match self.execution.status {
             ExecutionStatus::Running | ExecutionStatus::Cancelling | ExecutionStatus::Failing => {
-                self.finish_if_over();
+                self.finish_if_over()
             }
             ExecutionStatus::Pausing => {
                 if !self.execution.live.values().any(Run::is_with_a_worker) {
                     self.set_status(ExecutionStatus::Paused);
                 }
+                false
             }
             ExecutionStatus::Paused
             | ExecutionStatus::Succeeded
             | ExecutionStatus::Failed
             | ExecutionStatus::Cancelled
-            | ExecutionStatus::TimedOut => {}
+            | ExecutionStatus::TimedOut => false,
         }
     }
 
-    fn finish_if_over(&mut self) {
+    fn finish_if_over(&mut self) -> bool {
         let mut live = self.execution.live.values();
         // Mostly the first one goes on: this is asked after every step, and many may be alive.
         if live.any(|run| run.status != RunStatus::Waiting) {
-            return;
+            return false;
         }
         let waiting: Vec<RunNo> = self.execution.live.keys().copied().collect();
-        if self.execution.status == ExecutionStatus::Running {
-            for no in &waiting {
-                self.fail_join(*no);
-            }
-        }
         for no in waiting {
             self.omit(no);
         }
-        self.finish();
+        // What tells of those that were omitted leads to nothing that could run.
+        self.arrivals.clear();
+        for failure in std::mem::take(&mut self.execution.flow.held_failures) {
+            self.fail(failure.error);
+        }
+        if self.workflow.finally.is_empty() || self.execution.in_finally() {
+            self.finish();
+            return false;
+        }
+        self.begin_finally();
+        true
     }
 
-    fn fail_join(&mut self, no: RunNo) {
-        let Some(run) = self.execution.live.get(&no) else {
-            return;
-        };
-        let name = Arc::clone(&self.workflow.tasks[run.task.0].name);
-        let missing = self.workflow.missing(run).join(", ");
-        let error = ExecutionError {
-            task: Some(Arc::clone(&name)),
-            task_id: Some(self.execution.task_id(no)),
-            ..ExecutionError::new(
-                kind::UNREACHABLE_JOIN,
-                format!(
-                    "join {name} can no longer be complete: nothing leads to it from {missing}"
-                ),
-            )
-        };
-        self.fail(error);
+    /// The graph has ended: its last tasks see what all of its branches left.
+    fn begin_finally(&mut self) {
+        self.closed = false;
+        for to in &self.workflow.finally {
+            self.arrivals.push_back(Arrival::Branch {
+                from: None,
+                to: *to,
+                branch: self.execution.ends.clone(),
+                exempt: false,
+            });
+        }
     }
 
     /// Ends a run that never became due.
-    fn omit(&mut self, no: RunNo) {
+    pub(super) fn omit(&mut self, no: RunNo) {
         let Some(mut run) = self.execution.live.remove(&no) else {
             return;
         };
+        self.execution.open().remove(no);
         self.execution
             .ends
             .merge(&run.branch, &self.execution.links);
@@ -97,12 +98,16 @@ impl Step<'_> {
                 ..RunEntry::default()
             },
         );
+        let task = run.task;
         self.changes.touched.remove(&no);
         self.changes.ended.push(run);
+        if self.workflow.tasks[task.0].needs.is_some() {
+            self.note_omission(no, task);
+        }
     }
 
     pub(super) fn finish(&mut self) {
-        let foreseen = self.final_status();
+        let foreseen = self.execution.final_status();
         let (output, errors) = self.evaluate_output(foreseen);
         if foreseen == ExecutionStatus::Succeeded {
             for error in errors {
@@ -111,22 +116,8 @@ impl Step<'_> {
         }
         self.execution.output = output;
         self.execution.finished_at = Some(self.now);
-        self.set_status(self.final_status());
+        self.set_status(self.execution.final_status());
         self.changes.finished = true;
-    }
-
-    fn final_status(&self) -> ExecutionStatus {
-        if self.execution.status == ExecutionStatus::Cancelling {
-            if self.execution.has_timed_out() {
-                ExecutionStatus::TimedOut
-            } else {
-                ExecutionStatus::Cancelled
-            }
-        } else if self.execution.errors.is_empty() {
-            ExecutionStatus::Succeeded
-        } else {
-            ExecutionStatus::Failed
-        }
     }
 
     /// `output_map`, as far as it can be evaluated, and what could not be.
@@ -164,6 +155,23 @@ impl Step<'_> {
             });
         }
         (Some(output), errors)
+    }
+}
+
+impl Execution {
+    /// The status that it ends with, as things stand.
+    pub(super) fn final_status(&self) -> ExecutionStatus {
+        if self.status == ExecutionStatus::Cancelling {
+            if self.has_timed_out() {
+                ExecutionStatus::TimedOut
+            } else {
+                ExecutionStatus::Cancelled
+            }
+        } else if self.errors.is_empty() {
+            ExecutionStatus::Succeeded
+        } else {
+            ExecutionStatus::Failed
+        }
     }
 }
 

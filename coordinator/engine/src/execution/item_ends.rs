@@ -165,7 +165,7 @@ impl Step<'_> {
             if progress.has_room() {
                 self.hold_back(no);
             }
-        } else if self.execution.status == ExecutionStatus::Running || progress.exempt {
+        } else if self.execution.starts_new() || progress.exempt {
             self.open_window(no);
         }
     }

@@ -10,7 +10,7 @@ use super::run::{Run, RunStatus};
 use super::sight::Sight;
 use super::spread::{Item, ItemEnds, MAX_ITEMS_IN_FLIGHT, MOST_UNREAD_RESULTS, Progress, Spread};
 use super::step::{Due, Step};
-use super::{Execution, ExecutionStatus, MAX_JOBS_PER_STEP};
+use super::{Execution, MAX_JOBS_PER_STEP};
 use crate::json::Json;
 use crate::scope::Ended;
 use crate::workflow::WithItems;
@@ -22,21 +22,11 @@ pub(super) struct Piece {
 }
 
 impl Execution {
-    /// Whether the attempt of a run is told to stop: the execution is cancelled, or the task that
-    /// the item belongs to wants no more of them.
-    pub(super) fn is_cancelling(&self, run: &Run) -> bool {
-        self.status == ExecutionStatus::Cancelling
-            || run.item.is_some_and(|item| {
-                self.spread(item.of)
-                    .is_some_and(|spread| spread.progress.cancelling)
-            })
-    }
-
-    /// Likewise, of a run by its number.
-    pub(super) fn is_cancelling_run(&self, no: RunNo) -> bool {
+    /// Whether the attempt of a run is told to stop, by its number.
+    pub(super) fn is_told_to_stop_run(&self, no: RunNo) -> bool {
         self.live
             .get(&no)
-            .is_some_and(|run| self.is_cancelling(run))
+            .is_some_and(|run| self.is_told_to_stop(run))
     }
 
     pub(super) fn spread(&self, no: RunNo) -> Option<&Spread> {

@@ -14,12 +14,17 @@ use super::step::Step;
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
 use crate::variables::{Write, WriteNo};
+use crate::workflow::FailPolicy;
 
 impl Step<'_> {
     /// The execution has a failure that nothing handles.
     pub(super) fn fail(&mut self, error: ExecutionError) {
         self.execution.errors.push(error);
         match self.execution.status {
+            // What goes on after a failure goes on after the pause; the resume tells the failure.
+            ExecutionStatus::Pausing | ExecutionStatus::Paused
+                if self.workflow.fail_policy == FailPolicy::Continue
+                    || self.execution.in_finally() => {}
             ExecutionStatus::Running | ExecutionStatus::Pausing | ExecutionStatus::Paused => {
                 self.set_status(ExecutionStatus::Failing);
             }

@@ -20,12 +20,17 @@ mod dispatch;
 mod event;
 mod failure;
 mod finish;
+mod flow;
 mod item_ends;
 mod items;
+mod joins;
 mod log;
+mod needs;
+mod policy;
 mod retry;
 mod routes;
 mod run;
+mod settle;
 mod sight;
 mod spread;
 mod start;
@@ -42,6 +47,7 @@ pub use branch::{Branch, SeenTask, WriteLinks};
 pub use changes::{Changes, Job, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
 pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
+pub use flow::{Flow, HeldFailure};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};
 pub use spread::{
@@ -59,8 +65,6 @@ use crate::workflow::Workflow;
 pub const MAX_JOBS_PER_STEP: usize = 256;
 /// Bytes of input that one event dispatches at most, likewise.
 pub const MAX_JOB_BYTES_PER_STEP: usize = 8 * 1024 * 1024;
-/// Visits of one task within one execution.
-pub const MAX_VISITS: u32 = 10_000;
 /// Bytes of all variables that one branch sees, as JSON text.
 pub const MAX_VARIABLE_BYTES: usize = 8 * 1024 * 1024;
 /// Seconds that a worker has beyond the time limit to report the timeout itself.
@@ -101,6 +105,8 @@ pub struct Execution {
     pub last_ended: BTreeMap<Arc<str>, SeenTask>,
     /// Which write replaced which, as far back as live branches reach.
     pub links: WriteLinks,
+    /// What joins and tasks with `needs` have come to.
+    pub flow: Flow,
     /// What has failed without being handled.
     pub errors: Vec<ExecutionError>,
     /// What `output_map` gave, once the execution has ended.

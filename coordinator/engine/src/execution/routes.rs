@@ -7,12 +7,10 @@ use super::failure::{FieldError, kind};
 use super::run::Run;
 use super::sight::Sight;
 use super::step::Step;
-use super::{Execution, ExecutionStatus, MAX_VARIABLE_BYTES};
+use super::{Execution, MAX_VARIABLE_BYTES};
 use crate::scope::{EndStatus, Ended};
 use crate::variables::{Write, WriteNo};
-use crate::workflow::{
-    Branch as DecisionBranch, On, Publish, Route, Routes, Targets, Task, Workflow,
-};
+use crate::workflow::{Branch as DecisionBranch, On, Publish, Route, Routes, Targets, Task};
 
 /// What follows the end of a run.
 pub(super) struct Follow {
@@ -39,16 +37,19 @@ impl Step<'_> {
         let task = &workflow.tasks[run.task.0];
         let ended = Ended {
             timeout_is_failure: !task.handles_timeout,
+            is_ignored: task.ignore_failure,
             ..ended
         };
-        match Evaluation::new(self.execution, task, run, &ended).follow() {
+        let fires = !self.is_stopped(run);
+        match Evaluation::new(self.execution, task, run, &ended, fires).follow() {
             Ok(follow) => (follow, ended, None),
             Err(error) => {
                 let failed = Ended {
                     result: ended.result.clone(),
+                    is_ignored: task.ignore_failure,
                     ..Ended::not_evaluated(&error)
                 };
-                let again = Evaluation::new(self.execution, task, run, &failed).follow();
+                let again = Evaluation::new(self.execution, task, run, &failed, fires).follow();
                 let nothing = || Follow {
                     branch: run.branch.clone(),
                     taken: Vec::new(),
@@ -73,12 +74,18 @@ struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn new(execution: &Execution, task: &'a Task, run: &Run, ended: &'a Ended) -> Self {
+    fn new(
+        execution: &Execution,
+        task: &'a Task,
+        run: &Run,
+        ended: &'a Ended,
+        fires: bool,
+    ) -> Self {
         Self {
             task,
             ended,
             sight: Sight::of_run(execution, run),
-            fires: execution.status != ExecutionStatus::Cancelling,
+            fires,
             branch: run.branch.clone(),
             last_write: execution.last_write,
             writes: Vec::new(),
@@ -129,11 +136,8 @@ impl<'a> Evaluation<'a> {
     }
 
     fn take_first(&mut self, branches: &'a [DecisionBranch]) -> Result<Vec<Taken>, FieldError> {
-        match self.ended.status {
-            EndStatus::Succeeded | EndStatus::Skipped => {}
-            EndStatus::Failed | EndStatus::TimedOut | EndStatus::Cancelled | EndStatus::Omitted => {
-                return Ok(Vec::new());
-            }
+        if !self.ended.has_succeeded() {
+            return Ok(Vec::new());
         }
         for (no, branch) in branches.iter().enumerate() {
             let holds = match &branch.when {
@@ -170,14 +174,10 @@ impl<'a> Evaluation<'a> {
     }
 
     fn holds(&self, on: &On, no: usize) -> Result<bool, FieldError> {
-        let status = self.ended.status;
         Ok(match on {
-            On::Success => matches!(status, EndStatus::Succeeded | EndStatus::Skipped),
-            On::Failure => {
-                status == EndStatus::Failed
-                    || (status == EndStatus::TimedOut && self.ended.timeout_is_failure)
-            }
-            On::Timeout => status == EndStatus::TimedOut,
+            On::Success => self.ended.has_succeeded(),
+            On::Failure => self.ended.has_failed(),
+            On::Timeout => self.ended.has_timed_out(),
             On::Complete => true,
             On::When(condition) => condition
                 .holds(&self.sight.scope(&self.branch.vars, Some(self.ended)))
@@ -226,17 +226,5 @@ impl<'a> Evaluation<'a> {
             });
         }
         Ok(())
-    }
-}
-
-impl Workflow {
-    /// The names of the predecessors of a join that have not arrived, for messages.
-    pub(super) fn missing(&self, run: &Run) -> Vec<&str> {
-        self.tasks[run.task.0]
-            .predecessors
-            .iter()
-            .filter(|index| !run.arrived.contains(index))
-            .map(|index| &*self.tasks[index.0].name)
-            .collect()
     }
 }

@@ -1,6 +1,6 @@
 //! A run of a task: one visit with its attempts, from its creation to its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +9,7 @@ use flotilla_protocol::RunNo;
 use super::branch::Branch;
 use super::spread::{Item, Spread};
 use crate::json::Json;
+use crate::rule::Need;
 use crate::scope::{EndStatus, Ended};
 use crate::workflow::TaskIndex;
 
@@ -46,8 +47,11 @@ pub struct Run {
     pub branch: Branch,
     /// The runs that led here.
     pub caused_by: Vec<RunNo>,
-    /// Predecessors that have arrived at this join.
+    /// Predecessors that have arrived at this join; of a task with `needs`, those of its needed tasks
+    /// whose ends are final.
     pub arrived: BTreeSet<TaskIndex>,
+    /// Of a task with `needs`: how those have ended that have.
+    pub needed: BTreeMap<TaskIndex, Need>,
     /// Whether the run is held back: the execution has failed, or its time came during a pause. A
     /// run that waits for its next attempt or its dispatch keeps its status, and has no timer.
     pub held: bool,
@@ -83,7 +87,7 @@ pub struct Unsaved {
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RunStatus {
-    /// A join that is not complete, or a run that is held back.
+    /// A join that is not complete, a task with `needs` that is not decided, or a run that is held back.
     Waiting,
     /// Due, but its dispatch was put off by a timer.
     Delayed,
@@ -149,6 +153,7 @@ impl Run {
             branch,
             caused_by: Vec::new(),
             arrived: BTreeSet::new(),
+            needed: BTreeMap::new(),
             held: false,
             worker: None,
             ended: None,

@@ -29,6 +29,9 @@ impl Sight {
         let mut sight = Self::of_branch(execution, &run.branch);
         sight.system.visit = Some(run.visit);
         sight.system.attempt = Some(run.attempt.max(1));
+        if execution.workflow.tasks[run.task.0].is_finally {
+            sight.system.status = Some(execution.final_status().word());
+        }
         sight.item = run.item.and_then(|item| item_view(execution, &item));
         sight
     }

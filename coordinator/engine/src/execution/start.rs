@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::branch::{Branch, WriteLinks};
 use super::changes::{Changes, Transition, TransitionKind};
 use super::failure::FieldError;
+use super::flow::Flow;
 use super::sight::{Sight, system};
 use super::step::Step;
 use super::{Counts, Execution, ExecutionStatus};
@@ -63,6 +64,7 @@ pub fn start(
         ends: Branch::default(),
         last_ended: BTreeMap::new(),
         links: WriteLinks::new(),
+        flow: Flow::default(),
         errors: Vec::new(),
         output: None,
     };

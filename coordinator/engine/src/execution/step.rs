@@ -11,13 +11,15 @@ use super::changes::{Changes, TimerKind, TransitionKind};
 use super::failure::{ExecutionError, kind};
 use super::items::Piece;
 use super::log::{Origin, RunEntry, end_detail, retry_detail};
+use super::needs::NeededEnd;
 use super::retry::Attempts;
 use super::routes::Follow;
 use super::run::{Run, RunStatus};
 use super::{Execution, ExecutionStatus};
 use crate::json::Json;
+use crate::rule::Need;
 use crate::scope::{EndStatus, Ended, TaskView};
-use crate::workflow::{TaskIndex, Workflow};
+use crate::workflow::{FailPolicy, TaskIndex, Workflow};
 
 /// A step under way.
 pub(super) struct Step<'a> {
@@ -30,17 +32,26 @@ pub(super) struct Step<'a> {
     /// step, or a route of it led to `fail`. A failure to render does not close the step, so that all such
     /// failures of a step are found.
     pub(super) closed: bool,
+    /// Whether the execution had failed before this step in such a way that what runs is told to stop.
+    was_stopping: bool,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
     pub(super) due: Vec<Due>,
 }
 
-/// A branch that reaches a task.
-pub(super) struct Arrival {
-    pub(super) from: Option<(RunNo, TaskIndex)>,
-    pub(super) to: TaskIndex,
-    pub(super) branch: Branch,
-    /// Whether it goes on although the execution has failed: it stood beside `fail`.
-    pub(super) exempt: bool,
+/// What is next in a step.
+pub(super) enum Arrival {
+    /// A branch reaches a task.
+    Branch {
+        from: Option<(RunNo, TaskIndex)>,
+        to: TaskIndex,
+        branch: Branch,
+        /// Whether it goes on although the execution has failed: it stood beside `fail`.
+        exempt: bool,
+    },
+    /// A task has ended that others need.
+    Ended(Box<NeededEnd>),
+    /// The rule of a task with `needs` says that it runs.
+    Decided(RunNo),
 }
 
 /// What is rendered, and goes out when the whole step is.
@@ -80,9 +91,12 @@ impl<'a> Step<'a> {
         changes: &'a mut Changes,
     ) -> Self {
         let workflow = Arc::clone(&execution.workflow);
-        let closed = execution.status != ExecutionStatus::Running;
+        execution.collect_open();
+        let closed = !execution.starts_new();
+        let was_stopping = execution.is_draining() && workflow.fail_policy == FailPolicy::Cancel;
         Self {
             closed,
+            was_stopping,
             execution,
             workflow,
             changes,
@@ -96,7 +110,7 @@ impl<'a> Step<'a> {
     pub(super) fn begin(&mut self, branch: &Branch) {
         for index in 0..self.workflow.starts.len() {
             let to = self.workflow.starts[index];
-            self.arrivals.push_back(Arrival {
+            self.arrivals.push_back(Arrival::Branch {
                 from: None,
                 to,
                 branch: branch.clone(),
@@ -106,22 +120,35 @@ impl<'a> Step<'a> {
         self.settle();
     }
 
-    /// Carries on until nothing more follows, then ends the execution if nothing is left.
+    /// Carries on until nothing more follows; then what is left is `finally`, or the end.
     pub(super) fn settle(&mut self) {
+        loop {
+            self.follow_arrivals();
+            self.dispatch_due();
+            if !self.conclude() {
+                return;
+            }
+        }
+    }
+
+    fn follow_arrivals(&mut self) {
+        let mut has_told = self.was_stopping;
         loop {
             while let Some(arrival) = self.arrivals.pop_front() {
                 self.arrive(arrival);
             }
-            if self.execution.status == ExecutionStatus::Failing {
+            if self.execution.is_draining() {
                 self.stop_spreads();
                 self.end_waits();
+                if self.workflow.fail_policy == FailPolicy::Cancel && !has_told {
+                    has_told = true;
+                    self.stop_the_rest();
+                }
             }
-            if self.arrivals.is_empty() {
-                break;
+            if self.arrivals.is_empty() && !self.settle_waits() {
+                return;
             }
         }
-        self.dispatch_due();
-        self.conclude();
     }
 
     /// Jobs that are to be dispatched when the whole step is rendered.
@@ -134,7 +161,7 @@ impl<'a> Step<'a> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        if self.execution.is_cancelling(run) {
+        if self.execution.is_stopping(run) {
             return self.end_run(no, ended);
         }
         let task = &self.workflow.tasks[run.task.0];
@@ -180,7 +207,7 @@ impl<'a> Step<'a> {
                 detail: Some(detail),
             },
         );
-        if delay_s <= 0.0 && self.execution.status == ExecutionStatus::Running {
+        if delay_s <= 0.0 && self.execution.starts_new() {
             self.render_or_fail(no, false);
         } else if delay_s <= 0.0 && self.execution.status.is_paused() {
             self.hold_back(no);
@@ -205,6 +232,7 @@ impl<'a> Step<'a> {
         let Some(mut run) = self.execution.live.remove(&no) else {
             return;
         };
+        self.execution.open().remove(no);
         let (follow, ended, given) = self.follow(&run, ended);
         let origin = Origin {
             // Of what no worker had, the log says enough.
@@ -259,7 +287,11 @@ impl<'a> Step<'a> {
         }
         self.changes.writes.extend(follow.writes);
         let seen = self.remember(run, ended);
-        let exempt = follow.taken.iter().any(|taken| taken.targets.fail);
+        let task = &self.workflow.tasks[run.task.0];
+        let is_needed = !task.needed_by.is_empty() && !run.branch.cut && !self.is_stopped(run);
+        let need = Need::of(ended.status, task.ignore_failure);
+        let leads_to_fail = follow.taken.iter().any(|taken| taken.targets.fail);
+        let exempt = leads_to_fail && !run.branch.cut;
         let handled = follow.taken.iter().any(|taken| {
             !taken.targets.tasks.is_empty() || taken.targets.fail || taken.targets.noop
         });
@@ -274,7 +306,7 @@ impl<'a> Step<'a> {
             goes_on = true;
             for to in taken.targets.tasks {
                 let from = Some((run.no, run.task));
-                self.arrivals.push_back(Arrival {
+                self.arrivals.push_back(Arrival::Branch {
                     from,
                     to,
                     branch: taken.branch.clone(),
@@ -282,28 +314,42 @@ impl<'a> Step<'a> {
                 });
             }
         }
-        if !goes_on {
-            let mut branch = follow.branch;
-            see(&mut branch, seen.as_ref());
+        let mut branch = follow.branch;
+        see(&mut branch, seen.as_ref());
+        if is_needed {
+            self.arrivals.push_back(Arrival::Ended(Box::new(NeededEnd {
+                run: run.no,
+                task: run.task,
+                need,
+                branch: Some(branch),
+                is_end: !goes_on,
+            })));
+        } else if !goes_on {
             self.execution.ends.merge(&branch, &self.execution.links);
         }
-        self.note_failure(run, ended, handled, exempt);
+        self.note_failure(run, ended, handled, leads_to_fail);
+    }
+
+    /// Whether nothing follows the end of a run on account of a cancel.
+    pub(super) fn is_stopped(&self, run: &Run) -> bool {
+        let is_cancelled = self.execution.status == ExecutionStatus::Cancelling;
+        let is_stopping = is_cancelled || self.was_stopping && !run.branch.cut;
+        is_stopping && !self.workflow.tasks[run.task.0].is_finally
     }
 
     /// A failure that nothing handles, or a route to `fail`, makes the execution fail. What ends
     /// because it was cancelled does not.
     fn note_failure(&mut self, run: &Run, ended: &Ended, handled: bool, leads_to_fail: bool) {
-        if self.execution.status == ExecutionStatus::Cancelling {
+        if self.is_stopped(run) {
             return;
         }
-        let (name, task_id) = (
-            Arc::clone(&self.workflow.tasks[run.task.0].name),
-            self.execution.task_id(run.no),
-        );
-        if ended.is_failure() && !handled {
-            self.fail(ended.execution_error(&name, task_id));
+        let task = &self.workflow.tasks[run.task.0];
+        let (name, task_id) = (Arc::clone(&task.name), self.execution.task_id(run.no));
+        let is_handled = handled || task.ignore_failure;
+        if ended.is_failure() && !is_handled {
+            self.fail_or_hold(run.task, ended.execution_error(&name, task_id));
         } else if leads_to_fail {
-            self.closed = true;
+            self.closed |= self.workflow.fail_policy != FailPolicy::Continue;
             let message = format!("task {name} led to `fail`");
             self.fail(ExecutionError {
                 task: Some(name),

@@ -19,6 +19,7 @@ use super::step::Step;
 use super::{Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::{EndStatus, Ended};
+use crate::workflow::CancellationPolicy;
 
 /// The number under which the timer of an execution as a whole is kept.
 pub const NO_RUN: RunNo = 0;
@@ -120,7 +121,11 @@ impl Step<'_> {
         let message = format!("the execution took longer than {timeout} s");
         let error = ExecutionError::new(kind::WORKFLOW_TIMEOUT, message);
         self.execution.errors.push(error);
-        let detail = Json::of(&serde_json::json!({ "timeout": timeout }));
+        let mut detail = serde_json::json!({ "timeout": timeout });
+        if self.workflow.cancellation_policy == CancellationPolicy::AllowFinish {
+            detail["allow_finish"] = true.into();
+        }
+        let detail = Json::of(&detail);
         self.change_status(ExecutionStatus::Cancelling, Some(detail));
         self.stop_all(Some(&"the execution has taken too long".to_owned()));
     }

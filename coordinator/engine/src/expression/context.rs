@@ -7,7 +7,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 
 use crate::json::Json;
-use crate::scope::{EndStatus, Ended, ItemView, Scope, System, TaskView};
+use crate::scope::{Ended, ItemView, Scope, System, TaskView};
 use crate::variables::Variables;
 
 /// What an expression needs of a scope beside `parameters` and `vars`.
@@ -212,15 +212,9 @@ impl Object for End {
             "result" => Some(ended.result.value().clone()),
             "error" => Some(ended.error.value().clone()),
             "status" => Some(Value::from(ended.status.word())),
-            "succeeded" => Some(Value::from(matches!(
-                ended.status,
-                EndStatus::Succeeded | EndStatus::Skipped
-            ))),
-            "failed" => Some(Value::from(
-                ended.status == EndStatus::Failed
-                    || ended.status == EndStatus::TimedOut && ended.timeout_is_failure,
-            )),
-            "timed_out" => Some(Value::from(ended.status == EndStatus::TimedOut)),
+            "succeeded" => Some(Value::from(ended.has_succeeded())),
+            "failed" => Some(Value::from(ended.has_failed())),
+            "timed_out" => Some(Value::from(ended.has_timed_out())),
             _ => None,
         }
     }

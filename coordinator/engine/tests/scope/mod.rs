@@ -75,6 +75,7 @@ impl World {
             result: Json::parse(result.to_owned()).expect("JSON"),
             error: Json::null(),
             timeout_is_failure: true,
+            is_ignored: false,
         });
     }
 

@@ -108,7 +108,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "nothing_dispatched_after_cancel",
-        rule: "once an execution is cancelled, none of its tasks is dispatched",
+        rule: "once an execution is cancelled, none of its tasks is dispatched but those of finally",
         query: Executions(
             "SELECT l.execution_id, concat('it was cancelled in entry ', c.seq, \
                  ', and attempt ', l.attempt, ' of ', l.task_id, ' dispatched in entry ', l.seq) \
@@ -120,7 +120,8 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                          AND detail ->> 'command' = 'cancel')) \
                  GROUP BY execution_id \
              ) AS c ON c.execution_id = l.execution_id AND c.seq < l.seq \
-             WHERE l.execution_id = ANY ($1) AND l.kind = 'task_dispatched'",
+             WHERE l.execution_id = ANY ($1) AND l.kind = 'task_dispatched' \
+                 AND NOT coalesce(l.detail ? 'finally', false)",
         ),
     },
     Invariant {

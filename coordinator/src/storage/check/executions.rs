@@ -118,13 +118,15 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "errors_fit_the_status",
-        rule: "an execution that has failed or timed out, or is failing, has an error; one that was cancelled may have one, others have none",
+        rule: "an execution that has failed or timed out, or is failing, has an error; one that was cancelled may have one, and one that is paused where it goes on after failures; others have none",
         query: Executions(
             "SELECT e.execution_id, concat('it is ', e.status, ', and its errors are ', e.errors) \
              FROM workflow_execution AS e \
              WHERE e.execution_id = ANY ($1) AND CASE e.status \
                  WHEN 'failed' THEN e.errors = '[]' \
                  WHEN 'failing' THEN e.errors = '[]' \
+                 WHEN 'pausing' THEN false \
+                 WHEN 'paused' THEN false \
                  WHEN 'cancelling' THEN false \
                  WHEN 'cancelled' THEN false \
                  WHEN 'timed_out' THEN e.errors = '[]' \

@@ -73,12 +73,13 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "causes_exist",
-        rule: "the runs that led to a run exist, have ended and, unless it is a join, are earlier ones; an item is led to by its task, which has not ended",
+        rule: "the runs that led to a run exist, have ended and, unless it is a join or a task with needs, are earlier ones; an item is led to by its task, which has not ended",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' was caused by run ', t.cause, ', ', \
                  coalesce(c.status::text, 'which does not exist')) \
              FROM ( \
-                 SELECT execution_id, run, item_of, cardinality(arrived) > 0 AS is_join, \
+                 SELECT execution_id, run, item_of, \
+                     cardinality(arrived) > 0 OR branch ? 'needed' AS is_join, \
                      unnest(caused_by) AS cause \
                  FROM workflow_task WHERE execution_id = ANY ($1) \
              ) AS t \

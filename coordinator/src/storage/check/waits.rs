@@ -10,7 +10,7 @@ use super::{
 pub(super) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "nothing_waits_unseen",
-        rule: "an execution that has not ended has a run that is with a worker; or, while it is running, one that waits for a timer; or it is paused",
+        rule: "an execution that has not ended has a run that is with a worker or waits for a timer, and not only joins, tasks with needs and runs that are held back; or it is paused",
         query: Executions(
             "SELECT e.execution_id, concat('it is ', e.status, ', and nothing will happen to the runs ', \
                  e.live_runs) \
@@ -20,14 +20,14 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  FROM workflow_task \
                  WHERE execution_id = ANY ($1) \
                      AND status IN ('dispatched', 'running', 'retrying', 'delayed') \
-                     AND (item_progress IS NULL OR item_progress ? 'put_off') \
+                     AND (item_progress IS NULL OR item_progress ? 'put_off') AND NOT held \
                  GROUP BY execution_id \
              ) AS t ON t.execution_id = e.execution_id \
              WHERE e.execution_id = ANY ($1) AND CASE e.status \
                  WHEN 'running' THEN t.execution_id IS NULL \
                  WHEN 'pausing' THEN coalesce(NOT t.is_with_a_worker, true) \
-                 WHEN 'cancelling' THEN coalesce(NOT t.is_with_a_worker, true) \
-                 WHEN 'failing' THEN coalesce(NOT t.is_with_a_worker, true) \
+                 WHEN 'cancelling' THEN t.execution_id IS NULL \
+                 WHEN 'failing' THEN t.execution_id IS NULL \
                  ELSE false END",
         ),
     },
@@ -49,7 +49,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "waits_have_timers",
-        rule: "a run has a timer where it runs under a time limit, of its own or over all attempts, waits for its next attempt or its dispatch (or that of its items) and is not held back, or was told to stop",
+        rule: "a run has a timer where it runs under a time limit, of its own or over all attempts, waits for its next attempt or its dispatch (or that of its items) and is not held back, or is with a worker after a cancel that does not let it finish",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' is ', t.status, ' and has no timer') \
              FROM workflow_task AS t \
@@ -58,12 +58,19 @@ pub(super) const INVARIANTS: &[Invariant] = &[
              LEFT JOIN workflow_timer AS w \
                  ON w.execution_id = t.execution_id AND w.run = t.run \
                  AND w.execution_id = ANY ($1) \
+             CROSS JOIN LATERAL ( \
+                 SELECT e.status = 'cancelling' AND NOT EXISTS ( \
+                     SELECT FROM workflow_transition AS l \
+                     WHERE l.execution_id = e.execution_id AND l.kind IN ('control_applied', 'execution_status_changed') \
+                         AND l.task_id IS NULL AND l.detail ? 'allow_finish' \
+                 ) AS is_told \
+             ) AS c \
              WHERE t.execution_id = ANY ($1) AND w.run IS NULL AND CASE t.status \
                  WHEN 'running' THEN CASE WHEN t.item_progress IS NULL \
-                     THEN t.timeout_s IS NOT NULL OR t.branch ? 'until' OR e.status = 'cancelling' \
+                     THEN t.timeout_s IS NOT NULL OR t.branch ? 'until' OR c.is_told \
                      ELSE t.item_progress ? 'put_off' \
                          OR (t.branch ? 'until' AND e.status <> 'cancelling') END \
-                 WHEN 'dispatched' THEN t.branch ? 'until' OR e.status = 'cancelling' \
+                 WHEN 'dispatched' THEN t.branch ? 'until' OR c.is_told \
                  WHEN 'retrying' THEN NOT t.held \
                  WHEN 'delayed' THEN NOT t.held \
                  ELSE false END",

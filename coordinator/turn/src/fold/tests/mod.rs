@@ -28,7 +28,7 @@ use crate::rows::Commit;
 /// Executions that the random test runs.
 const EXECUTIONS: u64 = 1500;
 
-const WORKFLOWS: [&str; 11] = [
+const WORKFLOWS: [&str; 15] = [
     "
 ref: t.diamond
 parameters: {n: {type: integer, default: 3}, s: {type: string, default: \"{{ system.workflow }}\"}}
@@ -36,7 +36,7 @@ vars: {x: 0, l: \"{{ parameters.n }}\"}
 tasks:
   - {name: a, action: core.noop, publish: [{x: \"{{ result() }}\"}], on_success: [b, c], on_failure: c}
   - {name: b, action: core.noop, timeout: 20, when: \"{{ vars.x != 4 }}\", publish: [{l: \"{{ result() }}\"}], on_complete: d}
-  - {name: c, action: core.noop, retry: {count: 1}, next: [{when: \"{{ succeeded() }}\", publish: [{r: \"{{ result() }}\"}], do: d}]}
+  - {name: c, join: 1, action: core.noop, retry: {count: 1}, next: [{when: \"{{ succeeded() }}\", publish: [{r: \"{{ result() }}\"}], do: d}]}
   - {name: d, join: all, action: core.noop, input: {x: \"{{ vars.x }}\", b: \"{{ task.b.status }}\"}}
 output_map: {x: \"{{ vars.x }}\", d: \"{{ task.d.result }}\"}
 ",
@@ -119,6 +119,67 @@ tasks:
   - {name: b2, delay: 100}
 ",
     "
+ref: t.routes
+vars: {rounds: 0}
+fail_policy: continue
+cancellation_policy: allow_finish
+tasks:
+  - {name: s, on_success: [a, b]}
+  - {name: a, action: core.noop, timeout: 5, publish: [{a: 1}], on_complete: mid}
+  - {name: b, action: core.noop, timeout: 5, retry: {count: 1, delay: 2}, on_complete: mid}
+  - {name: mid, on_success: [x, y, z]}
+  - {name: x, action: core.noop, timeout: 5, next: [{when: \"{{ succeeded() }}\", do: two}, {when: \"{{ failed() }}\", do: [late, fail]}]}
+  - {name: y, action: core.noop, timeout: 5, publish: [{a: 2}], on_success: [two, any], on_failure: noop}
+  - {name: z, action: core.noop, timeout: 5, on_success: [two, any], on_failure: any}
+  - {name: two, join: 2, action: core.noop, timeout: 5, input: {a: \"{{ vars.a | default(0) }}\"}}
+  - {name: any, join: active, publish: [{rounds: \"{{ vars.rounds + 1 }}\"}], next: [{when: \"{{ vars.rounds < 2 }}\", do: z}]}
+  - {name: late, action: core.noop, on_complete: later}
+  - {name: later, action: core.noop}
+",
+    "
+ref: t.needs
+fail_policy: cancel
+cancel_grace: 2
+finally: [cleanup, report]
+tasks:
+  - {name: a, action: core.noop, timeout: 5, publish: [{a: 1}]}
+  - {name: b, action: core.noop, timeout: 5, ignore_failure: true, on_success: b2}
+  - {name: b2, action: core.noop, next: [{when: \"{{ result() == 1 }}\", do: b2}]}
+  - {name: c, needs: [a, b], rule: all_done, action: core.noop, timeout: 5, retry: {count: 1, delay: 1}, publish: [{a: \"{{ vars.a | default(3) }}\"}]}
+  - {name: d, needs: [a], rule: one_failed, action: core.noop, timeout: 5}
+  - {name: e, needs: [c, d, b2], rule: none_failed, action: core.noop, with_items: [1, 2]}
+  - {name: cleanup, action: core.noop, timeout: 5, retry: {count: 1, delay: 1}, input: {s: \"{{ system.status }}\"}, publish: [{s: \"{{ result() }}\"}]}
+  - {name: report, action: core.noop, timeout: 5, with_items: [1, 2, 3], concurrency: 2, ignore_failure: true}
+output_map: {s: \"{{ system.status }}\", a: \"{{ vars.a | default(0) }}\"}
+",
+    "
+ref: t.rules
+fail_policy: continue
+max_runs_per_task: 3
+start: [a, b, spin]
+finally: [z]
+tasks:
+  - {name: a, action: core.noop, when: \"{{ system.visit > 1 }}\"}
+  - {name: b, action: core.noop, timeout: 5}
+  - {name: spin, action: core.noop, timeout: 5, next: [{when: \"{{ result() == 1 or failed() }}\", do: spin}]}
+  - {name: c, needs: [a, b], rule: all_failed, action: core.noop}
+  - {name: d, needs: [b, spin], rule: none_skipped, action: core.noop, on_success: j}
+  - {name: e, needs: [c, spin], rule: one_success, action: core.noop, on_success: j, on_failure: noop}
+  - {name: f, needs: [a, c], rule: none_failed_min_one_success, action: core.noop}
+  - {name: j, join: active, action: core.noop}
+  - {name: z, action: core.noop, when: \"{{ system.status == 'failed' }}\"}
+",
+    "
+ref: t.circle
+vars: {n: 0}
+tasks:
+  - {name: s, action: core.noop, on_success: [a, b]}
+  - {name: a, action: core.noop, on_success: left, on_failure: noop}
+  - {name: b, action: core.noop, on_complete: right}
+  - {name: left, action: core.noop, join: active, publish: [{n: \"{{ vars.n + 1 }}\"}], next: [{when: \"{{ vars.n < 3 }}\", do: right}]}
+  - {name: right, action: core.noop, join: active, next: [{when: \"{{ vars.n < 2 }}\", do: left}]}
+",
+    "
 ref: t.bad_default
 parameters: {n: {type: integer, default: \"{{ 1 // 0 }}\"}}
 tasks:
@@ -157,6 +218,10 @@ const EXPECTED: [&str; 29] = [
     "error worker_lost",
     "error contract_violation",
     "error unreachable_join",
+    "error limit_exceeded",
+    "error explicit_fail",
+    "task_dispatched finally",
+    "control_applied allow_finish",
 ];
 
 /// `SplitMix64`.
@@ -483,10 +548,18 @@ impl Scene {
                 serde_json::from_str(detail.text()).expect("JSON")
             });
             let has = |key: &&str| detail.get(*key).is_some();
-            let keys: Vec<&str> = ["given_up", "items", "published", "reported", "result"]
-                .into_iter()
-                .filter(has)
-                .collect();
+            let keys: Vec<&str> = [
+                "allow_finish",
+                "finally",
+                "given_up",
+                "items",
+                "published",
+                "reported",
+                "result",
+            ]
+            .into_iter()
+            .filter(has)
+            .collect();
             words.push(format!("{kind} {}", keys.join(" ")).trim().to_owned());
             let to = entry.to_status.as_deref().unwrap_or_default();
             let reason = detail
