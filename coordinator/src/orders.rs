@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::amqp::{
-    AmqpError, Outgoing, PublishOutcome, Publisher, PublisherStatus, declare_pool, queue_depth,
+    Outgoing, PublishOutcome, Publisher, PublisherStatus, declare_pool, queue_depth,
 };
 use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
 use flotilla_protocol::names;
@@ -138,16 +138,22 @@ impl Orders {
         // the old one: it moves them over in place of telling them, and RabbitMQ 3.10 then delivers
         // nothing to them.
         tokio::time::sleep(AGAIN_AFTER).await;
-        if let Err(error) = self.try_declare_pool(&pool).await {
-            tracing::warn!(%pool, error = chain(&error), "the queue of a pool cannot be declared");
+        if !self.is_pool_declared(&pool).await {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
         // If there is no queue after all, the jobs come back once more.
         self.answer(Input::PoolDeclared(pool));
     }
 
-    async fn try_declare_pool(&self, pool: &str) -> Result<(), AmqpError> {
-        declare_pool(&*self.observer.current().await?, pool).await
+    async fn is_pool_declared(&self, pool: &str) -> bool {
+        let Some(connection) = self.observer.current().await else {
+            return false;
+        };
+        let declared = declare_pool(&connection, pool).await;
+        if let Err(error) = &declared {
+            tracing::warn!(%pool, error = chain(error), "the queue of a pool cannot be declared");
+        }
+        declared.is_ok()
     }
 
     pub async fn inspect_queue(self, channel: ChannelId, generation: u64) {
