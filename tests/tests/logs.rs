@@ -78,7 +78,11 @@ async fn lines_are_seen_live_and_afterwards() {
         (&first["task"], &first["attempt"], &first["execution_id"]),
         (&json!("shell"), &json!(1), &json!(id))
     );
-    assert!(lines(&fleet, &[&id, "nobody"]).is_empty());
+    let refused = fleet.output(&["logs", &id, "nobody"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert!(said.contains("unknown_task"), "{said}");
+    assert!(said.contains("say, shell, wait"), "{said}");
 
     let unknown = fleet.output(&["logs", &Uuid::now_v7().to_string()]);
     assert_eq!(unknown.status.code(), Some(2));

@@ -9,7 +9,7 @@ use flotilla_protocol::{ExecutionId, TaskId};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::show::{task_name, text, time};
+use super::show::{task_name, text, time, unknown};
 use crate::arguments::Global;
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
@@ -48,6 +48,7 @@ pub async fn run(global: &Global, arguments: &LogsArguments) -> Result<Exit, Fai
         is_colourful: is_colourful(),
         read: BTreeMap::new(),
     };
+    reader.refuse_unknown_task().await?;
     let mut ended_at: Option<Instant> = None;
     loop {
         // Looked at before the lines: what is logged before the end is there soon after it.
@@ -76,11 +77,30 @@ struct Reader {
 
 impl Reader {
     async fn has_ended(&self) -> Result<bool, Failure> {
-        self.database.has_ended(self.id).await?.ok_or_else(|| {
-            Failure::refused(format!("there is no execution {}", self.id))
-                .hint("`flotilla list` shows those that there are")
-                .of_kind("unknown_execution")
-        })
+        let ended = self.database.has_ended(self.id).await?;
+        ended.ok_or_else(|| unknown(self.id))
+    }
+
+    /// A name that no task of the workflow has would wait for lines for ever.
+    async fn refuse_unknown_task(&self) -> Result<(), Failure> {
+        let Some(task) = self.task.as_deref() else {
+            return Ok(());
+        };
+        let live = self.database.live(self.id).await?;
+        let definition = live.ok_or_else(|| unknown(self.id))?.definition;
+        // Of a definition that this version cannot read, the lines alone tell.
+        let Some(workflow) = self.database.definition(definition).await? else {
+            return Ok(());
+        };
+        if workflow.by_name.contains_key(task) {
+            return Ok(());
+        }
+        let names: Vec<&str> = workflow.by_name.keys().map(|name| &**name).collect();
+        Err(
+            Failure::refused(format!("{} has no task {task}", workflow.reference))
+                .hint(format!("its tasks are {}", names.join(", ")))
+                .of_kind("unknown_task"),
+        )
     }
 
     /// Prints what has not been printed yet.

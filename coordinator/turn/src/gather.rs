@@ -11,6 +11,7 @@ use flotilla_protocol::decode::InboxMessage;
 use crate::Turns;
 use crate::channels::Stage;
 use crate::effect::{Effect, LoadRequest};
+use crate::fairness::Shares;
 use crate::message::{ChannelId, DeliveryId, Message, RefusedMessage, StartRequest};
 use crate::partitions::Partition;
 use crate::rows::{
@@ -104,12 +105,13 @@ impl Turns {
             bytes: MAX_TURN_BYTES,
         };
         self.take_recoveries(&mut turn, &mut budget);
+        let mut shares = self.crowd.shares(self.now);
         for channel in self.inboxes_in_turn() {
-            self.take_channel(channel, &mut turn, &mut budget);
+            self.take_channel(channel, &mut turn, &mut budget, &mut shares);
         }
         self.take_timers(&mut turn, &mut budget, out);
         if self.reads_starts() {
-            self.take_channel(ChannelId::Start, &mut turn, &mut budget);
+            self.take_channel(ChannelId::Start, &mut turn, &mut budget, &mut shares);
         }
         turn
     }
@@ -171,13 +173,20 @@ impl Turns {
         inboxes
     }
 
-    fn take_channel(&mut self, channel: ChannelId, turn: &mut Turn, budget: &mut Budget) {
+    fn take_channel(
+        &mut self,
+        channel: ChannelId,
+        turn: &mut Turn,
+        budget: &mut Budget,
+        shares: &mut Shares,
+    ) {
         let Some(held) = self.channels.get_mut(channel) else {
             return;
         };
         let generation = held.generation;
         let mut probes = Vec::new();
         let mut passed_suspect = false;
+        let now = self.now;
         for delivery in &mut held.deliveries {
             if budget.is_spent() {
                 break;
@@ -190,6 +199,10 @@ impl Turns {
             if is_probe && passed_suspect {
                 // A completion before it waits to be taken alone.
                 continue;
+            }
+            if !shares.take(&delivery.message, &mut self.crowd, now) {
+                // What is behind it waits with it: a completion must not be overtaken by a probe.
+                break;
             }
             delivery.stage = Stage::Taken;
             budget.spend(weight(&delivery.message), delivery.bytes);

@@ -16,6 +16,7 @@ mod decision;
 mod due;
 pub mod effect;
 mod encode;
+mod fairness;
 pub mod fold;
 mod gather;
 mod heartbeats;

@@ -12,6 +12,7 @@ use crate::channels::{Channels, Stage};
 use crate::decision::Decision;
 use crate::due::Pace;
 use crate::effect::{Effect, Input, LoadRequest};
+use crate::fairness::Crowd;
 use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::mutant::Mutant;
@@ -62,6 +63,7 @@ pub struct Turns {
     pub(crate) not_before: Option<DateTime<Utc>>,
     pub(crate) first_inbox: usize,
     pub(crate) last_start_partition: PartitionNo,
+    pub(crate) crowd: Crowd,
     pub(crate) last_renewal: DateTime<Utc>,
     last_take: DateTime<Utc>,
     pub(crate) looking: Looking,
@@ -144,6 +146,7 @@ impl Turns {
             not_before: None,
             first_inbox: 0,
             last_start_partition: -1,
+            crowd: Crowd::new(now),
             last_renewal: now,
             last_take: DateTime::UNIX_EPOCH,
             looking: Looking::No,

@@ -11,11 +11,9 @@ use flotilla_protocol::names::MAX_MESSAGE_BYTES;
 
 use super::held::JobKey;
 
-/// The most completions in one message.
-const MAX_COMPLETIONS: usize = 500;
-/// Messages per inbox that wait for their confirm at a time. One gathers best; a second would halve
-/// the messages' size for no gain, since the confirm of the first is what the inbox waits for.
-const MAX_IN_FLIGHT: usize = 1;
+/// The most completions in one message. A turn takes messages whole, and what one execution has of it is
+/// to be bounded where others wait.
+const MAX_COMPLETIONS: usize = 50;
 
 /// Gathers completions by inbox.
 #[derive(Debug, Default)]
@@ -26,6 +24,11 @@ pub(crate) struct Gatherer {
 #[derive(Debug, Default)]
 struct Lane {
     waiting: VecDeque<(JobKey, Vec<u8>)>,
+    /// How many of those that wait go out now. All that has gathered when the last confirm is in goes
+    /// at once, and what comes later gathers again: a message sent meanwhile would be a small one, for
+    /// no gain, since the inbox waits for the confirms before it.
+    released: usize,
+    /// Messages that wait for their confirm.
     in_flight: usize,
 }
 
@@ -55,10 +58,10 @@ impl Gatherer {
 
     /// The next message that may be sent now.
     pub(crate) fn next_batch(&mut self) -> Option<Batch> {
-        let (reply_to, lane) = self
-            .lanes
-            .iter_mut()
-            .find(|(_, lane)| lane.in_flight < MAX_IN_FLIGHT && !lane.waiting.is_empty())?;
+        let (reply_to, lane) = self.lanes.iter_mut().find(|(_, lane)| lane.may_send())?;
+        if lane.in_flight == 0 {
+            lane.released = lane.waiting.len();
+        }
         lane.in_flight += 1;
         let (keys, body) = lane.take();
         Some(Batch {
@@ -86,17 +89,24 @@ impl Gatherer {
 }
 
 impl Lane {
+    fn may_send(&self) -> bool {
+        self.released > 0 || (self.in_flight == 0 && !self.waiting.is_empty())
+    }
+
     fn take(&mut self) -> (Vec<JobKey>, Vec<u8>) {
         let mut keys = Vec::new();
         let mut body = vec![b'['];
-        while let Some((key, completion)) = self.waiting.pop_front() {
+        while self.released > 0
+            && let Some((key, completion)) = self.waiting.pop_front()
+        {
             let is_full = keys.len() == MAX_COMPLETIONS
                 || (!keys.is_empty() && body.len() + completion.len() > MAX_MESSAGE_BYTES);
             if is_full {
                 self.waiting.push_front((key, completion));
                 break;
             }
-            if keys.is_empty() && self.waiting.is_empty() {
+            self.released -= 1;
+            if keys.is_empty() && self.released == 0 {
                 return (vec![key], completion);
             }
             if !keys.is_empty() {
@@ -160,11 +170,24 @@ mod tests {
 
     #[test]
     fn a_message_is_bounded_in_number_and_size() {
-        let many: Vec<_> = (0..501).map(|id| ("a", id, "1")).collect();
+        let many: Vec<_> = (0..51).map(|id| ("a", id, "1")).collect();
         let mut gatherer = gatherer(&many);
-        assert_eq!(gatherer.next_batch().unwrap().keys.len(), 500);
-        gatherer.confirmed("a");
+        assert_eq!(gatherer.next_batch().unwrap().keys.len(), 50);
         assert_eq!(gatherer.next_batch().unwrap().keys.len(), 1);
+        assert_eq!(gatherer.next_batch(), None);
+    }
+
+    #[test]
+    fn what_comes_while_several_messages_are_in_flight_waits_for_all_of_them() {
+        let many: Vec<_> = (0..60).map(|id| ("a", id, "1")).collect();
+        let mut gatherer = gatherer(&many);
+        assert_eq!(gatherer.next_batch().unwrap().keys.len(), 50);
+        gatherer.push(&"a".into(), key(60), b"1".to_vec());
+        assert_eq!(gatherer.next_batch().unwrap().keys.len(), 10);
+        gatherer.confirmed("a");
+        assert_eq!(gatherer.next_batch(), None);
+        gatherer.confirmed("a");
+        assert_eq!(gatherer.next_batch().unwrap().keys, [key(60)]);
     }
 
     #[test]
@@ -172,7 +195,6 @@ mod tests {
         let large = "1".repeat(MAX_MESSAGE_BYTES + 1);
         let mut gatherer = gatherer(&[("a", 1, &large), ("a", 2, "2"), ("a", 3, "3")]);
         assert_eq!(gatherer.next_batch().unwrap().keys, [key(1)]);
-        gatherer.confirmed("a");
         assert_eq!(text(gatherer.next_batch()).as_deref(), Some("[2,3]"));
     }
 }
