@@ -19,6 +19,7 @@ mod parameters;
 pub(crate) mod reader;
 mod retry;
 mod routes;
+mod schema;
 mod task;
 pub(crate) mod text;
 pub(crate) mod tree;
@@ -39,6 +40,7 @@ use document::Draft;
 use draft::{DraftRoutes, DraftTask};
 use graph::Graph;
 use reader::Reader;
+pub use schema::schema;
 use tree::{Node, Place};
 
 /// A definition that was accepted.
