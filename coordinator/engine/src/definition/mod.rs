@@ -24,6 +24,7 @@ mod schema;
 mod task;
 pub(crate) mod text;
 pub(crate) mod tree;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -115,6 +116,7 @@ fn compile_node(
         let graph = graph::build(&mut reader, &draft);
         let read = check::check(&mut reader, &draft, &graph);
         conflicts::warn(&mut reader, &draft, &graph);
+        warnings::warn(&mut reader, node, &draft, &read);
         (draft, graph, read)
     });
     if reader.is_full() {
