@@ -86,6 +86,17 @@ tasks:
   - {name: report, action: core.noop, timeout: 5, with_items: [1, 2, 3], concurrency: 2, ignore_failure: true}
 output_map: {s: \"{{ system.status }}\"}
 ";
+const TIMES: &str = "
+ref: t.times
+timeout: 60
+cancellation_policy: allow_finish
+finally: [z]
+tasks:
+  - {name: a, action: core.noop, delay: 1, timeout: 5, total_timeout: 12, retry: {count: 3, delay: 2}, on_success: b, on_timeout: w}
+  - {name: w, delay: 2, on_success: b}
+  - {name: b, action: core.noop, timeout: 5, heartbeat: 4, with_items: [1, 2, 3], concurrency: 2, delay: 1, total_timeout: 15, retry: {count: 1}}
+  - {name: z, action: core.noop, timeout: 5, delay: 1, heartbeat: 4}
+";
 const SLOW: &str = "
 ref: t.slow
 tasks:
@@ -93,7 +104,7 @@ tasks:
 ";
 
 /// Names of the workflows that are quick; the slow one is started now and then.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
     "t.one",
     "t.chain",
     "t.diamond",
@@ -103,6 +114,7 @@ pub(crate) const NAMES: [&str; 9] = [
     "t.items",
     "t.joins",
     "t.needs",
+    "t.times",
 ];
 /// A workflow whose retry lies beyond the timers that are kept in memory.
 pub(crate) const SLOW_NAME: &str = "t.slow";
@@ -113,7 +125,7 @@ pub fn workflows() -> &'static [Arc<Workflow>] {
     static COMPILED: OnceLock<Vec<Arc<Workflow>>> = OnceLock::new();
     COMPILED.get_or_init(|| {
         let sources = [
-            ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, JOINS, NEEDS, SLOW,
+            ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, JOINS, NEEDS, TIMES, SLOW,
         ];
         let compile = |source: &&str| {
             flotilla_engine::compile(source)

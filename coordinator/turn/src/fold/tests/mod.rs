@@ -28,7 +28,7 @@ use crate::rows::Commit;
 /// Executions that the random test runs.
 const EXECUTIONS: u64 = 1500;
 
-const WORKFLOWS: [&str; 15] = [
+const WORKFLOWS: [&str; 16] = [
     "
 ref: t.diamond
 parameters: {n: {type: integer, default: 3}, s: {type: string, default: \"{{ system.workflow }}\"}}
@@ -119,6 +119,20 @@ tasks:
   - {name: b2, delay: 100}
 ",
     "
+ref: t.times_and_policies
+timeout: 40
+cancellation_policy: allow_finish
+fail_policy: continue
+finally: [z]
+tasks:
+  - {name: a, action: core.noop, delay: 1, timeout: 9, total_timeout: 14, heartbeat: 6, retry: {count: 2, delay: 3}, on_complete: j}
+  - {name: b, action: core.noop, total_timeout: 20, with_items: [1, 2, 3], concurrency: 2, on_complete: j}
+  - {name: c, delay: 3, on_complete: j}
+  - {name: j, join: active, action: core.noop, delay: 2, total_timeout: 30}
+  - {name: n, needs: [a, b], rule: one_success, action: core.noop, delay: 1, timeout: 8}
+  - {name: z, action: core.noop, delay: 1, timeout: 9, total_timeout: 8, heartbeat: 5}
+",
+    "
 ref: t.routes
 vars: {rounds: 0}
 fail_policy: continue
@@ -188,7 +202,7 @@ tasks:
 ];
 
 /// What must have happened somewhere for the random test to mean anything.
-const EXPECTED: [&str; 29] = [
+const EXPECTED: [&str; 33] = [
     "succeeded",
     "failed",
     "cancelled",
