@@ -41,12 +41,12 @@ output_map:
                 hint("two")
             ),
             format!(
-                "8:42: warning[unused_variable]: tasks[0].decision[0].publish[0].way: nothing reads the \
+                "8:43: warning[unused_variable]: tasks[0].decision[0].publish[0].way: nothing reads the \
                  variable `way` {}",
                 hint("way")
             ),
             format!(
-                "9:33: warning[unused_variable]: tasks[1].next[0].publish[0].out: nothing reads the \
+                "9:34: warning[unused_variable]: tasks[1].next[0].publish[0].out: nothing reads the \
                  variable `out` {}",
                 hint("out")
             ),
@@ -98,4 +98,103 @@ tasks:
         warnings(&source.replace("timeout: 60\n", "")),
         Vec::<String>::new()
     );
+}
+
+/// The tasks that are warned of, for tasks of the given list.
+fn entered(tasks: &str) -> Vec<String> {
+    let source = format!("ref: a.b\ntasks:\n{tasks}");
+    let compiled = compile(&source).unwrap_or_else(|found| panic!("{found:#?}"));
+    let found = compiled.warnings.iter();
+    let found = found.filter(|found| found.code == "several_entries");
+    found.map(|found| found.path.clone()).collect()
+}
+
+#[test]
+fn parallel_branches_into_one_task_are_warned_of() {
+    for tasks in [
+        "- {name: a, on_success: [b, c]}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+        "- {name: a, on_success: [b, d]}\n- {name: b, on_success: d}\n- {name: c}\n- {name: d}",
+        "- {name: a, on_success: b, on_complete: c}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+        "- {name: a, on_success: d}\n- {name: b, on_success: d}\n- {name: c}\n- {name: d}",
+        "- {name: a, on_success: d, on_complete: d}\n- {name: b}\n- {name: c}\n- {name: d}",
+        "- {name: a, on_success: d}\n- {name: b, needs: a, on_success: d}\n- {name: c}\n- {name: d}",
+        "- {name: a, next: [{when: '{{ 1 == 1 }}', do: b}, {when: '{{ 1 == 2 }}', do: c}]}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+        "- {name: a, decision: [{default: true, next: [b, c]}]}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+        "- {name: a, decision: [{default: true, next: b}], on_complete: c}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+        "- {name: a, next: [{when: '{{ timed_out() }}', do: b}, {when: '{{ failed() }}', do: c}]}\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}",
+    ] {
+        assert_eq!(entered(tasks), ["tasks[3]"], "{tasks}");
+    }
+}
+
+#[test]
+fn branches_of_which_one_is_taken_are_not_warned_of() {
+    let to_d = "\n- {name: b, on_success: d}\n- {name: c, on_success: d}\n- {name: d}";
+    for fork in [
+        "on_success: b, on_failure: c",
+        "on_failure: b, on_timeout: c",
+        "decision: [{when: '{{ true }}', next: b}, {default: true, next: c}]",
+        "decision: [{when: '{{ true }}', next: b}, {default: true, next: d}], on_failure: c",
+        "next: [{when: '{{ succeeded() }}', do: b}, {when: '{{ failed() and 1 == 1 }}', do: c}]",
+        "next: [{do: b}, {when: false, do: c}]",
+    ] {
+        let tasks = format!("- {{name: a, {fork}}}{to_d}");
+        assert_eq!(entered(&tasks), Vec::<String>::new(), "{fork}");
+    }
+}
+
+/// The joined branch is one; what is entered twice is told once, where it begins.
+#[test]
+fn only_the_first_task_that_runs_twice_is_warned_of() {
+    let joined = "
+- {name: a, on_success: [b, c]}
+- {name: b, on_success: j}
+- {name: c, on_success: j}
+- {name: j, join: all, decision: [{when: '{{ true }}', next: e}, {default: true, next: f}]}
+- {name: e, on_success: g}
+- {name: f, on_success: g}
+- {name: g}";
+    assert_eq!(entered(joined), Vec::<String>::new());
+    let twice = joined.replace("join: all, ", "");
+    assert_eq!(entered(&twice), ["tasks[3]"]);
+    let or_twice = joined.replace(
+        "decision: [{when: '{{ true }}', next: e}, {default: true, next: f}]",
+        "on_success: [e, f]",
+    );
+    assert_eq!(entered(&or_twice), ["tasks[6]"]);
+}
+
+/// A branch that may fail on either side: the conditions tell only where nothing can undo them.
+#[test]
+fn an_alternative_in_a_condition_tells_nothing() {
+    let tasks = |condition: &str| {
+        let routes = format!("{{when: '{{{{ {condition} }}}}', do: c}}");
+        format!(
+            "- {{name: a, next: [{{when: '{{{{ failed() }}}}', do: b}}, {routes}]}}\n\
+             - {{name: b, on_success: d}}\n- {{name: c, on_success: d}}\n- {{name: d}}"
+        )
+    };
+    assert_eq!(
+        entered(&tasks("succeeded() and 1 == 1")),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        entered(&tasks("succeeded() and 1 == 1 or 1 == 1")),
+        ["tasks[3]"]
+    );
+    assert_eq!(entered(&tasks("not failed()")), ["tasks[3]"]);
+}
+
+#[test]
+fn a_wide_graph_is_looked_at_in_time() {
+    let mut tasks = String::from("- {name: a, on_success: [t0");
+    for at in 1..400 {
+        tasks.push_str(&format!(", t{at}"));
+    }
+    tasks.push_str("]}\n");
+    for at in 0..400 {
+        tasks.push_str(&format!("- {{name: t{at}, on_success: [z, y]}}\n"));
+    }
+    tasks.push_str("- {name: z}\n- {name: y}\n");
+    assert_eq!(entered(&tasks), ["tasks[401]", "tasks[402]"]);
 }

@@ -15,6 +15,7 @@ mod graph;
 mod items;
 mod output;
 pub(crate) mod pack;
+mod parallel;
 mod parameters;
 mod print;
 pub(crate) mod reader;

@@ -70,7 +70,9 @@ fn together(task: &DraftTask, graph: &Graph) -> Vec<Vec<TaskIndex>> {
     let successes: Vec<End> = if branches.is_empty() {
         vec![End::Success(None)]
     } else {
-        (0..branches.len()).map(|at| End::Success(Some(at))).collect()
+        (0..branches.len())
+            .map(|at| End::Success(Some(at)))
+            .collect()
     };
     let ends = successes.into_iter().chain([End::Failure, End::Timeout]);
     let known = |target: &Target| graph.by_name.get(&target.name).copied();

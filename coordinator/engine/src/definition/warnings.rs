@@ -7,13 +7,15 @@ use super::check::Read;
 use super::document::Draft;
 use super::reader::{Fields, Reader, join};
 use super::tree::{Node, Place, Value};
+use crate::diagnostic::{Diagnostic, Severity};
 
-/// Looks at the whole definition.
+/// Looks at a definition without errors: what is misspelt is not read, either.
 pub(super) fn warn(reader: &mut Reader, node: &Node, draft: &Draft, read: &Read) {
     let Value::Map(entries) = &node.value else {
         return;
     };
-    if reader.is_full() {
+    let is_error = |found: &Diagnostic| found.severity == Severity::Error;
+    if reader.diagnostics.iter().any(is_error) {
         return;
     }
     let fields = Fields(entries);
