@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use binary::{flotilla, stdout};
 
-const FILE: &str = "../examples/workflows/chain.yaml";
+const FILE: &str = "../../examples/workflows/chain.yaml";
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON document")
@@ -49,7 +49,7 @@ fn a_file_with_mistakes_is_not_drawn() {
 
 #[test]
 fn a_file_without_a_workflow_is_not_drawn() {
-    let output = flotilla(&["graph", "../examples/packs/orders/pack.yaml"]);
+    let output = flotilla(&["graph", "../../examples/packs/orders/pack.yaml"]);
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).expect("text");
     assert!(told.contains("the file holds no workflow"), "{told}");
