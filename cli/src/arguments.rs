@@ -8,6 +8,7 @@ use crate::command::conformance::ConformanceArguments;
 use crate::command::control::{CancelArguments, ControlArguments};
 use crate::command::coordinator::CoordinatorArguments;
 use crate::command::dead::DeadCommand;
+use crate::command::graph::GraphArguments;
 use crate::command::list::ListArguments;
 use crate::command::logs::LogsArguments;
 use crate::command::migrate::MigrateArguments;
@@ -46,6 +47,12 @@ The servers are private ones under .flotilla/, unless DATABASE_URL and AMQP_URL 
 stopped again at the end.
 
 Example: flotilla dev";
+
+const SCHEMA_HELP: &str = "\
+Editors with a YAML language server take it for files that begin with
+  # yaml-language-server: $schema=workflow.schema.json
+
+Example: flotilla schema > workflow.schema.json";
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -87,6 +94,11 @@ pub enum Command {
     Migrate(MigrateArguments),
     /// Check workflow files, and show all that is wrong with them
     Validate(ValidateArguments),
+    /// Print the JSON Schema of workflow files, for editors
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
+    /// Draw a workflow: its tasks, and what leads where
+    Graph(GraphArguments),
     /// Run a workflow with scripted results in virtual time, without servers
     Test(TestArguments),
     /// Play cases of a form that belongs to no engine, and compare
@@ -141,6 +153,8 @@ impl Command {
             Self::Coordinator(_) | Self::Worker(_) | Self::Dev => true,
             Self::Migrate(_)
             | Self::Validate(_)
+            | Self::Schema
+            | Self::Graph(_)
             | Self::Test(_)
             | Self::Conformance(_)
             | Self::Register(_)

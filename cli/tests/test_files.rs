@@ -95,7 +95,7 @@ fn scripts_get_the_same_as_one_document() {
         .iter()
         .filter_map(|one| one["at"].as_str())
         .collect();
-    assert_eq!(at, ["status", "runs.charge"]);
+    assert_eq!(at, ["status", "errors", "runs.charge"]);
     assert_eq!(differences[0]["expected"], "succeeded");
     assert_eq!(differences[0]["seen"], "failed");
     assert_eq!(document["without_handler"][0]["task"], "reserve");

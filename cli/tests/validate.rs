@@ -124,3 +124,40 @@ fn a_file_that_is_not_there_is_an_error_at_its_name() {
     assert_eq!(document["errors"][0]["code"], "unreadable");
     assert_eq!(document["errors"][0]["file"], "files/nowhere.yaml");
 }
+
+const WARNED: &str = "files/warned.yaml";
+
+#[test]
+fn warnings_are_shown_in_each_form_and_are_no_errors() {
+    let drawn = validate(&[WARNED]);
+    assert_eq!(drawn.status.code(), Some(0));
+    let expected = "\
+warning[several_entries]: several transitions lead to `charge`: it runs once for each that is taken
+ --> files/warned.yaml:7:12
+  |
+7 |   - {name: charge}
+  |            ^^^^^^ tasks[3]
+  |
+  = help: write `join: all` if all of them are taken and it shall wait for all
+";
+    assert!(stdout(&drawn).contains(expected), "{}", stdout(&drawn));
+    assert!(stdout(&drawn).ends_with("\n1 file is valid, 2 warnings\n"));
+
+    let (code, document) = json(&[WARNED, "-o", "json"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(document["valid"], true);
+    assert_eq!(document["errors"], serde_json::json!([]));
+    let warnings = document["warnings"].as_array().expect("a list");
+    let codes: Vec<_> = warnings.iter().map(|warning| &warning["code"]).collect();
+    assert_eq!(codes, ["unused_variable", "several_entries"]);
+
+    let annotated = validate(&[WARNED, "-o", "github"]);
+    assert_eq!(annotated.status.code(), Some(0));
+    let expected = "\
+::warning file=files/warned.yaml,line=2,col=8::nothing reads the variable `unread` (remove it, or \
+read vars.unread where it was meant)
+::warning file=files/warned.yaml,line=7,col=12::several transitions lead to `charge`: it runs once \
+for each that is taken (write `join: all` if all of them are taken and it shall wait for all)
+";
+    assert_eq!(stdout(&annotated), expected);
+}

@@ -7,10 +7,12 @@ pub mod control;
 pub mod coordinator;
 pub mod dead;
 pub mod dev;
+pub mod graph;
 pub mod list;
 pub mod logs;
 pub mod migrate;
 pub mod register;
+pub mod schema;
 pub mod show;
 pub mod start;
 pub mod test;
@@ -32,6 +34,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
     match command {
         Command::Migrate(arguments) => Box::pin(migrate::run(&global, &arguments)).await,
         Command::Validate(arguments) => Ok(validate::run(&global, &arguments)),
+        Command::Schema => Ok(schema::run()),
+        Command::Graph(arguments) => Ok(graph::run(&global, &arguments)),
         Command::Test(arguments) => Ok(test::run(&global, &arguments)),
         Command::Conformance(arguments) => conformance::run(&global, &arguments),
         Command::Register(arguments) => Box::pin(register::run(&global, &arguments)).await,

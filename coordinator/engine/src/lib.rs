@@ -9,6 +9,7 @@
 
 pub mod definition;
 pub mod diagnostic;
+pub mod drawing;
 pub mod execution;
 pub mod expression;
 pub mod items;

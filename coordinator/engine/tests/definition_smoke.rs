@@ -59,7 +59,7 @@ fn accepts_the_whole_language_of_this_version() {
         .iter()
         .map(|w| (w.code, w.path.as_str()))
         .collect();
-    assert_eq!(warned, [("several_entries", "tasks[4]")]);
+    assert_eq!(warned, [("unused_variable", "tasks[0].publish[1]"),]);
     assert_eq!(workflow.hash.to_string().len(), 64);
 }
 

@@ -31,6 +31,10 @@ pub(super) struct Read {
     pub watched: BTreeSet<TaskIndex>,
     /// Tasks whose result their own routes or `publish` read.
     pub results: BTreeSet<TaskIndex>,
+    /// Variables that are read by name, `vars.<name>`.
+    pub variables: BTreeSet<String>,
+    /// Whether `vars` is read as a whole.
+    pub all_variables: bool,
 }
 
 /// Checks all expressions; gives what they read of tasks.
@@ -241,10 +245,15 @@ impl Checker<'_, '_> {
             let message = "a default sees only the parameters before it".to_owned();
             return self.report("unknown_variable", span, message, None);
         }
-        let Some(name) = rest.first() else { return };
+        let Some(name) = rest.first() else {
+            self.read.all_variables = true;
+            return;
+        };
         if ["get", "items", "keys", "values"].contains(&name.as_str()) && !self.flow.writes(name) {
+            self.read.all_variables = true;
             return;
         }
+        self.read.variables.insert(name.clone());
         if self.flow.is_assigned(self.draft, name, self.used.site)
             || optional && self.flow.writes(name)
         {

@@ -19,7 +19,8 @@ use crate::workflow::{
 /// Most tasks of a definition.
 const TASK_LIMIT: usize = 1_000;
 
-const KNOWN: [&str; 18] = [
+/// The keys of the top level.
+pub(super) const KNOWN: [&str; 18] = [
     "ref",
     "label",
     "version",

@@ -6,6 +6,7 @@ use petgraph::graph::NodeIndex;
 use super::document::Draft;
 use super::draft::{DraftTask, Target};
 use super::graph::Graph;
+use super::parallel;
 use super::reader::Reader;
 use super::tree::Place;
 use crate::workflow::{Join, TaskIndex};
@@ -42,16 +43,16 @@ impl Entries<'_, '_> {
             if let Some(needs) = &task.needs {
                 self.needs(index, task, &needs.place);
             }
-            self.several(index, task);
+        }
+        let entered = parallel::entered(self.draft, self.graph);
+        let tasks = self.draft.tasks.iter().zip(entered);
+        for (task, _) in tasks.filter(|(_, is_entered)| *is_entered) {
+            self.several(task);
         }
     }
 
     /// Warns where several transitions make several runs.
-    fn several(&mut self, index: TaskIndex, task: &DraftTask) {
-        let joins = task.join.is_some() || task.needs.is_some();
-        if joins || self.graph.in_cycle[index.0] || self.graph.predecessors[index.0].len() < 2 {
-            return;
-        }
+    fn several(&mut self, task: &DraftTask) {
         let message = format!(
             "several transitions lead to `{}`: it runs once for each that is taken",
             task.name

@@ -15,13 +15,17 @@ mod graph;
 mod items;
 mod output;
 pub(crate) mod pack;
+mod parallel;
 mod parameters;
+mod print;
 pub(crate) mod reader;
 mod retry;
 mod routes;
+mod schema;
 mod task;
 pub(crate) mod text;
 pub(crate) mod tree;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +42,9 @@ use check::Read;
 use document::Draft;
 use draft::{DraftRoutes, DraftTask};
 use graph::Graph;
+pub use print::print;
 use reader::Reader;
+pub use schema::schema;
 use tree::{Node, Place};
 
 /// A definition that was accepted.
@@ -111,6 +117,7 @@ fn compile_node(
         let graph = graph::build(&mut reader, &draft);
         let read = check::check(&mut reader, &draft, &graph);
         conflicts::warn(&mut reader, &draft, &graph);
+        warnings::warn(&mut reader, node, &draft, &read);
         (draft, graph, read)
     });
     if reader.is_full() {

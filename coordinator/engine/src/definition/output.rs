@@ -6,7 +6,8 @@ use super::task::variable_name;
 use super::tree::{Key, Node};
 use crate::output::OutputSchema;
 
-const FLAT: [&str; 4] = ["type", "required", "enum", "description"];
+/// The keys of an output in the flat form.
+pub(super) const FLAT: [&str; 4] = ["type", "required", "enum", "description"];
 
 /// Reads the schema beside `output_map`.
 pub(super) fn read(reader: &mut Reader, fields: Fields) -> Option<OutputSchema> {

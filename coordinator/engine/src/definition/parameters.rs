@@ -6,7 +6,8 @@ use super::tree::{Key, Node, Value};
 use crate::expression::{ValueTemplate, has_markers};
 use crate::parameters::{Parameter, ParameterSchema};
 
-const FLAT: [&str; 6] = [
+/// The keys of a parameter in the flat form.
+pub(super) const FLAT: [&str; 6] = [
     "type",
     "required",
     "default",
@@ -14,7 +15,7 @@ const FLAT: [&str; 6] = [
     "description",
     "secret",
 ];
-const TYPES: [&str; 6] = ["string", "integer", "number", "boolean", "object", "array"];
+pub(super) const TYPES: [&str; 6] = ["string", "integer", "number", "boolean", "object", "array"];
 
 /// Reads the schema. Where something is wrong with it, it has the names at least.
 pub(super) fn read(reader: &mut Reader, node: &Node) -> ParameterSchema {

@@ -7,18 +7,21 @@ use super::tree::{Node, Value};
 use crate::expression::ValueTemplate;
 use crate::workflow::{Backoff, Retry};
 
+/// The keys of `retry`.
+pub(super) const KNOWN: [&str; 7] = [
+    "count",
+    "delay",
+    "backoff",
+    "factor",
+    "max_delay",
+    "jitter",
+    "when",
+];
+pub(super) const BACKOFFS: [&str; 3] = ["constant", "linear", "exponential"];
+
 /// Reads the `retry` of the task at `index`.
 pub(super) fn read(reader: &mut Reader, node: &Node, path: &str, index: usize) -> Option<Retry> {
-    let known = [
-        "count",
-        "delay",
-        "backoff",
-        "factor",
-        "max_delay",
-        "jitter",
-        "when",
-    ];
-    let fields = reader.fields(node, path, &known, &[])?;
+    let fields = reader.fields(node, path, &KNOWN, &[])?;
     let site = Site::Task(index, Moment::Before);
     let Some((node_count, count_path)) = field(fields, path, "count") else {
         let place = fields.0.first().map_or(&node.place, |(key, _)| &key.place);
@@ -90,7 +93,7 @@ fn backoff(reader: &mut Reader, fields: Fields, path: &str, factor: Option<f64>)
         Some(("linear", ..)) => Backoff::Linear,
         Some(("exponential", ..)) => return exponential,
         Some((kind, node, path)) => {
-            let hint = did_you_mean(kind, ["constant", "linear", "exponential"]);
+            let hint = did_you_mean(kind, BACKOFFS);
             let message = format!("unknown backoff `{kind}`");
             reader
                 .error("invalid_value", &node.place, path, message)

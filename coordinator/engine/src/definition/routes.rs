@@ -6,6 +6,20 @@ use super::task::publish;
 use super::tree::{Node, Value};
 use crate::workflow::On;
 
+/// The keys of an entry of `next`.
+pub(super) const ENTRY: [&str; 3] = ["when", "publish", "do"];
+/// The keys of a branch of `decision`.
+pub(super) const BRANCH: [&str; 4] = ["when", "default", "publish", "next"];
+
+/// The keys of a task that `next` stands for.
+pub(super) const BESIDE_NEXT: [&str; 5] = [
+    "on_success",
+    "on_failure",
+    "on_timeout",
+    "on_complete",
+    "decision",
+];
+
 /// Reads the routes of the task at `index`, and whether it handles timeouts by themselves.
 pub(super) fn read(
     reader: &mut Reader,
@@ -69,16 +83,10 @@ impl Routes<'_, '_> {
         let Some((next, _)) = fields.entry("next") else {
             return;
         };
-        let other = fields.0.iter().find(|(key, _)| {
-            [
-                "on_success",
-                "on_failure",
-                "on_timeout",
-                "on_complete",
-                "decision",
-            ]
-            .contains(&key.text.as_str())
-        });
+        let other = fields
+            .0
+            .iter()
+            .find(|(key, _)| BESIDE_NEXT.contains(&key.text.as_str()));
         if let Some((other, _)) = other {
             let message = format!("`next` does not go together with `{}`", other.text);
             let hint = "write all routes as entries of `next`".to_owned();
@@ -95,10 +103,7 @@ impl Routes<'_, '_> {
             .list(node, path, "a list of `{when, publish, do}`");
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let Some(fields) = self
-                .reader
-                .fields(item, &path, &["when", "publish", "do"], &[])
-            else {
+            let Some(fields) = self.reader.fields(item, &path, &ENTRY, &[]) else {
                 continue;
             };
             let list = self.list();
@@ -136,8 +141,7 @@ impl Routes<'_, '_> {
         }
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let known = ["when", "default", "publish", "next"];
-            let Some(fields) = self.reader.fields(item, &path, &known, &[]) else {
+            let Some(fields) = self.reader.fields(item, &path, &BRANCH, &[]) else {
                 continue;
             };
             let is_last = index + 1 == items.len();

@@ -15,7 +15,8 @@ const DEFAULT_TIMEOUT_S: f64 = 300.0;
 /// Redeliveries of a job whose workers die, where the file says nothing.
 const DEFAULT_REDELIVERIES: u32 = 5;
 
-const KNOWN: [&str; 28] = [
+/// The keys of a task.
+pub(super) const KNOWN: [&str; 28] = [
     "name",
     "type",
     "action",

@@ -77,6 +77,11 @@ impl Compiled {
         ))
     }
 
+    /// The text as it was written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Whether the text is exactly one expression.
     pub(crate) fn is_expression(&self) -> bool {
         matches!(self.code, Code::Value(_))

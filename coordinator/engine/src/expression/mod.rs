@@ -109,6 +109,19 @@ impl ValueTemplate {
         }
     }
 
+    /// What was written, for people: a text as it is, another literal as JSON, and `…` for a list or
+    /// an object with templates in it.
+    #[must_use]
+    pub fn written(&self) -> String {
+        match &self.0 {
+            Node::Literal(json) => {
+                serde_json::from_str(json.text()).unwrap_or_else(|_| json.text().to_owned())
+            }
+            Node::Text(compiled) => compiled.source().to_owned(),
+            Node::List(_) | Node::Map(_) => "…".to_owned(),
+        }
+    }
+
     /// The value in `scope`.
     ///
     /// # Errors
@@ -250,6 +263,19 @@ impl Condition {
 
     pub(crate) fn compiled(compiled: Compiled) -> Self {
         Self(Holds::Where(compiled))
+    }
+
+    /// The expression, without the braces around it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let compiled = match &self.0 {
+            Holds::Always(true) => return "true",
+            Holds::Always(false) => return "false",
+            Holds::Where(compiled) => compiled.source().trim(),
+        };
+        let inner = compiled.strip_prefix("{{").unwrap_or(compiled);
+        let inner = inner.strip_suffix("}}").unwrap_or(inner);
+        inner.trim_matches(['-', '+']).trim()
     }
 
     /// Whether it holds in `scope`; a value that is no boolean counts as in Jinja.
