@@ -26,10 +26,10 @@ pub const JOINS: [Option<Join>; 4] = [
     Some(Join::Active),
 ];
 
-const ALL_DRAIN: &str = "";
+const ALL_DRAIN: &str = "38872 definitions (refused: 4860 several_entries), ";
 const SOME_DRAIN: &str = "2046 definitions (refused: 255 several_entries), 144066 histories, \
                           242530 completions, 291993 duplicates";
-const ALL_CONTINUE: &str = "";
+const ALL_CONTINUE: &str = ALL_DRAIN;
 const SOME_CONTINUE: &str = "2046 definitions (refused: 255 several_entries), 213714 histories, \
                              364984 completions, 445972 duplicates";
 
