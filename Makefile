@@ -11,10 +11,10 @@ export FLOTILLA_HOME ?= $(CURDIR)/.flotilla
 # A shell that is not a login shell often does not have cargo's folder.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help build up down clean demo test sim check
+.PHONY: help build up down clean demo test sim exhaustive check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # By name: the simulation compiles planted bugs into the turn logic, and a build of all members would
 # share that with the product.
@@ -45,6 +45,10 @@ test: ## all tests, against DATABASE_URL and AMQP_URL or else private servers
 
 sim: ## simulate the fleet for SIM_SECONDS (60) or with one SIM_SEED, optimised
 	@SIM_SECONDS=$${SIM_SECONDS:-60} cargo run --quiet --release --package flotilla-simulation --bin simulate </dev/null
+
+# Optimised, and with checks all the same: the tests ask for them themselves.
+exhaustive: ## all small graphs against the interpreter, optimised (`make test` runs every 19th, of loops fewer); FLOW_CASES random ones
+	@FLOW_ALL=1 FLOW_CASES=$${FLOW_CASES:-100000} cargo test --release --package flotilla-engine --test flow </dev/null
 
 check: ## format, lints, documentation, layout rules, dependencies; writes nothing to the tree
 	cargo fmt --all --check

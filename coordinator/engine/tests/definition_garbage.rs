@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use flotilla_engine::compile;
 
 const SEED: u64 = 0x5eed_f107_111a;
-const ROUNDS: usize = 4_000;
+const ROUNDS: usize = 20_000;
 
 /// A small generator; the same numbers for the same seed.
 struct Random(u64);

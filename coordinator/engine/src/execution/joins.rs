@@ -34,7 +34,14 @@ impl Step<'_> {
                 self.execution.ends.merge(branch, &self.execution.links);
                 return None;
             }
-            None => self.open_join(key)?,
+            None => match self.open_join(key) {
+                Some(no) => no,
+                None => {
+                    // It may not be visited again: the branch ends here.
+                    self.execution.ends.merge(branch, &self.execution.links);
+                    return None;
+                }
+            },
         };
         let links = &self.execution.links;
         let run = self.execution.live.get_mut(&no)?;

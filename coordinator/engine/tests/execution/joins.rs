@@ -345,3 +345,26 @@ tasks:
     ok(&mut scene, &["many"]);
     assert_eq!(scene.waiting(), ["meet"]);
 }
+
+#[test]
+fn a_branch_that_reaches_a_join_which_may_not_be_visited_again_keeps_what_it_wrote() {
+    let yaml = "
+ref: t.worn
+max_runs_per_task: 1
+vars: {x: 1}
+tasks:
+  - {name: s, action: core.noop, on_success: meet}
+  - name: meet
+    action: core.noop
+    join: active
+    next:
+      - {publish: [{x: 2}], do: meet}
+";
+    let mut scene = begin(yaml, &none());
+    ok(&mut scene, &["s", "meet"]);
+    assert_eq!(
+        scene.errors(),
+        [("limit_exceeded".to_owned(), "meet".to_owned())]
+    );
+    assert_eq!(scene.variables(), json!({"x": 2}));
+}
