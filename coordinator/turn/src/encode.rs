@@ -60,17 +60,6 @@ fn is_zero(number: &RunNo) -> bool {
 }
 
 impl BranchJson {
-    fn of_run(execution: &Execution, run: &Run) -> Self {
-        if run.item.is_some() {
-            // An item sees what the task as a whole sees.
-            return Self::default();
-        }
-        Self {
-            until: run.until,
-            ..Self::of(execution, &run.branch)
-        }
-    }
-
     fn of(execution: &Execution, branch: &Branch) -> Self {
         let name = |index: usize| execution.workflow.tasks[index].name.to_string();
         Self {
@@ -97,6 +86,10 @@ impl BranchJson {
 
     /// What a run sees, and of a task with `needs` what it knows of those.
     fn of_run(execution: &Execution, run: &Run) -> Self {
+        if run.item.is_some() {
+            // An item sees what the task as a whole sees.
+            return Self::default();
+        }
         let name = |index: &TaskIndex| execution.workflow.tasks[index.0].name.to_string();
         let needed = run.needed.iter();
         Self {

@@ -7,67 +7,7 @@ use conformance::{Case, Report, Status, run};
 
 /// Cases that do not pass yet, by the beginning of their names, and why. The list must shrink: a case
 /// that passes, or does not pass for another reason, fails the test.
-const OPEN: [(&str, Status, &str); 29] = [
-    (
-        "cycle-08-runaway-loop-is-stopped.yaml",
-        Status::Unsupported,
-        "`max_runs_per_task`",
-    ),
-    (
-        "engine-airflow-02-upstream-failed.yaml",
-        Status::Unsupported,
-        "`fail_policy`",
-    ),
-    (
-        "engine-airflow-05-one-failed-without-failure.yaml",
-        Status::Unsupported,
-        "`needs`",
-    ),
-    (
-        "engine-airflow-08-none-failed-with-skip.yaml",
-        Status::Unsupported,
-        "`needs`",
-    ),
-    (
-        "engine-airflow-11-skip-under-all-success.yaml",
-        Status::Unsupported,
-        "`needs`",
-    ),
-    (
-        "engine-argo-02-depends-either.yaml",
-        Status::Unsupported,
-        "`join: 1`",
-    ),
-    (
-        "error-02-policy-continue.yaml",
-        Status::Unsupported,
-        "`fail_policy`",
-    ),
-    (
-        "error-23-cleanup-on-success.yaml",
-        Status::Unsupported,
-        "`finally`",
-    ),
-    (
-        "invalid-05-join-across-split-levels.yaml",
-        Status::Fail,
-        "status: expected \"invalid\"",
-    ),
-    (
-        "join-08-active-join-after-exclusive-branches.yaml",
-        Status::Unsupported,
-        "`join: active`",
-    ),
-    (
-        "join-11-count-late-arrival-is-absorbed.yaml",
-        Status::Unsupported,
-        "`join: 2`",
-    ),
-    (
-        "join-14-count-not-satisfied.yaml",
-        Status::Unsupported,
-        "`join: 2`",
-    ),
+const OPEN: [(&str, Status, &str); 11] = [
     (
         "rerun-02-undispatched-work-continues.yaml",
         Status::Unsupported,
@@ -86,11 +26,6 @@ const OPEN: [(&str, Status, &str); 29] = [
         "`rerun`",
     ),
     (
-        "retry-08-no-retry-delay-is-immediate.yaml",
-        Status::Unsupported,
-        "`delay`",
-    ),
-    (
         "signal-02-times-out.yaml",
         Status::Unsupported,
         "tasks.answer.wait",
@@ -104,16 +39,6 @@ const OPEN: [(&str, Status, &str); 29] = [
         "signal-08-cancel-while-waiting.yaml",
         Status::Unsupported,
         "tasks.answer.wait",
-    ),
-    (
-        "split-02-several-levels.yaml",
-        Status::Fail,
-        "runs.t7: expected 2",
-    ),
-    (
-        "split-05-two-conditions-both-true.yaml",
-        Status::Fail,
-        "runs.meet: expected 4",
     ),
     (
         "subwf-02-child-variables-do-not-leak.yaml",
@@ -130,17 +55,6 @@ const OPEN: [(&str, Status, &str); 29] = [
         Status::Unsupported,
         "`type: workflow`",
     ),
-    (
-        "timeout-05-total-timeout-cuts-retries.yaml",
-        Status::Unsupported,
-        "`total_timeout`",
-    ),
-    (
-        "timeout-08-heartbeat.yaml",
-        Status::Unsupported,
-        "`heartbeat`",
-    ),
-    ("timer-02-bad-delay.yaml", Status::Unsupported, "`delay`"),
 ];
 
 fn folder() -> PathBuf {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
-use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report, TimerKind};
+use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
 
@@ -64,7 +64,7 @@ impl Player<'_> {
 
     /// What a worker has of a run, of its current attempt.
     pub(super) fn in_hand_of(&self, run: RunNo) -> Option<&InHand> {
-        let attempt = self.execution.live.get(&run)?.attempt;
+        let attempt = self.held.execution.live.get(&run)?.attempt;
         self.in_hand.get(&(run, attempt))
     }
 
