@@ -54,7 +54,7 @@ impl Entries<'_, '_> {
         }
         let message = format!(
             "several transitions lead to `{}`: it runs once for each that is taken",
-            task.name
+            task.shown()
         );
         let warning = self
             .reader
@@ -72,7 +72,7 @@ impl Entries<'_, '_> {
         } else if predecessors.is_empty() && self.graph.is_complete {
             let message = format!(
                 "nothing leads to `{}`, so there is nothing to join",
-                task.name
+                task.shown()
             );
             self.reader
                 .error("join_without_predecessor", place, &path, message);
@@ -83,12 +83,14 @@ impl Entries<'_, '_> {
             let message = format!(
                 "`{}` joins {count} arrivals, and {} can arrive: several transitions from one task \
                  are one arrival",
-                task.name,
+                task.shown(),
                 predecessors.len()
             );
             self.reader.error("join_of_too_many", place, &path, message);
         }
-        self.across_splits(index, task, place, &path);
+        if task.parallel.is_none() {
+            self.across_splits(index, task, place, &path);
+        }
     }
 
     /// Arrivals on different routes never meet.
@@ -106,11 +108,11 @@ impl Entries<'_, '_> {
         let Some(split) = one.iter().chain(two).find(differs) else {
             return;
         };
-        let name = |index: &TaskIndex| &self.draft.tasks[index.0].name;
+        let name = |index: &TaskIndex| self.draft.tasks[index.0].shown();
         let message = format!(
             "`{}` is reached from `{}` and from `{}`, and only one of them lies behind `{}`, which \
              runs once for each transition into it: their arrivals never meet",
-            task.name,
+            task.shown(),
             name(first),
             name(other),
             name(split)
@@ -129,13 +131,13 @@ impl Entries<'_, '_> {
         if !self.graph.predecessors[index.0].is_empty() {
             let message = format!(
                 "`{}` runs by its `needs`, so no transition may lead to it",
-                task.name
+                task.shown()
             );
             self.reader.error("mixed_entries", place, &path, message);
         } else if self.graph.in_cycle[index.0] {
             let message = format!(
                 "`{}` runs at most once, so it may not lead to what it needs",
-                task.name
+                task.shown()
             );
             self.reader.error("needs_in_cycle", place, &path, message);
         }
@@ -162,7 +164,7 @@ impl Entries<'_, '_> {
             };
             let message = format!(
                 "`{}` has `{word}`, so it is no task to start with",
-                task.name
+                task.shown()
             );
             self.reader
                 .error("invalid_start", &target.place, &target.path, message);
@@ -237,7 +239,7 @@ impl Entries<'_, '_> {
             }
         }
         let tasks = self.draft.tasks.iter().zip(reached);
-        for (task, _) in tasks.filter(|(_, reached)| !reached) {
+        for (task, _) in tasks.filter(|(task, reached)| !reached && !task.is_part) {
             let message = format!("no start leads to `{}`", task.name);
             self.reader
                 .error("unreachable_task", &task.place, &task.path, message);
