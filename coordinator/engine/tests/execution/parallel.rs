@@ -40,10 +40,8 @@ fn ends(scene: &Scene, task: &str) -> Vec<&'static str> {
 }
 
 fn error_of(scene: &Scene, task: &str) -> Value {
-    let runs = scene.ended.iter();
-    let run = runs
-        .filter(|run| &*scene.execution.workflow.tasks[run.task.0].name == task)
-        .next_back();
+    let mut runs = scene.ended.iter();
+    let run = runs.rfind(|run| &*scene.execution.workflow.tasks[run.task.0].name == task);
     let ended = run
         .and_then(|run| run.ended.as_ref())
         .expect("it has ended");
