@@ -144,7 +144,7 @@ fn join(task: &LiveTask, workflow: &Workflow) -> Option<String> {
     let absent = |tasks: &[TaskIndex]| {
         let absent = tasks
             .iter()
-            .filter(|other| !task.arrived.contains(&other.0))
+            .filter(|other| !task.arrived.contains(&other.0) && !waiting.is_fork(**other))
             .map(|other| &*workflow.tasks[other.0].name);
         absent.collect::<Vec<&str>>().join(", ")
     };
@@ -155,6 +155,9 @@ fn join(task: &LiveTask, workflow: &Workflow) -> Option<String> {
     let missing = absent(&waiting.predecessors);
     if missing.is_empty() && waiting.join != Some(Join::Active) {
         return None;
+    }
+    if waiting.parallel.is_some() {
+        return Some(format!("{name} waits for the end of {missing}"));
     }
     Some(match waiting.join? {
         Join::All => format!("join {name} still needs {missing}"),

@@ -168,6 +168,53 @@ pub struct Task {
     pub may_repeat: bool,
     /// Whether some expression reads the result of the task as a whole.
     pub reads_result: bool,
+    /// What it is the end of, if it is `parallel`.
+    pub parallel: Option<Parallel>,
+    /// Whether it is a part of a task that is `parallel`: its fork, or one of its children.
+    pub is_part: bool,
+}
+
+impl Workflow {
+    /// The parallel task of which a task is a child, else itself: what a failure of it is handled at.
+    #[must_use]
+    pub fn whole<'a>(&'a self, task: &'a Task) -> &'a Task {
+        let has = |parallel: &Parallel| {
+            parallel
+                .children
+                .iter()
+                .any(|(_, child)| *child == task.index)
+        };
+        let mut tasks = self.tasks.iter();
+        let whole = tasks.find(|whole| whole.parallel.as_ref().is_some_and(has));
+        whole.unwrap_or(task)
+    }
+}
+
+impl Task {
+    /// Whether it is `parallel`, and the other task its fork.
+    #[must_use]
+    pub fn is_fork(&self, other: TaskIndex) -> bool {
+        let parallel = self.parallel.as_ref();
+        parallel.is_some_and(|parallel| parallel.fork == other)
+    }
+}
+
+/// The parts of a task that is `parallel`. The task itself joins them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parallel {
+    /// It is entered in place of the task, and leads to the children; where a guard or a delay keeps
+    /// it from that, to the task itself.
+    pub fork: TaskIndex,
+    /// The children by the names that the file gives them, in its order.
+    pub children: Vec<(Arc<str>, TaskIndex)>,
+}
+
+impl Parallel {
+    /// Whether so much has arrived that the task has its end.
+    #[must_use]
+    pub fn is_complete(&self, arrived: &BTreeSet<TaskIndex>) -> bool {
+        arrived.contains(&self.fork) || arrived.len() >= self.children.len()
+    }
 }
 
 /// `with_items`, and what says how the items are run.

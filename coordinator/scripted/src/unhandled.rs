@@ -39,14 +39,19 @@ pub fn unhandled(workflow: &Arc<Workflow>, script: &Script, seen: &Seen) -> Vec<
         .filter(|task| ran.contains(&*task.name))
         .filter_map(|task| {
             let probe = play(workflow, &failing(script, &task.name));
+            let whole = workflow.whole(task);
             let is_unhandled = probe.errors.iter().any(|error| {
                 // A route to `fail` is a handler, too.
-                error.task.as_deref() == Some(&*task.name) && error.kind != kind::EXPLICIT_FAIL
+                error.task.as_deref() == Some(&*whole.name) && error.kind != kind::EXPLICIT_FAIL
             });
             is_unhandled.then(|| Unhandled {
                 task: task.name.to_string(),
                 effect: effect(seen, &probe),
-                fix: fix(task),
+                fix: if task.is_part {
+                    format!("at `{}`, {}", whole.name, fix(whole))
+                } else {
+                    fix(task)
+                },
             })
         })
         .collect()

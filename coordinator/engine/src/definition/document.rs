@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::draft::{DraftTask, Target};
+use super::parallel::{self, Parts};
 use super::reader::{Fields, Reader, Site, is_reference};
 use super::routes;
 use super::task::{self, Least, bounded, variable_name};
@@ -99,7 +100,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
     let output = fields
         .get("output_map")
         .map(|node| entries(reader, node, "output_map", Site::Output));
-    Some(Draft {
+    let mut draft = Draft {
         reference,
         version: version.unwrap_or("0.0.0").to_owned(),
         parameters,
@@ -115,7 +116,9 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Draft> {
             .map_or_else(Vec::new, |node| named(reader, node, "finally")),
         policies: policies(reader, fields),
         tasks_place,
-    })
+    };
+    parallel::redirect(reader, &mut draft);
+    Some(draft)
 }
 
 /// A whole number from 1 to `most`.
@@ -243,9 +246,20 @@ fn tasks(reader: &mut Reader, fields: Fields, node: &Node) -> (Vec<DraftTask>, P
         return (Vec::new(), key.place.clone());
     }
     let mut read = Vec::new();
+    let mut parts = Parts::after(items.len());
     for (index, item) in items.iter().enumerate() {
         // A task that is none keeps its place, so that all others keep their position.
-        read.push(task::read(reader, item, index).unwrap_or_else(|| DraftTask::empty(&item.place)));
+        let task = task::read(reader, item, index, &mut parts);
+        read.push(task.unwrap_or_else(|| DraftTask::empty(&item.place)));
+    }
+    read.append(&mut parts.tasks);
+    if read.len() > TASK_LIMIT {
+        let message = format!(
+            "a workflow has at most {TASK_LIMIT} tasks, this one {} with those that its parallel \
+             tasks are made of",
+            read.len()
+        );
+        reader.error("too_many_tasks", &key.place, "tasks", message);
     }
     (read, key.place.clone())
 }

@@ -3,7 +3,7 @@
 use super::tree::Place;
 use crate::expression::{Condition, ValueTemplate};
 use crate::rule::Rule;
-use crate::workflow::{Join, On, Publish, Retry, WithItems};
+use crate::workflow::{Join, On, Publish, Retry, TaskIndex, WithItems};
 
 /// A task that has been read.
 pub(super) struct DraftTask {
@@ -27,9 +27,22 @@ pub(super) struct DraftTask {
     pub publish: Vec<Publish>,
     pub routes: DraftRoutes,
     pub handles_timeout: bool,
+    pub parallel: Option<DraftParallel>,
+    pub is_part: bool,
+}
+
+/// The parts of a parallel task, the children by the names of the file.
+pub(super) struct DraftParallel {
+    pub fork: TaskIndex,
+    pub children: Vec<(String, TaskIndex)>,
 }
 
 impl DraftTask {
+    /// Its name for people: what a parallel task is made of has that of the whole.
+    pub(super) fn shown(&self) -> &str {
+        self.name.split([':', '/']).next().unwrap_or_default()
+    }
+
     /// Stands for what was no task at all.
     pub(super) fn empty(place: &Place) -> Self {
         Self {
@@ -45,7 +58,7 @@ impl DraftTask {
             timeout: None,
             total_timeout: None,
             heartbeat: None,
-            pool: String::new(),
+            pool: "default".to_owned(),
             max_redeliveries: 0,
             join: None,
             needs: None,
@@ -53,6 +66,8 @@ impl DraftTask {
             publish: Vec::new(),
             routes: DraftRoutes::default(),
             handles_timeout: false,
+            parallel: None,
+            is_part: false,
         }
     }
 }
@@ -117,5 +132,12 @@ impl DraftRoutes {
                     route.list,
                 )
             }))
+    }
+
+    /// All targets.
+    pub(super) fn targets_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+        let branches = self.branches.iter_mut().flatten();
+        let of_branches = branches.flat_map(|branch| &mut branch.targets);
+        of_branches.chain(self.routes.iter_mut().flat_map(|route| &mut route.targets))
     }
 }

@@ -5,8 +5,8 @@ use petgraph::graph::NodeIndex;
 
 use super::document::Draft;
 use super::draft::{DraftTask, Target};
+use super::forks;
 use super::graph::Graph;
-use super::parallel;
 use super::reader::Reader;
 use super::tree::Place;
 use crate::workflow::{Join, TaskIndex};
@@ -44,7 +44,7 @@ impl Entries<'_, '_> {
                 self.needs(index, task, &needs.place);
             }
         }
-        let entered = parallel::entered(self.draft, self.graph);
+        let entered = forks::entered(self.draft, self.graph);
         let tasks = self.draft.tasks.iter().zip(entered);
         for (task, _) in tasks.filter(|(_, is_entered)| *is_entered) {
             self.several(task);
@@ -55,7 +55,7 @@ impl Entries<'_, '_> {
     fn several(&mut self, task: &DraftTask) {
         let message = format!(
             "several transitions lead to `{}`: it runs once for each that is taken",
-            task.name
+            task.shown()
         );
         let warning = self
             .reader
@@ -73,7 +73,7 @@ impl Entries<'_, '_> {
         } else if predecessors.is_empty() && self.graph.is_complete {
             let message = format!(
                 "nothing leads to `{}`, so there is nothing to join",
-                task.name
+                task.shown()
             );
             self.reader
                 .error("join_without_predecessor", place, &path, message);
@@ -84,12 +84,14 @@ impl Entries<'_, '_> {
             let message = format!(
                 "`{}` joins {count} arrivals, and {} can arrive: several transitions from one task \
                  are one arrival",
-                task.name,
+                task.shown(),
                 predecessors.len()
             );
             self.reader.error("join_of_too_many", place, &path, message);
         }
-        self.across_splits(index, task, place, &path);
+        if task.parallel.is_none() {
+            self.across_splits(index, task, place, &path);
+        }
     }
 
     /// Arrivals on different routes never meet.
@@ -107,11 +109,11 @@ impl Entries<'_, '_> {
         let Some(split) = one.iter().chain(two).find(differs) else {
             return;
         };
-        let name = |index: &TaskIndex| &self.draft.tasks[index.0].name;
+        let name = |index: &TaskIndex| self.draft.tasks[index.0].shown();
         let message = format!(
             "`{}` is reached from `{}` and from `{}`, and only one of them lies behind `{}`, which \
              runs once for each transition into it: their arrivals never meet",
-            task.name,
+            task.shown(),
             name(first),
             name(other),
             name(split)
@@ -130,13 +132,13 @@ impl Entries<'_, '_> {
         if !self.graph.predecessors[index.0].is_empty() {
             let message = format!(
                 "`{}` runs by its `needs`, so no transition may lead to it",
-                task.name
+                task.shown()
             );
             self.reader.error("mixed_entries", place, &path, message);
         } else if self.graph.in_cycle[index.0] {
             let message = format!(
                 "`{}` runs at most once, so it may not lead to what it needs",
-                task.name
+                task.shown()
             );
             self.reader.error("needs_in_cycle", place, &path, message);
         }
@@ -163,7 +165,7 @@ impl Entries<'_, '_> {
             };
             let message = format!(
                 "`{}` has `{word}`, so it is no task to start with",
-                task.name
+                task.shown()
             );
             self.reader
                 .error("invalid_start", &target.place, &target.path, message);
@@ -238,7 +240,7 @@ impl Entries<'_, '_> {
             }
         }
         let tasks = self.draft.tasks.iter().zip(reached);
-        for (task, _) in tasks.filter(|(_, reached)| !reached) {
+        for (task, _) in tasks.filter(|(task, reached)| !reached && !task.is_part) {
             let message = format!("no start leads to `{}`", task.name);
             self.reader
                 .error("unreachable_task", &task.place, &task.path, message);

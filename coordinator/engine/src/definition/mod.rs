@@ -11,6 +11,7 @@ mod document;
 mod draft;
 mod entries;
 mod flow;
+mod forks;
 mod graph;
 mod items;
 mod output;
@@ -36,7 +37,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::json::Json;
 use crate::pack::Pack;
 use crate::workflow::{
-    Branch, DefinitionHash, Needs, Publish, Route, Routes, Task, TaskIndex, Workflow,
+    Branch, DefinitionHash, Needs, Parallel, Publish, Route, Routes, Task, TaskIndex, Workflow,
 };
 use check::Read;
 use document::Draft;
@@ -115,7 +116,8 @@ fn compile_node(
     let draft = document::read(&mut reader, node);
     let checked = draft.map(|draft| {
         let graph = graph::build(&mut reader, &draft);
-        let read = check::check(&mut reader, &draft, &graph);
+        let mut read = check::check(&mut reader, &draft, &graph);
+        parallel::watch(&draft, &mut read);
         conflicts::warn(&mut reader, &draft, &graph);
         warnings::warn(&mut reader, node, &draft, &read);
         (draft, graph, read)
@@ -253,6 +255,15 @@ fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task 
         is_split: graph.is_split[index.0],
         behind_split: !graph.splits[index.0].is_empty(),
         may_repeat: graph.may_repeat[index.0],
+        parallel: draft.parallel.map(|parallel| Parallel {
+            fork: parallel.fork,
+            children: parallel
+                .children
+                .into_iter()
+                .map(|(name, child)| (name.into(), child))
+                .collect(),
+        }),
+        is_part: draft.is_part,
     }
 }
 

@@ -1,157 +1,306 @@
-//! Which tasks two branches may enter that are both taken: then a task without `join` runs twice.
-//!
-//! Of each task (and of the start) it is worked out which of its transitions may be taken together. Two
-//! of them enter a task by themselves if no other task lies on every way there: that is a question for
-//! dominators.
+//! Reads a task of `type: parallel`, and makes tasks of it that the graph can have: `p:fork`, which is
+//! entered in its place; its children `p/child`; and the task `p` itself, which joins them and has what
+//! follows. No name of a file holds `:` or `/`, so these names cannot clash.
 
-use petgraph::algo::dominators::simple_fast;
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::{EdgeRef, NodeFiltered};
+use std::collections::BTreeMap;
 
+use super::check::Read;
 use super::document::Draft;
-use super::draft::{DraftRoute, DraftTask, Target};
-use super::graph::Graph;
-use crate::workflow::{On, TaskIndex};
+use super::draft::{DraftParallel, DraftRoute, DraftRoutes, DraftTask, Target};
+use super::reader::{Fields, Moment, Reader, Site, join};
+use super::tree::{Node, Place, Value};
+use super::{routes, task};
+use crate::expression::{Compiled, Condition};
+use crate::workflow::{Join, On, TaskIndex};
 
-/// Edges that are looked at in all; a larger graph is not asked, and every task that several
-/// transitions lead to counts.
-const MOST_STEPS: usize = 5_000_000;
+/// What belongs to an attempt, which a parallel task does not have; and to a time limit.
+const OF_ACTIONS: [&str; 14] = [
+    "action",
+    "input",
+    "with_items",
+    "batch_size",
+    "concurrency",
+    "tolerate",
+    "on_item_failure",
+    "retry",
+    "timeout",
+    "total_timeout",
+    "heartbeat",
+    "pool",
+    "max_redeliveries",
+    "on_timeout",
+];
+/// What says how a task is entered and what follows it, which a child does not have.
+const OF_ROUTES: [&str; 10] = [
+    "on_success",
+    "on_failure",
+    "on_timeout",
+    "on_complete",
+    "decision",
+    "next",
+    "join",
+    "needs",
+    "rule",
+    "tasks",
+];
 
-/// By task, whether parallel branches may enter it.
-pub(super) fn entered(draft: &Draft, graph: &Graph) -> Vec<bool> {
-    let is_asked = &graph.is_split;
-    if !is_asked.contains(&true) {
-        return is_asked.clone();
-    }
-    let forks = forks(draft, graph);
-    if forks.len().saturating_mul(graph.graph.edge_count()) > MOST_STEPS {
-        return is_asked.clone();
-    }
-    let mut search = Search {
-        graph: graph.graph.map(|_, _| (), |_, ()| ()),
-        root: NodeIndex::end(),
-        entered: vec![false; is_asked.len()],
-    };
-    search.root = search.graph.add_node(());
-    for (from, targets) in &forks {
-        search.fork(*from, targets, is_asked);
-    }
-    search.entered
+/// Tasks that parallel ones are made of. They stand after those of the file, which keep their positions.
+pub(super) struct Parts {
+    before: usize,
+    pub tasks: Vec<DraftTask>,
 }
 
-/// Targets that are entered together, and the task that leads to them; `None`: the start.
-type Fork = (Option<TaskIndex>, Vec<TaskIndex>);
-
-fn forks(draft: &Draft, graph: &Graph) -> Vec<Fork> {
-    let mut forks = vec![(None, graph.starts.clone())];
-    for (index, task) in draft.tasks.iter().enumerate() {
-        let index = TaskIndex(index);
-        for mut targets in together(task, graph) {
-            targets.extend(&graph.needed_by[index.0]);
-            forks.push((Some(index), targets));
+impl Parts {
+    /// None so far, after so many tasks of the file.
+    pub(super) fn after(before: usize) -> Self {
+        Self {
+            before,
+            tasks: Vec::new(),
         }
     }
-    forks.retain(|(_, targets)| targets.len() > 1);
-    forks
+
+    fn next(&self) -> usize {
+        self.before + self.tasks.len()
+    }
 }
 
-/// How a task may end, as far as its routes tell ends apart.
-#[derive(Clone, Copy)]
-enum End {
-    /// With success, where this branch of its decision is taken.
-    Success(Option<usize>),
-    Failure,
-    Timeout,
+/// The parallel task under way.
+struct Whole<'n> {
+    fields: Fields<'n>,
+    path: &'n str,
+    name: &'n str,
+    place: &'n Place,
 }
 
-/// For each way in which a task may end: all that may be entered then.
-fn together(task: &DraftTask, graph: &Graph) -> Vec<Vec<TaskIndex>> {
-    let branches = task.routes.branches.as_deref().unwrap_or_default();
-    let successes: Vec<End> = if branches.is_empty() {
-        vec![End::Success(None)]
-    } else {
-        (0..branches.len())
-            .map(|at| End::Success(Some(at)))
-            .collect()
+/// Reads the parallel task at `index`.
+pub(super) fn read(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    index: usize,
+    (name, place): (String, Place),
+    parts: &mut Parts,
+) -> DraftTask {
+    refuse(reader, fields, path, &OF_ACTIONS, |key| {
+        format!(
+            "a parallel task runs no action, so `{key}` has no place here: its children have it"
+        )
+    });
+    let whole = Whole {
+        fields,
+        path,
+        name: &name,
+        place: &place,
     };
-    let ends = successes.into_iter().chain([End::Failure, End::Timeout]);
-    let known = |target: &Target| graph.by_name.get(&target.name).copied();
-    ends.map(|end| {
-        let branch = match end {
-            End::Success(Some(at)) => branches[at].targets.as_slice(),
-            End::Success(None) | End::Failure | End::Timeout => &[],
+    let fork = TaskIndex(parts.next());
+    let read = whole.fork(reader, fork.0);
+    parts.tasks.push(read);
+    let children = whole.children(reader, parts);
+    let ways = whole.ways(&children);
+    parts.tasks[fork.0 - parts.before].routes = ways;
+    let publish = task::field(fields, path, "publish").map_or_else(Vec::new, |(node, path)| {
+        task::publish(reader, node, &path, |entry| {
+            Site::Task(index, Moment::Publish(entry))
+        })
+    });
+    let (routes, handles_timeout) = routes::read(reader, fields, path, index);
+    DraftTask {
+        join: (!children.is_empty()).then(|| (Join::All, place.clone())),
+        ignore_failure: task::flag(reader, fields, path, "ignore_failure"),
+        path: path.to_owned(),
+        publish,
+        routes,
+        handles_timeout,
+        parallel: Some(DraftParallel { fork, children }),
+        name,
+        ..DraftTask::empty(&place)
+    }
+}
+
+impl Whole<'_> {
+    /// What is entered: it has the guard and all that says when the task is due.
+    fn fork(&self, reader: &mut Reader, index: usize) -> DraftTask {
+        DraftTask {
+            name: fork_name(self.name),
+            path: self.path.to_owned(),
+            when: task::when(reader, self.fields, self.path, index),
+            delay: task::delay(reader, self.fields, self.path, index),
+            join: task::join_of(reader, self.fields, self.path),
+            needs: task::needs(reader, self.fields, self.path),
+            is_part: true,
+            ..DraftTask::empty(self.place)
+        }
+    }
+
+    fn children(&self, reader: &mut Reader, parts: &mut Parts) -> Vec<(String, TaskIndex)> {
+        let mut children = Vec::new();
+        let Some((node, path)) = task::field(self.fields, self.path, "tasks") else {
+            let message = "a parallel task needs `tasks`, its children";
+            reader.error("missing_key", self.place, self.path, message);
+            return children;
         };
-        let routes = task.routes.routes.iter();
-        let routes = routes.filter(|route| may_follow(route, end));
-        let targets = branch.iter().chain(routes.flat_map(|route| &route.targets));
-        targets.filter_map(known).collect()
-    })
-    .collect()
-}
-
-/// Whether the route may be taken at such an end. Of a condition its beginning tells, where nothing
-/// behind it can undo that.
-fn may_follow(route: &DraftRoute, end: End) -> bool {
-    let is_success = matches!(end, End::Success(_));
-    match &route.on {
-        On::Success => is_success,
-        On::Failure => matches!(end, End::Failure),
-        On::Timeout => matches!(end, End::Timeout),
-        On::Complete => true,
-        On::When(condition) => {
-            let text = condition.text();
-            let begins = |call: &str| {
-                text == call || text.starts_with(&format!("{call} and ")) && !text.contains(" or ")
-            };
-            if begins("succeeded()") {
-                is_success
-            } else if begins("failed()") || begins("timed_out()") {
-                !is_success
-            } else {
-                text != "false"
+        let items = reader.list(node, &path, "a list of tasks");
+        if items.is_empty() && matches!(node.value, Value::List(_)) {
+            let message = "a parallel task needs at least one child";
+            reader.error("missing_key", &node.place, &path, message);
+        }
+        for (position, item) in items.iter().enumerate() {
+            let path = format!("{path}[{position}]");
+            let index = parts.next();
+            if let Some(child) = self.child(reader, item, &path, index) {
+                children.push((child.0, TaskIndex(index)));
+                parts.tasks.push(child.1);
             }
+        }
+        children
+    }
+
+    fn child(
+        &self,
+        reader: &mut Reader,
+        node: &Node,
+        path: &str,
+        index: usize,
+    ) -> Option<(String, DraftTask)> {
+        let fields = task::fields(reader, node, path)?;
+        refuse(reader, fields, path, &OF_ROUTES, |key| {
+            format!(
+                "a child of a parallel task has no `{key}`: the task is entered, and left, as a whole"
+            )
+        });
+        let (name, place) = task::name(reader, fields, node, path);
+        if task::kind(reader, fields, path) == task::Kind::Parallel {
+            let message = "a child of a parallel task is not parallel itself";
+            let path = join(path, "type");
+            reader.error("invalid_value", &place, &path, message);
+        }
+        let read = task::read_fields(reader, fields, path, index, (name.clone(), place));
+        let child = DraftTask {
+            name: format!("{}/{name}", self.name),
+            routes: DraftRoutes {
+                branches: None,
+                routes: vec![self.way(On::Complete, 0, vec![self.name.to_owned()])],
+            },
+            join: None,
+            needs: None,
+            is_part: true,
+            ..read
+        };
+        Some((name, child))
+    }
+
+    /// Where the fork leads: to the children, or past them.
+    fn ways(&self, children: &[(String, TaskIndex)]) -> DraftRoutes {
+        let names = children
+            .iter()
+            .map(|(child, _)| format!("{}/{child}", self.name))
+            .collect();
+        let is_certain = ["when", "delay"]
+            .iter()
+            .all(|key| self.fields.get(key).is_none());
+        let routes = if is_certain {
+            vec![self.way(On::Complete, 0, names)]
+        } else {
+            vec![
+                self.way(status("=="), 0, names),
+                self.way(status("!="), 1, vec![self.name.to_owned()]),
+            ]
+        };
+        DraftRoutes {
+            branches: None,
+            routes,
+        }
+    }
+
+    fn way(&self, on: On, list: usize, names: Vec<String>) -> DraftRoute {
+        let targets = names.into_iter().map(|name| Target {
+            name,
+            place: self.place.clone(),
+            path: self.path.to_owned(),
+        });
+        DraftRoute {
+            on,
+            publish: Vec::new(),
+            targets: targets.collect(),
+            list,
         }
     }
 }
 
-struct Search {
-    /// All edges, and a node that the fork under search leaves from.
-    graph: DiGraph<(), ()>,
-    root: NodeIndex,
-    entered: Vec<bool>,
+/// A comparison of the status with that of a success which was no skip.
+fn status(comparison: &str) -> On {
+    let text = format!("{{{{ status() {comparison} 'succeeded' }}}}");
+    let (compiled, _) = Compiled::new(&text).expect("the expression is well formed");
+    On::When(Condition::compiled(compiled))
 }
 
-impl Search {
-    /// Notes the tasks that two targets of a fork enter by ways of their own.
-    fn fork(&mut self, from: Option<TaskIndex>, targets: &[TaskIndex], is_asked: &[bool]) {
-        for target in targets {
-            self.graph.add_edge(self.root, NodeIndex::new(target.0), ());
+fn fork_name(name: &str) -> String {
+    format!("{name}:fork")
+}
+
+fn refuse(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    keys: &[&str],
+    message: impl Fn(&str) -> String,
+) {
+    for (key, _) in fields
+        .0
+        .iter()
+        .filter(|(key, _)| keys.contains(&key.text.as_str()))
+    {
+        let path = join(path, &key.text);
+        reader.error("misplaced_key", &key.place, &path, message(&key.text));
+    }
+}
+
+/// Lets what leads to a parallel task lead to its fork, and refuses names that only parts have.
+pub(super) fn redirect(reader: &mut Reader, draft: &mut Draft) {
+    let forks: BTreeMap<String, String> = draft
+        .tasks
+        .iter()
+        .filter(|task| task.parallel.is_some())
+        .map(|task| (task.name.clone(), fork_name(&task.name)))
+        .collect();
+    for target in &draft.finally {
+        if forks.contains_key(&target.name) {
+            let message = format!("`{}` is parallel, so it is not of `finally`", target.name);
+            reader.error("misplaced_finally", &target.place, &target.path, message);
         }
-        let from = from.map(|from| NodeIndex::new(from.0));
-        let root = self.root;
-        let rest = NodeFiltered::from_fn(&self.graph, |node| Some(node) != from);
-        let dominators = simple_fast(&rest, root);
-        for (index, entered) in self.entered.iter_mut().enumerate() {
-            let node = NodeIndex::new(index);
-            if !is_asked[index] || dominators.immediate_dominator(node) != Some(root) {
-                continue;
-            }
-            let direct = targets.iter().filter(|target| target.0 == index).count();
-            let mut before = self
-                .graph
-                .neighbors_directed(node, petgraph::Direction::Incoming)
-                .filter(|before| *before != root && Some(*before) != from);
-            *entered |= match direct {
-                0 => true,
-                1 => before.any(|before| dominators.dominators(before).is_some()),
-                _ => true,
-            };
+    }
+    let is_parallel = |target: &Target| forks.contains_key(&target.name);
+    draft.finally.retain(|target| !is_parallel(target));
+    let lists = draft.tasks.iter().filter_map(|task| task.needs.as_ref());
+    let needs = lists.flat_map(|needs| &needs.targets);
+    for target in needs.chain(&draft.finally) {
+        refuse_part(reader, target);
+    }
+    let whole = draft.tasks.iter_mut().filter(|task| !task.is_part);
+    let routes = whole.flat_map(|task| task.routes.targets_mut());
+    for target in routes.chain(draft.start.iter_mut().flatten()) {
+        refuse_part(reader, target);
+        if let Some(fork) = forks.get(&target.name) {
+            target.name.clone_from(fork);
         }
-        // The last first: removing one gives its number to the last.
-        let mut edges: Vec<_> = self.graph.edges(root).map(|edge| edge.id()).collect();
-        edges.sort_unstable();
-        for edge in edges.into_iter().rev() {
-            self.graph.remove_edge(edge);
-        }
+    }
+}
+
+fn refuse_part(reader: &mut Reader, target: &Target) {
+    if target.name.contains([':', '/']) {
+        let message = format!(
+            "`{}` is a part of a parallel task, which is entered, and left, as a whole",
+            target.name
+        );
+        reader.error("unknown_target", &target.place, &target.path, message);
+    }
+}
+
+/// What a parallel task ends with is read of how its parts have ended.
+pub(super) fn watch(draft: &Draft, read: &mut Read) {
+    for parallel in draft.tasks.iter().filter_map(|task| task.parallel.as_ref()) {
+        read.watched.insert(parallel.fork);
+        let children = parallel.children.iter();
+        read.watched.extend(children.map(|(_, child)| *child));
     }
 }

@@ -1,10 +1,11 @@
 //! Reads one task.
 
 use super::draft::{DraftNeeds, DraftTask};
+use super::parallel::Parts;
 use super::reader::{Fields, Moment, Reader, Site, is_name, is_reference, join};
 use super::routes;
 use super::tree::{Node, Place, Value};
-use crate::expression::ValueTemplate;
+use crate::expression::{Condition, ValueTemplate};
 use crate::json::Json;
 use crate::pack::ActionDefaults;
 use crate::rule::{RULES, Rule};
@@ -16,7 +17,7 @@ const DEFAULT_TIMEOUT_S: f64 = 300.0;
 const DEFAULT_REDELIVERIES: u32 = 5;
 
 /// The keys of a task.
-pub(super) const KNOWN: [&str; 28] = [
+pub(super) const KNOWN: [&str; 29] = [
     "name",
     "type",
     "action",
@@ -45,46 +46,80 @@ pub(super) const KNOWN: [&str; 28] = [
     "needs",
     "rule",
     "ignore_failure",
+    "tasks",
 ];
-const LATER: [&str; 1] = ["tasks"];
 
-/// Reads the task at `index`.
-pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<DraftTask> {
+/// What a task is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Action,
+    Parallel,
+}
+
+/// Reads the task at `index`, and what it is made of.
+pub(super) fn read(
+    reader: &mut Reader,
+    node: &Node,
+    index: usize,
+    parts: &mut Parts,
+) -> Option<DraftTask> {
     let path = format!("tasks[{index}]");
-    let fields = reader.fields(node, &path, &KNOWN, &LATER)?;
+    let fields = fields(reader, node, &path)?;
+    let named = name(reader, fields, node, &path);
+    if kind(reader, fields, &path) == Kind::Parallel {
+        let read = super::parallel::read(reader, fields, &path, index, named, parts);
+        return Some(read);
+    }
+    if let Some((key, _)) = fields.entry("tasks") {
+        let path = join(&path, "tasks");
+        let message = "only a task of `type: parallel` has `tasks`";
+        reader.error("misplaced_key", &key.place, &path, message);
+    }
+    Some(read_fields(reader, fields, &path, index, named))
+}
+
+/// The fields of what shall be a task.
+pub(super) fn fields<'n>(reader: &mut Reader, node: &'n Node, path: &str) -> Option<Fields<'n>> {
+    reader.fields(node, path, &KNOWN, &[])
+}
+
+/// Reads a task that is not parallel.
+pub(super) fn read_fields(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    index: usize,
+    (name, place): (String, Place),
+) -> DraftTask {
     let before = Site::Task(index, Moment::Before);
-    let (name, place) = name(reader, fields, node, &path);
-    kind(reader, fields, &path);
-    let action = action(reader, fields, &path, before);
+    let action = action(reader, fields, path, before);
     let defaults = defaults(reader, fields);
-    let timeout = timeout(reader, fields, &path, before, action.is_some(), &defaults);
-    let when = field(fields, &path, "when").and_then(|(node, path)| {
-        reader
-            .condition(node, &path, Site::Task(index, Moment::Items))
-            .map(|(condition, _)| condition)
-    });
-    let retry = field(fields, &path, "retry")
+    let timeout = timeout(reader, fields, path, before, action.is_some(), &defaults);
+    let when = when(reader, fields, path, index);
+    let retry = field(fields, path, "retry")
         .and_then(|(node, path)| super::retry::read(reader, node, &path, index));
-    let publish = field(fields, &path, "publish").map_or_else(Vec::new, |(node, path)| {
+    let publish = field(fields, path, "publish").map_or_else(Vec::new, |(node, path)| {
         publish(reader, node, &path, |entry| {
             Site::Task(index, Moment::Publish(entry))
         })
     });
-    let (routes, handles_timeout) = routes::read(reader, fields, &path, index);
-    Some(DraftTask {
-        delay: delay(reader, fields, &path, index),
-        total_timeout: seconds(reader, fields, &path, "total_timeout", Least::Above(0.0)),
-        heartbeat: seconds(reader, fields, &path, "heartbeat", Least::From(1.0)),
-        input: input(reader, fields, &path, before),
-        pool: pool(reader, fields, &path, defaults.pool),
-        max_redeliveries: redeliveries(reader, fields, &path),
-        join: join_of(reader, fields, &path),
-        needs: needs(reader, fields, &path),
-        ignore_failure: flag(reader, fields, &path, "ignore_failure"),
-        items: super::items::read(reader, fields, &path, index),
+    let (routes, handles_timeout) = routes::read(reader, fields, path, index);
+    DraftTask {
+        delay: delay(reader, fields, path, index),
+        total_timeout: seconds(reader, fields, path, "total_timeout", Least::Above(0.0)),
+        heartbeat: seconds(reader, fields, path, "heartbeat", Least::From(1.0)),
+        input: input(reader, fields, path, before),
+        pool: pool(reader, fields, path, defaults.pool),
+        max_redeliveries: redeliveries(reader, fields, path),
+        join: join_of(reader, fields, path),
+        needs: needs(reader, fields, path),
+        ignore_failure: flag(reader, fields, path, "ignore_failure"),
+        items: super::items::read(reader, fields, path, index),
+        path: path.to_owned(),
+        parallel: None,
+        is_part: false,
         name,
         place,
-        path,
         action,
         when,
         retry,
@@ -92,14 +127,32 @@ pub(super) fn read(reader: &mut Reader, node: &Node, index: usize) -> Option<Dra
         publish,
         routes,
         handles_timeout,
-    })
+    }
+}
+
+/// The guard.
+pub(super) fn when(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    index: usize,
+) -> Option<Condition> {
+    let (node, path) = field(fields, path, "when")?;
+    let site = Site::Task(index, Moment::Items);
+    let (condition, _) = reader.condition(node, &path, site)?;
+    Some(condition)
 }
 
 pub(super) fn field<'n>(fields: Fields<'n>, path: &str, name: &str) -> Option<(&'n Node, String)> {
     fields.get(name).map(|node| (node, join(path, name)))
 }
 
-fn name(reader: &mut Reader, fields: Fields, task: &Node, path: &str) -> (String, Place) {
+pub(super) fn name(
+    reader: &mut Reader,
+    fields: Fields,
+    task: &Node,
+    path: &str,
+) -> (String, Place) {
     let Some((node, path)) = field(fields, path, "name") else {
         let place = fields.0.first().map_or(&task.place, |(key, _)| &key.place);
         reader.error("missing_key", place, path, "a task needs a `name`");
@@ -118,13 +171,14 @@ fn name(reader: &mut Reader, fields: Fields, task: &Node, path: &str) -> (String
     (name.to_owned(), node.place.clone())
 }
 
-fn kind(reader: &mut Reader, fields: Fields, path: &str) {
+pub(super) fn kind(reader: &mut Reader, fields: Fields, path: &str) -> Kind {
     let Some((node, path)) = field(fields, path, "type") else {
-        return;
+        return Kind::Action;
     };
     match reader.text(node, &path) {
         Some("action") | None => {}
-        Some(kind @ ("workflow" | "parallel")) => {
+        Some("parallel") => return Kind::Parallel,
+        Some(kind @ "workflow") => {
             reader.not_supported(&node.place, &path, &format!("`type: {kind}`"));
         }
         Some(kind) => {
@@ -135,6 +189,7 @@ fn kind(reader: &mut Reader, fields: Fields, path: &str) {
                 .hint = hint;
         }
     }
+    Kind::Action
 }
 
 fn action(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> Option<ValueTemplate> {
@@ -194,7 +249,12 @@ fn timeout(
 }
 
 /// Looked at once for all items, so it sees none of them.
-fn delay(reader: &mut Reader, fields: Fields, path: &str, index: usize) -> Option<ValueTemplate> {
+pub(super) fn delay(
+    reader: &mut Reader,
+    fields: Fields,
+    path: &str,
+    index: usize,
+) -> Option<ValueTemplate> {
     let (node, path) = field(fields, path, "delay")?;
     let site = Site::Task(index, Moment::Items);
     quantity(reader, node, &path, site, Least::From(0.0))
@@ -281,7 +341,7 @@ fn redeliveries(reader: &mut Reader, fields: Fields, path: &str) -> u32 {
     DEFAULT_REDELIVERIES
 }
 
-fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Place)> {
+pub(super) fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Place)> {
     let (node, path) = field(fields, path, "join")?;
     let join = match &node.value {
         Value::Text(text) if text == "all" => Some(Join::All),
@@ -302,7 +362,7 @@ fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Pla
     Some((join?, node.place.clone()))
 }
 
-fn needs(reader: &mut Reader, fields: Fields, path: &str) -> Option<DraftNeeds> {
+pub(super) fn needs(reader: &mut Reader, fields: Fields, path: &str) -> Option<DraftNeeds> {
     let rule = field(fields, path, "rule");
     let Some((node, needs_path)) = field(fields, path, "needs") else {
         if let Some((node, path)) = rule {
@@ -340,7 +400,7 @@ fn rule_of(reader: &mut Reader, node: &Node, path: &str) -> Rule {
     Rule::AllSuccess
 }
 
-fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
+pub(super) fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
     let Some((node, path)) = field(fields, path, name) else {
         return false;
     };

@@ -141,7 +141,11 @@ impl Step<'_> {
         };
         let task = &workflow.tasks[run.task.0];
         if task.action.is_none() {
-            return self.end_run(no, Ended::succeeded(Json::null()));
+            let ended = match &task.parallel {
+                Some(parallel) => self.end_of_parallel(run, parallel),
+                None => Ended::succeeded(Json::null()),
+            };
+            return self.end_run(no, ended);
         }
         match &task.items {
             Some(items) if run.item.is_none() => self.enter_items(no, items, exempt),

@@ -1,11 +1,13 @@
 //! Failures: their kinds, and how they look in rows, replies and expressions.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_protocol::TaskId;
 use flotilla_protocol::message::TaskError;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::spread::ItemFailure;
 use crate::expression::ExpressionError;
@@ -147,7 +149,7 @@ struct ErrorObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retryable: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a serde_json::value::RawValue>,
+    details: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,6 +216,28 @@ impl Ended {
         });
         Self {
             error,
+            ..Self::without_result(EndStatus::Failed)
+        }
+    }
+
+    /// A parallel task of which children have failed: by the names of these, how each of them ended.
+    pub(super) fn children_failed(
+        result: Json,
+        failed: &BTreeMap<&str, &RawValue>,
+        count: usize,
+    ) -> Self {
+        let names: Vec<&str> = failed.keys().copied().collect();
+        let names = names.join(", ");
+        let message = format!("{} of {count} children failed: {names}", failed.len());
+        let details = Json::of(failed);
+        let details: Option<&RawValue> = serde_json::from_str(details.text()).ok();
+        let error = Json::of(&ErrorObject {
+            details,
+            ..ErrorObject::new(kind::TASK_FAILED, &message)
+        });
+        Self {
+            error,
+            result,
             ..Self::without_result(EndStatus::Failed)
         }
     }

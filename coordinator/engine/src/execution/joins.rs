@@ -54,7 +54,10 @@ impl Step<'_> {
         let arrived = run.arrived.len();
         self.changes.touched.insert(no);
         let complete = match join {
-            Join::All => arrived >= self.workflow.tasks[to.0].predecessors.len(),
+            Join::All => match &self.workflow.tasks[to.0].parallel {
+                Some(parallel) => parallel.is_complete(&run.arrived),
+                None => arrived >= self.workflow.tasks[to.0].predecessors.len(),
+            },
             Join::Count(count) => arrived >= count as usize,
             // Whether more can come is asked once the step has come to rest.
             Join::Active => false,
@@ -131,7 +134,7 @@ impl Step<'_> {
         let missing: Vec<&str> = task
             .predecessors
             .iter()
-            .filter(|index| !run.arrived.contains(index))
+            .filter(|index| !run.arrived.contains(index) && !task.is_fork(**index))
             .map(|index| &*self.workflow.tasks[index.0].name)
             .collect();
         let missing = missing.join(", ");

@@ -26,6 +26,7 @@ mod items;
 mod joins;
 mod log;
 mod needs;
+mod parallel;
 mod policy;
 mod retry;
 mod routes;

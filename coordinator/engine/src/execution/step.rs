@@ -291,7 +291,12 @@ impl<'a> Step<'a> {
         let is_needed = !task.needed_by.is_empty() && !run.branch.cut && !self.is_stopped(run);
         let need = Need::of(ended.status, task.ignore_failure);
         let leads_to_fail = follow.taken.iter().any(|taken| taken.targets.fail);
-        let exempt = leads_to_fail && !run.branch.cut;
+        // What stands beside `fail` runs; of a parallel task that is all of its parts.
+        let exempt = if run.branch.cut {
+            task.is_part
+        } else {
+            leads_to_fail
+        };
         let handled = follow.taken.iter().any(|taken| {
             !taken.targets.tasks.is_empty() || taken.targets.fail || taken.targets.noop
         });

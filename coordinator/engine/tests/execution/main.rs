@@ -15,6 +15,7 @@ mod log;
 mod lost;
 mod needs;
 mod outputs;
+mod parallel;
 mod pause;
 mod policies;
 mod retries;

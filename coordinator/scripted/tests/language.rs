@@ -1,0 +1,51 @@
+//! The examples of `docs/language.md`: each is played, as it is and reloaded after each event, and what
+//! the page says of it is seen.
+
+use flotilla_scripted::{Reload, WorkflowSource, open, play_with};
+
+/// Examples that the page has at least.
+const LEAST: usize = 15;
+
+fn examples() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/language.md");
+    let page = std::fs::read_to_string(path).expect("the page is there");
+    let blocks = page.split("```yaml\n").skip(1);
+    let examples = blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
+    examples.collect()
+}
+
+#[test]
+fn each_example_does_what_the_page_says() {
+    let examples = examples();
+    assert!(examples.len() >= LEAST, "{}", examples.len());
+    let mut wrong = Vec::new();
+    for example in &examples {
+        let file = open(example).unwrap_or_else(|errors| panic!("{example}: {errors:#?}"));
+        let refused = example.strip_prefix("# refused: ");
+        let compiled = match (&file.workflow, refused) {
+            (WorkflowSource::Inline(Ok(compiled)), None) => compiled,
+            (WorkflowSource::Inline(Err(found)), Some(code)) => {
+                let code = code.lines().next().unwrap_or_default();
+                assert_eq!(found[0].code, code, "{example}");
+                continue;
+            }
+            (found, _) => panic!("{example}: {found:?}"),
+        };
+        let cases = file.cases(&compiled.workflow);
+        let cases = cases.unwrap_or_else(|errors| panic!("{example}: {errors:#?}"));
+        assert!(
+            example.contains("\nexpect:") && cases.len() == 1,
+            "{example}"
+        );
+        for reload in [Reload::AtRestarts, Reload::AfterEachEvent] {
+            let seen = play_with(&compiled.workflow, &cases[0].script, reload);
+            let found = cases[0].expectation.compare(&seen);
+            wrong.extend(
+                found
+                    .iter()
+                    .map(|one| format!("{}: {one}", compiled.workflow.reference)),
+            );
+        }
+    }
+    assert_eq!(wrong, [] as [String; 0]);
+}
