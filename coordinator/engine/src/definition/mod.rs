@@ -10,6 +10,7 @@ mod conflicts;
 mod document;
 mod draft;
 mod entries;
+mod entry;
 mod flow;
 mod forks;
 mod graph;

@@ -9,7 +9,7 @@ use super::document::Draft;
 use super::draft::{DraftParallel, DraftRoute, DraftRoutes, DraftTask, Target};
 use super::reader::{Fields, Moment, Reader, Site, join};
 use super::tree::{Node, Place, Value};
-use super::{routes, task};
+use super::{entry, routes, task};
 use crate::expression::{Compiled, Condition};
 use crate::workflow::{Join, On, TaskIndex};
 
@@ -125,8 +125,8 @@ impl Whole<'_> {
             path: self.path.to_owned(),
             when: task::when(reader, self.fields, self.path, index),
             delay: task::delay(reader, self.fields, self.path, index),
-            join: task::join_of(reader, self.fields, self.path),
-            needs: task::needs(reader, self.fields, self.path),
+            join: entry::join_of(reader, self.fields, self.path),
+            needs: entry::needs(reader, self.fields, self.path),
             is_part: true,
             ..DraftTask::empty(self.place)
         }

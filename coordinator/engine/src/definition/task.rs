@@ -1,6 +1,7 @@
 //! Reads one task.
 
-use super::draft::{DraftNeeds, DraftTask};
+use super::draft::DraftTask;
+use super::entry;
 use super::parallel::Parts;
 use super::reader::{Fields, Moment, Reader, Site, is_name, is_reference, join};
 use super::routes;
@@ -8,8 +9,7 @@ use super::tree::{Node, Place, Value};
 use crate::expression::{Condition, ValueTemplate};
 use crate::json::Json;
 use crate::pack::ActionDefaults;
-use crate::rule::{RULES, Rule};
-use crate::workflow::{Join, Publish};
+use crate::workflow::Publish;
 
 /// Seconds that an attempt of an action may run, where the file says nothing.
 const DEFAULT_TIMEOUT_S: f64 = 300.0;
@@ -111,8 +111,8 @@ pub(super) fn read_fields(
         input: input(reader, fields, path, before),
         pool: pool(reader, fields, path, defaults.pool),
         max_redeliveries: redeliveries(reader, fields, path),
-        join: join_of(reader, fields, path),
-        needs: needs(reader, fields, path),
+        join: entry::join_of(reader, fields, path),
+        needs: entry::needs(reader, fields, path),
         ignore_failure: flag(reader, fields, path, "ignore_failure"),
         items: super::items::read(reader, fields, path, index),
         path: path.to_owned(),
@@ -339,65 +339,6 @@ fn redeliveries(reader: &mut Reader, fields: Fields, path: &str) -> u32 {
     }
     reader.wrong_type(node, &path, "a whole number of 0 or more");
     DEFAULT_REDELIVERIES
-}
-
-pub(super) fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option<(Join, Place)> {
-    let (node, path) = field(fields, path, "join")?;
-    let join = match &node.value {
-        Value::Text(text) if text == "all" => Some(Join::All),
-        Value::Text(text) if text == "active" => Some(Join::Active),
-        Value::Number(text) => {
-            let count = text.parse().ok().filter(|count| *count >= 1);
-            count.map(Join::Count)
-        }
-        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
-    };
-    if join.is_none() {
-        reader.wrong_type(
-            node,
-            &path,
-            "`all`, `active` or a whole number of 1 or more",
-        );
-    }
-    Some((join?, node.place.clone()))
-}
-
-pub(super) fn needs(reader: &mut Reader, fields: Fields, path: &str) -> Option<DraftNeeds> {
-    let rule = field(fields, path, "rule");
-    let Some((node, needs_path)) = field(fields, path, "needs") else {
-        if let Some((node, path)) = rule {
-            let message = "`rule` says what must hold of the tasks of `needs`";
-            reader.error("missing_key", &node.place, &path, message);
-        }
-        return None;
-    };
-    let targets = routes::names(reader, node, &needs_path);
-    if targets.is_empty() && matches!(&node.value, Value::List(items) if items.is_empty()) {
-        let message = "`needs` names at least one task";
-        reader.error("invalid_value", &node.place, &needs_path, message);
-    }
-    Some(DraftNeeds {
-        targets,
-        rule: rule.map_or(Rule::AllSuccess, |(node, path)| {
-            rule_of(reader, node, &path)
-        }),
-        place: node.place.clone(),
-    })
-}
-
-fn rule_of(reader: &mut Reader, node: &Node, path: &str) -> Rule {
-    let Some(text) = reader.text(node, path) else {
-        return Rule::AllSuccess;
-    };
-    if let Some((_, rule)) = RULES.iter().find(|(word, _)| *word == text) {
-        return *rule;
-    }
-    let message = format!("unknown rule `{text}`");
-    let hint = super::text::did_you_mean(text, RULES.iter().map(|(word, _)| *word));
-    reader
-        .error("invalid_value", &node.place, path, message)
-        .hint = hint;
-    Rule::AllSuccess
 }
 
 pub(super) fn flag(reader: &mut Reader, fields: Fields, path: &str, name: &str) -> bool {
