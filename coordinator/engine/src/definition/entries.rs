@@ -46,7 +46,8 @@ impl Entries<'_, '_> {
         }
         let entered = forks::entered(self.draft, self.graph);
         let tasks = self.draft.tasks.iter().zip(entered);
-        for (task, _) in tasks.filter(|(_, is_entered)| *is_entered) {
+        // A parallel task is entered by its children, and joins them.
+        for (task, _) in tasks.filter(|(task, entered)| *entered && task.parallel.is_none()) {
             self.several(task);
         }
     }

@@ -14,7 +14,7 @@ use super::event::{AttemptId, IgnoredReason, Outcome};
 use super::failure::kind;
 use super::log::RunEntry;
 use super::retry::after;
-use super::run::RunStatus;
+use super::run::{Run, RunStatus};
 use super::step::Step;
 use super::time::earlier;
 use super::{DEADLINE_SLACK_S, Execution};
@@ -97,17 +97,14 @@ impl Execution {
                 attempt: id.attempt,
                 reason: None,
             });
-        } else if is_cancelling {
-            // Of `finally`: the time that it has runs already.
-        } else if let Some((kind, seconds)) = patience(said, run.timeout, task.heartbeat) {
-            let (kind, due) = earlier(kind, after(now, seconds), run.until);
-            changes.timers.push(TimerChange::Set { run: no, kind, due });
-        } else if let Some(due) = run.until {
-            let kind = TimerKind::TotalTimeout;
-            changes.timers.push(TimerChange::Set { run: no, kind, due });
-        } else if from == RunStatus::Running.word() {
-            // Its job has come back, whatever a worker before said of it: the broker waits again.
-            changes.timers.push(TimerChange::Clear { run: no });
+        } else if !is_cancelling {
+            // Of `finally` during a cancel the time runs already, too.
+            changes
+                .timers
+                .extend(timer_of_start(run, said, task.heartbeat, now).or_else(|| {
+                    // Its job has come back, whatever a worker before said of it: the broker waits again.
+                    (from == RunStatus::Running.word()).then_some(TimerChange::Clear { run: no })
+                }));
         }
         changes.touched.insert(no);
         let silence_s = task.heartbeat.or(said.heartbeat_s);
@@ -165,6 +162,21 @@ impl Execution {
         Step::new(self, now, changes).resend_silent(no);
         Outcome::Applied
     }
+}
+
+/// The timer that the start of an attempt sets: what it is waited for, or the time over all attempts.
+fn timer_of_start(
+    run: &Run,
+    said: Said<'_>,
+    heartbeat: Option<f64>,
+    now: DateTime<Utc>,
+) -> Option<TimerChange> {
+    let (kind, due) = match patience(said, run.timeout, heartbeat) {
+        Some((kind, seconds)) => earlier(kind, after(now, seconds), run.until),
+        None => (TimerKind::TotalTimeout, run.until?),
+    };
+    let run = run.no;
+    Some(TimerChange::Set { run, kind, due })
 }
 
 /// The timer of an attempt that runs: where its task says so, or of an acknowledged job, the worker's

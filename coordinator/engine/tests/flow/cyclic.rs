@@ -125,7 +125,7 @@ fn run_all(count: usize, stride: usize, run: fn(&Spec, &(Bench, Model<'_>), &mut
             let compiled = match compile(&spec.yaml()) {
                 Ok(compiled) => compiled,
                 Err(found) => {
-                    *tally.refused.entry(found[0].code).or_default() += 1;
+                    tally.refuse(&found);
                     continue;
                 }
             };

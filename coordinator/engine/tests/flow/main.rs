@@ -17,6 +17,7 @@ mod spec;
 use std::collections::BTreeMap;
 
 use bench::{Bench, End};
+use flotilla_engine::diagnostic::{Diagnostic, Severity};
 use model::Model;
 use spec::{On, Spec, To, name};
 
@@ -34,6 +35,15 @@ struct Tally {
     scripts: usize,
     completions: usize,
     duplicates: usize,
+}
+
+impl Tally {
+    /// A definition is refused, with warnings beside the error.
+    fn refuse(&mut self, found: &[Diagnostic]) {
+        let mut errors = found.iter().filter(|one| one.severity == Severity::Error);
+        let first = errors.next().expect("an error, since it is refused");
+        *self.refused.entry(first.code).or_default() += 1;
+    }
 }
 
 /// Demands that just so much was run, of which `expected` may tell the first part: a test that skips cases is no proof.

@@ -75,18 +75,7 @@ impl Differences {
                     self.same_or_absent(&format!("vars.{name}"), value.clone(), found);
                 }
             }
-            Expected::Errors(errors) => {
-                for (index, error) in errors.iter().enumerate() {
-                    if !seen
-                        .errors
-                        .iter()
-                        .any(|one| super::errors::matches(error, one))
-                    {
-                        let at = format!("errors[{index}]");
-                        self.add(at, Value::Object(error.clone()), json!(seen.errors));
-                    }
-                }
-            }
+            Expected::Errors(errors) => self.errors(errors, seen),
             Expected::Elapsed(seconds) => {
                 self.same("elapsed", json!(seconds), json!(seen.elapsed_s));
             }
@@ -99,6 +88,16 @@ impl Differences {
             }
             Expected::StartCount(count) => {
                 self.same("start_count", json!(count), json!(seen.created));
+            }
+        }
+    }
+
+    fn errors(&mut self, errors: &[serde_json::Map<String, Value>], seen: &Seen) {
+        for (index, error) in errors.iter().enumerate() {
+            let mut all = seen.errors.iter();
+            if !all.any(|one| super::errors::matches(error, one)) {
+                let at = format!("errors[{index}]");
+                self.add(at, Value::Object(error.clone()), json!(seen.errors));
             }
         }
     }
