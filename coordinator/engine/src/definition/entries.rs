@@ -46,8 +46,9 @@ impl Entries<'_, '_> {
         }
         let entered = forks::entered(self.draft, self.graph);
         let tasks = self.draft.tasks.iter().zip(entered);
-        // A parallel task is entered by its children, and joins them.
-        for (task, _) in tasks.filter(|(task, entered)| *entered && task.parallel.is_none()) {
+        // A child of a parallel task is entered by that alone; that two have one name is said elsewhere.
+        let is_child = |task: &DraftTask| task.is_part && task.name.contains('/');
+        for (task, _) in tasks.filter(|(task, is_entered)| *is_entered && !is_child(task)) {
             self.several(task);
         }
     }

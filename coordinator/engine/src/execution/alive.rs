@@ -32,12 +32,14 @@ pub(super) struct Said<'a> {
 
 impl Said<'_> {
     /// What the log says of a start after which silence counts.
-    fn detail(self, silence_s: f64) -> Json {
-        if self.heartbeat_s.is_some() {
-            Json::of(&serde_json::json!({"acknowledged": true, "heartbeat": silence_s}))
+    fn detail(self, heartbeat_s: Option<f64>) -> Option<Json> {
+        let silence_s = heartbeat_s.or(self.heartbeat_s)?;
+        let detail = if self.heartbeat_s.is_some() {
+            serde_json::json!({"acknowledged": true, "heartbeat": silence_s})
         } else {
-            Json::of(&serde_json::json!({ "heartbeat": silence_s }))
-        }
+            serde_json::json!({ "heartbeat": silence_s })
+        };
+        Some(Json::of(&detail))
     }
 }
 
@@ -107,8 +109,7 @@ impl Execution {
                 }));
         }
         changes.touched.insert(no);
-        let silence_s = task.heartbeat.or(said.heartbeat_s);
-        let detail = silence_s.map(|silence_s| said.detail(silence_s));
+        let detail = said.detail(task.heartbeat);
         let mut step = Step::new(self, now, changes);
         step.log_run(
             TransitionKind::TaskStarted,
