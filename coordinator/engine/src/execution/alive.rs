@@ -61,10 +61,8 @@ impl Execution {
     ) -> Result<(), IgnoredReason> {
         let no = self.current_run(id)?;
         let is_told = self.is_told_to_stop_run(no);
-        let is_cancelling = self
-            .live
-            .get(&no)
-            .is_some_and(|run| self.is_cancelling(run));
+        let run = self.live.get(&no);
+        let is_cancelling = run.is_some_and(|run| self.is_cancelling(run));
         let Some(run) = self.live.get_mut(&no) else {
             return Err(IgnoredReason::UnknownTask);
         };
