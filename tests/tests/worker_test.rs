@@ -119,7 +119,7 @@ async fn the_worker_of_the_binary_passes() {
         "--slow-input",
         r#"{"seconds": 3}"#,
     ];
-    passes(&kit(&fleet, &sleep, &worker), &["heartbeat", "early"]);
+    passes(&kit(&fleet, &sleep, &worker), &["early"]);
 }
 
 /// A fault: its name, what is replaced in price.py by what, and the check that must find it.

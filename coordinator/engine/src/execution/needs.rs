@@ -152,9 +152,22 @@ impl Step<'_> {
             Verdict::Open => {}
             Verdict::Runs => {
                 self.execution.open().remove(no);
+                self.inherit(no);
                 self.arrivals.push_back(Arrival::Decided(no));
             }
             Verdict::Omitted => self.omit(no),
+        }
+    }
+
+    /// Where none of the needed tasks has run there is no branch to go on with: it sees what the branches
+    /// that have ended left, the first variables at least.
+    fn inherit(&mut self, no: RunNo) {
+        let execution = &mut *self.execution;
+        let Some(run) = execution.live.get_mut(&no) else {
+            return;
+        };
+        if run.caused_by.is_empty() {
+            run.branch.merge(&execution.ends, &execution.links);
         }
     }
 

@@ -184,6 +184,28 @@ output_map: {x: \"{{ vars.x }}\"}
 }
 
 #[test]
+fn where_none_of_those_that_it_needs_has_run_it_sees_what_has_been_left() {
+    let yaml = "
+ref: t.nothing
+vars: {x: 0, y: 5}
+tasks:
+  - {name: s, action: core.noop, publish: [{x: 1}], on_failure: never}
+  - {name: never, action: core.noop}
+  - {name: left, action: core.noop, needs: [s], rule: all_failed}
+  - {name: c, action: core.noop, needs: [never], rule: all_done, input: {x: \"{{ vars.x }}\", y: \"{{ vars.y }}\"}}
+  - {name: d, action: core.noop, needs: [left], rule: all_done, input: {y: \"{{ vars.y }}\"}}
+";
+    let mut scene = begin(yaml, &none());
+    end(&mut scene, "s", true);
+    assert_eq!(omitted(&scene), ["left"]);
+    assert_eq!(scene.input("c"), json!({"x": 1, "y": 5}));
+    assert_eq!(scene.input("d"), json!({"y": 5}));
+    end(&mut scene, "c", true);
+    end(&mut scene, "d", true);
+    assert_eq!(scene.status(), "succeeded");
+}
+
+#[test]
 fn a_failure_that_a_rule_accepts_is_held_until_the_rule_is_decided() {
     let yaml = |rule: &str| {
         format!(
