@@ -19,6 +19,7 @@ use crate::storage::chain;
 const PREFETCH: u16 = 500;
 /// How long closing a channel may take before the next opening of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
 /// An order to acknowledge everything up to a delivery.
 struct Acknowledge {
     tag: u64,

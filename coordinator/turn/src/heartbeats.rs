@@ -98,8 +98,7 @@ impl Deciding<'_> {
                     ends_at: None,
                     until: live.and_then(|run| run.until),
                 });
-                let told = held.execution.live.get(&run);
-                if !told.is_some_and(|run| held.execution.is_told_to_stop(run)) {
+                if !live.is_some_and(|run| held.execution.is_told_to_stop(run)) {
                     return;
                 }
                 None

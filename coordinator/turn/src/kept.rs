@@ -248,14 +248,8 @@ fn task(row: &TaskRow, old: Option<&LoadedTask>) -> LoadedTask {
 
 fn transition(row: &TransitionRow) -> LoadedTransition {
     LoadedTransition {
-        seq: row.seq,
-        at: row.at,
-        kind: row.kind,
-        task_id: row.task_id,
-        attempt: row.attempt,
-        from_status: row.from_status.map(str::to_owned),
-        to_status: row.to_status.map(str::to_owned),
         detail: row.detail.as_ref().map(jsonb),
+        ..LoadedTransition::from(row)
     }
 }
 

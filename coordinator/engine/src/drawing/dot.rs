@@ -1,6 +1,6 @@
 //! The drawing in the language of Graphviz.
 
-use super::{Drawing, Edge, Point, in_one_line, lines};
+use super::{Drawing, Edge, Form, Point, in_one_line, lines};
 use crate::workflow::{Task, Workflow};
 
 /// Draws a workflow in the language of Graphviz; the text ends without a line break.
@@ -12,29 +12,16 @@ pub fn dot(workflow: &Workflow) -> String {
         "    node [shape=box];".to_owned(),
         "    start [shape=circle];".to_owned(),
     ];
-    out.extend(
-        drawing
-            .tasks(false)
-            .map(|task| format!("    {}", node(task))),
-    );
-    out.extend(
-        drawing
-            .orders()
-            .map(|order| format!("    {} [shape=circle];", order.id())),
-    );
-    let mut finally = drawing.tasks(true).peekable();
-    if finally.peek().is_some() {
-        out.push("    subgraph cluster_finally {".to_owned());
-        out.push("        label=\"finally\";".to_owned());
-        out.extend(finally.map(|task| format!("        {}", node(task))));
-        out.push("    }".to_owned());
-    }
-    out.extend(
-        drawing
-            .edges
-            .iter()
-            .map(|edge| format!("    {}", arrow(edge))),
-    );
+    let form = Form {
+        task: node,
+        order: |id| format!("{id} [shape=circle];"),
+        finally: (
+            &["subgraph cluster_finally {", "    label=\"finally\";"],
+            "}",
+        ),
+        arrow,
+    };
+    drawing.write(&form, &mut out);
     out.push("}".to_owned());
     out.join("\n")
 }

@@ -1,6 +1,6 @@
 //! The drawing as a flowchart of Mermaid.
 
-use super::{Drawing, Edge, Point, in_one_line, lines};
+use super::{Drawing, Edge, Form, Point, in_one_line, lines};
 use crate::workflow::{Task, Workflow};
 
 /// Draws a workflow as a flowchart of Mermaid; the text ends without a line break.
@@ -8,28 +8,13 @@ use crate::workflow::{Task, Workflow};
 pub fn mermaid(workflow: &Workflow) -> String {
     let drawing = Drawing::of(workflow);
     let mut out = vec!["flowchart TD".to_owned(), "    start((start))".to_owned()];
-    out.extend(
-        drawing
-            .tasks(false)
-            .map(|task| format!("    {}", node(task))),
-    );
-    out.extend(
-        drawing
-            .orders()
-            .map(|order| format!("    {0}(({0}))", order.id())),
-    );
-    let mut finally = drawing.tasks(true).peekable();
-    if finally.peek().is_some() {
-        out.push("    subgraph finally".to_owned());
-        out.extend(finally.map(|task| format!("        {}", node(task))));
-        out.push("    end".to_owned());
-    }
-    out.extend(
-        drawing
-            .edges
-            .iter()
-            .map(|edge| format!("    {}", arrow(edge))),
-    );
+    let form = Form {
+        task: node,
+        order: |id| format!("{id}(({id}))"),
+        finally: (&["subgraph finally"], "end"),
+        arrow,
+    };
+    drawing.write(&form, &mut out);
     out.join("\n")
 }
 

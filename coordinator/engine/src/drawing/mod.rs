@@ -16,6 +16,16 @@ struct Drawing<'w> {
     edges: Vec<Edge>,
 }
 
+/// How a language writes what is drawn.
+struct Form {
+    task: fn(&Task) -> String,
+    /// `fail` or `noop`, by its name in the drawing.
+    order: fn(&str) -> String,
+    /// The lines that open the frame around the tasks of `finally`, and the one that closes it.
+    finally: (&'static [&'static str], &'static str),
+    arrow: fn(&Edge) -> String,
+}
+
 /// An arrow.
 struct Edge {
     from: Point,
@@ -69,6 +79,30 @@ impl<'w> Drawing<'w> {
             }));
         }
         Self { workflow, edges }
+    }
+
+    /// Adds the lines of all that is drawn: tasks, orders, the frame of `finally`, arrows.
+    fn write(&self, form: &Form, out: &mut Vec<String>) {
+        out.extend(
+            self.tasks(false)
+                .map(|task| format!("    {}", (form.task)(task))),
+        );
+        out.extend(
+            self.orders()
+                .map(|order| format!("    {}", (form.order)(&order.id()))),
+        );
+        let mut finally = self.tasks(true).peekable();
+        if finally.peek().is_some() {
+            let (open, close) = form.finally;
+            out.extend(open.iter().map(|line| format!("    {line}")));
+            out.extend(finally.map(|task| format!("        {}", (form.task)(task))));
+            out.push(format!("    {close}"));
+        }
+        out.extend(
+            self.edges
+                .iter()
+                .map(|edge| format!("    {}", (form.arrow)(edge))),
+        );
     }
 
     /// `fail` and `noop`, where something leads to them.

@@ -90,19 +90,23 @@ impl Step<'_> {
         self.rest_timer(no);
     }
 
+    /// The items of a task that have started and not ended, and whether a worker has them.
+    fn live_items(&self, of: RunNo) -> Vec<(RunNo, bool)> {
+        self.execution
+            .live
+            .range(of..)
+            .filter(|(_, run)| run.item.is_some_and(|item| item.of == of))
+            .map(|(no, run)| (*no, run.is_with_a_worker()))
+            .collect()
+    }
+
     /// A task is about to end before its items: counts those in flight as cancelled, tells their
     /// workers to stop, and gives their runs.
     pub(super) fn cut_off_items(&mut self, of: RunNo) -> Vec<RunNo> {
         if self.execution.spread(of).is_none() {
             return Vec::new();
         }
-        let items: Vec<(RunNo, bool)> = self
-            .execution
-            .live
-            .range(of..)
-            .filter(|(_, run)| run.item.is_some_and(|item| item.of == of))
-            .map(|(no, run)| (*no, run.is_with_a_worker()))
-            .collect();
+        let items = self.live_items(of);
         for (no, is_with_a_worker) in &items {
             if *is_with_a_worker {
                 self.order_stop(*no, "the task has taken too long");
@@ -132,13 +136,7 @@ impl Step<'_> {
 
     /// Tells the items in flight to stop.
     fn stop_items(&mut self, of: RunNo) {
-        let items: Vec<(RunNo, bool)> = self
-            .execution
-            .live
-            .range(of..)
-            .filter(|(_, run)| run.item.is_some_and(|item| item.of == of))
-            .map(|(no, run)| (*no, run.is_with_a_worker()))
-            .collect();
+        let items = self.live_items(of);
         let reason = "another item has failed".to_owned();
         for (no, is_with_a_worker) in items {
             if is_with_a_worker {

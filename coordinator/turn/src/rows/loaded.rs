@@ -5,7 +5,9 @@ use flotilla_engine::execution::{Counts, TransitionKind};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
-use super::{Epoch, OutboxJob, OutboxReply, PartitionNo, TimerRow, TurnNo, VariableRow};
+use super::{
+    Epoch, OutboxJob, OutboxReply, PartitionNo, TimerRow, TransitionRow, TurnNo, VariableRow,
+};
 
 /// An execution as it is loaded: its row, its live runs, and what those see.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,6 +157,22 @@ pub struct LoadedTransition {
     pub to_status: Option<String>,
     /// More.
     pub detail: Option<Json>,
+}
+
+impl From<&TransitionRow> for LoadedTransition {
+    /// As it is loaded from a store that changes nothing of it.
+    fn from(row: &TransitionRow) -> Self {
+        Self {
+            seq: row.seq,
+            at: row.at,
+            kind: row.kind,
+            task_id: row.task_id,
+            attempt: row.attempt,
+            from_status: row.from_status.map(str::to_owned),
+            to_status: row.to_status.map(str::to_owned),
+            detail: row.detail.clone(),
+        }
+    }
 }
 
 /// A start that is to be looked up.

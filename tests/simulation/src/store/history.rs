@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::fold::{History, fold};
-use flotilla_turn::rows::{LoadedTransition, TransitionRow};
+use flotilla_turn::rows::LoadedTransition;
 
 use super::Store;
 use super::load::{loaded_row, loaded_task};
@@ -25,7 +25,9 @@ impl Store {
             row: loaded_row(&self.executions[&id]),
             tasks: tasks.map(|(_, row)| loaded_task(row)).collect(),
             variables: variables.map(|(_, row)| row.clone()).collect(),
-            transitions: transitions.map(|(_, row)| loaded_transition(row)).collect(),
+            transitions: transitions
+                .map(|(_, row)| LoadedTransition::from(row))
+                .collect(),
             timers: self.timers.range(rows).map(|(_, row)| *row).collect(),
         }
     }
@@ -36,18 +38,5 @@ impl Store {
         let history = self.history(id);
         let workflow = Arc::clone(&self.workflows[&history.row.definition_hash]);
         fold(&history, workflow)
-    }
-}
-
-fn loaded_transition(row: &TransitionRow) -> LoadedTransition {
-    LoadedTransition {
-        seq: row.seq,
-        at: row.at,
-        kind: row.kind,
-        task_id: row.task_id,
-        attempt: row.attempt,
-        from_status: row.from_status.map(str::to_owned),
-        to_status: row.to_status.map(str::to_owned),
-        detail: row.detail.clone(),
     }
 }
