@@ -181,6 +181,9 @@ async fn load(
     if !request.executions.is_empty() {
         loaded.executions = storage::load_executions(&mut *connection, &request.executions).await?;
     }
+    if !request.children.is_empty() {
+        loaded.children = storage::find_definitions(&mut *connection, &request.children).await?;
+    }
     if !request.controls.is_empty() {
         loaded.controls = storage::load_controls(&mut *connection, &request.controls).await?;
     }
@@ -194,10 +197,12 @@ async fn load_workflows(
     loaded: &Loaded,
 ) -> Result<Vec<Result<Arc<Workflow>, (DefinitionHash, String)>>, StorageError> {
     use flotilla_turn::rows::FoundDefinition;
-    let of_starts = loaded
+    let by_name = loaded
         .starts
         .iter()
-        .filter_map(|start| match start.definition {
+        .map(|start| start.definition)
+        .chain(loaded.children.iter().map(|(_, definition)| *definition))
+        .filter_map(|definition| match definition {
             FoundDefinition::Registered(hash) => Some(hash),
             FoundDefinition::UnknownWorkflow | FoundDefinition::UnknownVersion => None,
         });
@@ -205,8 +210,7 @@ async fn load_workflows(
         .executions
         .iter()
         .map(|execution| execution.row.definition_hash);
-    let wanted: std::collections::BTreeSet<DefinitionHash> =
-        of_starts.chain(of_executions).collect();
+    let wanted: std::collections::BTreeSet<DefinitionHash> = by_name.chain(of_executions).collect();
     let mut found = Vec::with_capacity(wanted.len());
     let mut missing = Vec::new();
     for hash in wanted {

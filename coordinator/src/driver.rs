@@ -186,6 +186,7 @@ impl Driver {
             | Input::TimersLoaded { .. }
             | Input::CommitAnswered(_)
             | Input::PartitionsFreed
+            | Input::WorkflowRegistered
             | Input::PartitionsTaken { .. }
             | Input::PublishReturned(_)
             | Input::PublishFailed(_)

@@ -70,17 +70,22 @@ impl Orders {
         self.answer(Input::PartitionsTaken { taken, share });
     }
 
-    /// Passes on that others have let go of partitions, for as long as the process lives.
+    /// Passes on that others have let go of partitions, or that workflows were registered, for as long as
+    /// the process lives.
     pub async fn listen(self) {
         loop {
-            match storage::listen_for_partitions(&self.pool).await {
+            match storage::listen(&self.pool).await {
                 Ok(mut listener) => {
-                    while listener.recv().await.is_ok() {
-                        self.answer(Input::PartitionsFreed);
+                    while let Ok(told) = listener.recv().await {
+                        self.answer(if told.channel() == storage::REGISTERED_CHANNEL {
+                            Input::WorkflowRegistered
+                        } else {
+                            Input::PartitionsFreed
+                        });
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot listen for free partitions");
+                    tracing::warn!(error = chain(&error), "cannot listen to what others do");
                 }
             }
             tokio::time::sleep(AGAIN_AFTER).await;

@@ -45,6 +45,19 @@ impl TaskId {
     }
 }
 
+impl ExecutionId {
+    /// The id of the execution that one attempt of a run is, where its task is a sub-workflow.
+    ///
+    /// As [`TaskId::derive`], it is of the layout of a `UUIDv7`: the time of the parent, and bits that
+    /// depend on the run and the attempt.
+    #[must_use]
+    pub fn of_child(task_id: TaskId, attempt: u32) -> Self {
+        let (high, low) = task_id.0.as_u64_pair();
+        let mixed = mix(Uuid::from_u64_pair(high, low ^ (u64::from(attempt) << 32)));
+        Self(Uuid::from_u64_pair(high, (0b10 << 62) | (mixed >> 2)))
+    }
+}
+
 /// Folds an id to 64 bits that all depend on all of its bits (the finalizer of `SplitMix64`).
 fn mix(id: Uuid) -> u64 {
     let (high, low) = id.as_u64_pair();
@@ -96,6 +109,22 @@ mod tests {
         assert_eq!(id.0.get_version_num(), 7);
         assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(id.run(), 4_000_000_000);
+    }
+
+    #[test]
+    fn the_id_of_a_child_is_a_uuid_of_version_7_of_its_own() {
+        let execution_id = ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
+        let mut ids = std::collections::BTreeSet::new();
+        for run in 1..=1_000 {
+            let task_id = TaskId::derive(execution_id, at(1_700_000_000_123), run);
+            for attempt in 1..=10 {
+                let id = ExecutionId::of_child(task_id, attempt);
+                assert_eq!(id.0.get_version_num(), 7);
+                assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
+                ids.insert(id);
+            }
+        }
+        assert_eq!(ids.len(), 10_000);
     }
 
     #[test]

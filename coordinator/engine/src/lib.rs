@@ -25,6 +25,8 @@ pub mod workflow;
 pub mod yaml;
 
 pub use definition::pack::{ActionFile, PackFile, read_action, read_pack};
-pub use definition::{compile, compile_in, compile_inline, compile_stored};
+pub use definition::{
+    ChildName, compile, compile_in, compile_inline, compile_stored, reference_of,
+};
 pub use json::Json;
 pub use workflow::{DefinitionHash, TaskIndex, Workflow};

@@ -18,6 +18,10 @@ pub struct Pack {
     /// Actions that say something of themselves, by their references.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub actions: BTreeMap<String, ActionDefaults>,
+    /// References of workflows: an action of such a name, where no action of that name says something
+    /// of itself, is a sub-workflow.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub workflows: BTreeSet<String>,
 }
 
 /// What holds for the tasks of an action that do not say otherwise.
@@ -44,11 +48,17 @@ impl Pack {
     /// The text that is stored and hashed; `None` if there is nothing to be stored.
     #[must_use]
     pub fn text(&self) -> Option<String> {
-        let is_empty = self.config.is_none() && self.actions.is_empty();
+        let is_empty =
+            self.config.is_none() && self.actions.is_empty() && self.workflows.is_empty();
         (!is_empty).then(|| Json::of(self).text().to_owned())
     }
 
-    /// Without the actions that a workflow does not name.
+    /// Whether an action of that name is a sub-workflow.
+    pub(crate) fn is_workflow(&self, action: &str) -> bool {
+        self.workflows.contains(action) && !self.actions.contains_key(action)
+    }
+
+    /// Without the actions and workflows that a workflow does not name.
     pub(crate) fn of_actions(&self, named: &BTreeSet<String>) -> Self {
         let actions = self.actions.iter();
         let actions = actions.filter(|(name, _)| named.contains(*name));
@@ -57,6 +67,7 @@ impl Pack {
             actions: actions
                 .map(|(name, defaults)| (name.clone(), defaults.clone()))
                 .collect(),
+            workflows: self.workflows.intersection(named).cloned().collect(),
         }
     }
 }

@@ -116,8 +116,11 @@ pub struct Task {
     pub index: TaskIndex,
     /// Its name.
     pub name: Arc<str>,
-    /// What a worker runs, a text; `None`: nothing, the task succeeds at once.
+    /// What a worker runs, or the workflow that is run as a child, a text; `None`: nothing, the task
+    /// succeeds at once.
     pub action: Option<ValueTemplate>,
+    /// Whether the action is a workflow: each attempt is an execution of its own.
+    pub is_workflow: bool,
     /// Input of the action, an object.
     pub input: ValueTemplate,
     /// `with_items`: the action runs once for each item; `None`: once.

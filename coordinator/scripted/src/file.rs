@@ -11,10 +11,11 @@ use serde_json::Map;
 
 use crate::expect::{self, Expectation};
 use crate::read::{ScriptReader, value};
-use crate::script::{Script, TaskAnswers};
+use crate::script::{Children, Script, TaskAnswers};
 
-const FILE: [&str; 7] = [
+const FILE: [&str; 8] = [
     "workflow",
+    "workflows",
     "cases",
     "title",
     "parameters",
@@ -31,6 +32,8 @@ pub struct TestFile<'s> {
     node: Node,
     /// The workflow.
     pub workflow: WorkflowSource,
+    /// Workflows that it may run as its children.
+    pub children: Vec<WorkflowSource>,
 }
 
 /// Where the workflow of a file is.
@@ -63,14 +66,17 @@ pub struct Case {
 pub fn open(source: &str) -> Result<TestFile<'_>, Vec<Diagnostic>> {
     let node = parse(source)?;
     let mut reader = Reader::new(source);
-    let workflow = reader
-        .fields(&node, "", &FILE, &[])
-        .and_then(|fields| workflow(&mut reader, &node, fields));
-    match workflow {
-        Some(workflow) if reader.diagnostics.is_empty() => Ok(TestFile {
+    let workflows = reader.fields(&node, "", &FILE, &[]).and_then(|fields| {
+        let workflow = workflow(&mut reader, &node, fields);
+        let children = children(&mut reader, fields);
+        Some((workflow?, children))
+    });
+    match workflows {
+        Some((workflow, children)) if reader.diagnostics.is_empty() => Ok(TestFile {
             source,
             node,
             workflow,
+            children,
         }),
         Some(_) | None => Err(reader.diagnostics),
     }
@@ -85,14 +91,30 @@ fn workflow(reader: &mut Reader, node: &Node, fields: Fields) -> Option<Workflow
         reader.error("missing_key", &place, "", message).hint = Some(hint.to_owned());
         return None;
     };
-    match &workflow.value {
-        Value::Text(path) => Some(WorkflowSource::File(path.clone())),
+    source_of(reader, workflow, "workflow")
+}
+
+/// The workflows that may be run as children.
+fn children(reader: &mut Reader, fields: Fields) -> Vec<WorkflowSource> {
+    let Some(node) = fields.get("workflows") else {
+        return Vec::new();
+    };
+    let items = reader.list(node, "workflows", "a list of paths, or of workflows");
+    let sources = items.iter().enumerate();
+    sources
+        .filter_map(|(index, item)| source_of(reader, item, &format!("workflows[{index}]")))
+        .collect()
+}
+
+fn source_of(reader: &mut Reader, node: &Node, path: &str) -> Option<WorkflowSource> {
+    match &node.value {
+        Value::Text(file) => Some(WorkflowSource::File(file.clone())),
         Value::Map(_) => Some(WorkflowSource::Inline(compile_inline(
             reader.source(),
-            workflow,
+            node,
         ))),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) => {
-            reader.wrong_type(workflow, "workflow", "a path, or a workflow");
+            reader.wrong_type(node, path, "a path, or a workflow");
             None
         }
     }
@@ -105,8 +127,21 @@ impl TestFile<'_> {
     ///
     /// All that is wrong with them, in the order of their places.
     pub fn cases(&self, workflow: &Arc<Workflow>) -> Result<Vec<Case>, Vec<Diagnostic>> {
+        self.cases_with(workflow, &Children::new())
+    }
+
+    /// As [`TestFile::cases`], of a workflow that may run others as its children.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn cases_with(
+        &self,
+        workflow: &Arc<Workflow>,
+        children: &Children,
+    ) -> Result<Vec<Case>, Vec<Diagnostic>> {
         let mut reader = Reader::new(self.source);
-        let cases = self.read(&mut reader, workflow);
+        let cases = self.read(&mut reader, workflow, children);
         let mut found = reader.diagnostics;
         found.sort_by_key(|found| (found.span.start, found.line, found.column));
         if found.iter().any(|found| found.severity == Severity::Error) {
@@ -138,13 +173,14 @@ impl TestFile<'_> {
         }
     }
 
-    fn read(&self, reader: &mut Reader, workflow: &Workflow) -> Vec<Case> {
+    fn read(&self, reader: &mut Reader, workflow: &Workflow, children: &Children) -> Vec<Case> {
         let Some(fields) = reader.fields(&self.node, "", &FILE, &[]) else {
             return Vec::new();
         };
         let mut reader = CaseReader {
             reader,
             workflow,
+            children,
             shared: Shared::default(),
         };
         let Some((key, cases)) = fields.entry("cases") else {
@@ -188,6 +224,7 @@ struct Shared {
 struct CaseReader<'r, 's> {
     reader: &'r mut Reader<'s>,
     workflow: &'r Workflow,
+    children: &'r Children,
     shared: Shared,
 }
 
@@ -196,6 +233,7 @@ impl<'s> CaseReader<'_, 's> {
         ScriptReader {
             reader: self.reader,
             workflow: self.workflow,
+            children: self.children,
             unsupported: Vec::new(),
         }
     }
@@ -253,6 +291,7 @@ impl<'s> CaseReader<'_, 's> {
                 parameters: Some(Json::of(&parameters)),
                 answers,
                 events: events.unwrap_or_default(),
+                children: self.children.clone(),
             },
             expectation,
             unsupported,

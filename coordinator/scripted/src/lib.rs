@@ -20,6 +20,8 @@ mod unhandled;
 pub use expect::{Difference, Expectation};
 pub use file::{Case, TestFile, WorkflowSource, open};
 pub use play::{Reload, play, play_with};
-pub use script::{Action, Answer, AnswerStatus, Script, ScriptEvent, TaskAnswers};
+pub use script::{
+    Action, Answer, AnswerStatus, Children, Script, ScriptEvent, TaskAnswers, library,
+};
 pub use seen::{Delivery, Seen, SeenRun};
 pub use unhandled::{Unhandled, unhandled};

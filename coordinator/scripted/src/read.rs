@@ -8,7 +8,9 @@ use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::message::TaskError;
 use serde_json::value::to_raw_value;
 
-use crate::script::{Action, Answer, AnswerStatus, DEFAULT_TAKES, ScriptEvent, TaskAnswers};
+use crate::script::{
+    Action, Answer, AnswerStatus, Children, DEFAULT_TAKES, ScriptEvent, TaskAnswers,
+};
 
 const ANSWER: [&str; 9] = [
     "status",
@@ -60,6 +62,8 @@ pub(crate) fn time(seconds: f64) -> TimeDelta {
 pub(crate) struct ScriptReader<'r, 's> {
     pub reader: &'r mut Reader<'s>,
     pub workflow: &'r Workflow,
+    /// Workflows that may be run as its children.
+    pub children: &'r Children,
     /// What is asked for that cannot be played.
     pub unsupported: Vec<String>,
 }
@@ -76,15 +80,27 @@ impl ScriptReader<'_, '_> {
         answers
     }
 
-    /// Notes a name that is none of the workflow's tasks.
+    /// Notes a name that is none of the workflow's tasks, and none of a child.
     pub(crate) fn task(&mut self, name: &str, place: &flotilla_engine::yaml::Place, path: &str) {
-        if self.workflow.by_name.contains_key(name) {
+        if self.workflow.by_name.contains_key(name) || self.is_task_of_child(name) {
             return;
         }
         let names = self.workflow.by_name.keys().map(|name| &**name);
         let message = format!("workflow {} has no task `{name}`", self.workflow.reference);
         let hint = did_you_mean(name, names);
         self.reader.error("unknown_task", place, path, message).hint = hint;
+    }
+
+    /// Whether a name is `task` or `workflow.task` of a child.
+    fn is_task_of_child(&self, name: &str) -> bool {
+        let mut children = self.children.iter();
+        children.any(|(reference, child)| {
+            let own = reference.rsplit('.').next().unwrap_or_default();
+            let task = name
+                .strip_prefix(own)
+                .and_then(|rest| rest.strip_prefix('.'));
+            child.by_name.contains_key(task.unwrap_or(name))
+        })
     }
 
     fn task_answers(&mut self, node: &Node, path: &str) -> TaskAnswers {

@@ -1,9 +1,12 @@
 //! A script: what workers answer, and what happens from outside, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
-use flotilla_engine::Json;
+use flotilla_engine::definition::Compiled;
+use flotilla_engine::diagnostic::Diagnostic;
+use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::message::TaskError;
 
 /// How long a worker takes where the script says nothing.
@@ -16,9 +19,15 @@ pub struct Script {
     pub parameters: Option<Json>,
     /// Answers by the name of the task. One that is not named succeeds after a second, with null.
     pub answers: BTreeMap<String, TaskAnswers>,
-    /// What happens from outside.
+    /// What happens from outside, to the execution itself.
     pub events: Vec<ScriptEvent>,
+    /// Workflows that may be run as its children, by their references. Their tasks are answered as if
+    /// they were tasks of the workflow itself, and seen as `workflow.task`.
+    pub children: Children,
 }
+
+/// Workflows by their references.
+pub type Children = BTreeMap<String, Arc<Workflow>>;
 
 /// What workers answer for one task.
 #[derive(Debug, Clone)]
@@ -97,6 +106,26 @@ pub enum Action {
     Restart,
     /// The same start comes again, with the same key.
     StartAgain,
+}
+
+/// The workflows among which each finds its children, and what is wrong where one of them names another
+/// that is not there.
+pub fn library<'a>(
+    compiled: impl Iterator<Item = &'a Compiled> + Clone,
+) -> (Children, Vec<Diagnostic>) {
+    let names: BTreeSet<&str> = compiled
+        .clone()
+        .map(|one| &*one.workflow.reference)
+        .collect();
+    let unknown = compiled
+        .clone()
+        .flat_map(|one| one.unknown_children(&names));
+    let unknown = unknown.collect();
+    let workflows = compiled.map(|one| {
+        let workflow = Arc::clone(&one.workflow);
+        (workflow.reference.to_string(), workflow)
+    });
+    (workflows.collect(), unknown)
 }
 
 impl Default for Answer {

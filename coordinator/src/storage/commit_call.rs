@@ -1,4 +1,4 @@
-//! The arguments of `commit_turn_v2`: one array for each column of each table.
+//! The arguments of `commit_turn_v3`: one array for each column of each table.
 
 use flotilla_engine::Json;
 use flotilla_engine::execution::Counts;
@@ -13,7 +13,7 @@ use super::outbox::outbox_rows;
 
 /// The statement that commits a turn.
 pub(super) fn commit_call(commit: &Commit) -> Result<(String, PgArguments), BoxDynError> {
-    let mut call = Call::new("commit_turn_v2", expected_bytes(commit));
+    let mut call = Call::new("commit_turn_v3", expected_bytes(commit));
     add_fence(&mut call, commit)?;
     add_starts(&mut call, commit)?;
     add_created_executions(&mut call, &commit.new_executions)?;
@@ -83,7 +83,17 @@ fn add_created_executions(call: &mut Call, new: &[ExecutionRow]) -> Result<(), B
         "created_traceparents",
         new().map(|e| e.traceparent.as_deref()),
     )?;
-    call.column("created_execution_ats", new().map(|e| e.created_at))
+    call.column("created_execution_ats", new().map(|e| e.created_at))?;
+    let has_parents = new().any(|execution| execution.parent.is_some());
+    let parents = || new().filter(|_| has_parents).map(|e| e.parent);
+    call.column(
+        "created_parent_execution_ids",
+        parents().map(|parent| parent.map(|parent| parent.execution_id.0)),
+    )?;
+    call.column(
+        "created_parent_runs",
+        parents().map(|parent| parent.map(|parent| integer(parent.run))),
+    )
 }
 
 /// New executions first, then those that were there before.

@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::StorageError;
 use super::load_rows::{self, Reader};
 
+/// The channel on which coordinators are told that a workflow was registered.
+pub const REGISTERED_CHANNEL: &str = "flotilla_workflows";
+
 /// A definition as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDefinition {
@@ -55,7 +58,7 @@ pub async fn register_definition(
     version: &str,
 ) -> Result<bool, StorageError> {
     // The number is drawn under the lock of the row, so that the last writer has the highest.
-    let (holder, holder_version, created): (String, String, bool) = sqlx::query_as(
+    let (holder, holder_version, created, _): (String, String, bool, bool) = sqlx::query_as(
         "INSERT INTO workflow_definition AS d (hash, workflow, version, source, pack) \
          VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (hash) DO UPDATE SET \
@@ -64,13 +67,14 @@ pub async fn register_definition(
              registration = CASE WHEN d.workflow = $2 AND d.version = $3 \
                  THEN nextval(pg_get_serial_sequence('workflow_definition', 'registration')) \
                  ELSE d.registration END \
-         RETURNING d.workflow, d.version, xmax = 0",
+         RETURNING d.workflow, d.version, xmax = 0, pg_notify($6, '') IS NULL",
     )
     .bind(&definition.hash.0[..])
     .bind(workflow)
     .bind(version)
     .bind(&definition.source)
     .bind(&definition.pack)
+    .bind(REGISTERED_CHANNEL)
     .fetch_one(database)
     .await
     .map_err(StorageError::step("register a definition"))?;
@@ -154,6 +158,29 @@ pub async fn load_starts(
     .await
     .map_err(StorageError::step("look starts up"))?;
     rows.iter().map(found_start).collect()
+}
+
+/// The newest version of each of these workflows, by their names.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn find_definitions(
+    database: impl PgExecutor<'_>,
+    workflows: &[String],
+) -> Result<Vec<(String, FoundDefinition)>, StorageError> {
+    let lookups: Vec<StartLookup> = workflows
+        .iter()
+        .map(|workflow| StartLookup {
+            execution_id: None,
+            idempotency_key: None,
+            workflow: workflow.clone(),
+            version: None,
+        })
+        .collect();
+    let found = load_starts(database, &lookups).await?;
+    let definitions = found.into_iter().map(|found| found.definition);
+    Ok(workflows.iter().cloned().zip(definitions).collect())
 }
 
 fn found_start(row: &PgRow) -> Result<FoundStart, StorageError> {

@@ -13,7 +13,8 @@ use super::column::{bigint, integer};
 use super::load_items::add_item_ends;
 use super::load_rows::{self, Reader, Sight};
 
-/// Executions by their ids, in the order of ids; those that do not exist are absent.
+/// Executions by their ids, in the order of ids; those that do not exist are absent. With them come their
+/// families: all their ancestors, and the children that any of them waits for.
 ///
 /// Of the runs in `seen`, input and branch are left out: nothing reads them. `links` has those
 /// writes that a merge can still ask for: from each write that is seen back to the oldest write of
@@ -26,12 +27,42 @@ pub async fn load_executions(
     conn: &mut PgConnection,
     ids: &[ExecutionId],
 ) -> Result<Vec<LoadedExecution>, StorageError> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let mut loaded = load_rows_alone(conn, &ids).await?;
+    let mut wanted: BTreeSet<ExecutionId> = ids.iter().copied().collect();
+    let mut loaded = LoadedById::new();
+    while !wanted.is_empty() {
+        let ids: Vec<Uuid> = wanted.iter().map(|id| id.0).collect();
+        let (more, children) = load_with_live_tasks(conn, &ids).await?;
+        let parents = more.values().filter_map(|loaded| loaded.row.parent);
+        wanted = parents.map(|parent| parent.execution_id).collect();
+        wanted.extend(children);
+        // None that was looked for is looked for again, also if it does not exist.
+        wanted.retain(|id| !loaded.contains_key(id) && !ids.contains(&id.0));
+        loaded.extend(more);
+    }
+    finish(conn, loaded).await
+}
+
+/// Rows with their live runs, and the children that those wait for.
+async fn load_with_live_tasks(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<(LoadedById, Vec<ExecutionId>), StorageError> {
+    let mut loaded = load_rows_alone(conn, ids).await?;
+    if loaded.is_empty() {
+        return Ok((loaded, Vec::new()));
+    }
+    let children = add_live_tasks(conn, ids, &mut loaded).await?;
+    Ok((loaded, children))
+}
+
+/// Adds what the live runs see.
+async fn finish(
+    conn: &mut PgConnection,
+    mut loaded: LoadedById,
+) -> Result<Vec<LoadedExecution>, StorageError> {
     if loaded.is_empty() {
         return Ok(Vec::new());
     }
-    add_live_tasks(conn, &ids, &mut loaded).await?;
     add_item_ends(conn, &mut loaded).await?;
     let needs = Needs::of(&loaded)?;
     add_variables(conn, &needs, &mut loaded).await?;
@@ -48,6 +79,7 @@ pub(super) async fn load_rows_alone(
 ) -> Result<LoadedById, StorageError> {
     let rows = sqlx::query(
         "SELECT e.execution_id, e.definition_hash, e.partition, e.status::text, \
+             e.parent_execution_id, e.parent_run, \
              e.parameters::text, e.reply_to::text, e.traceparent, e.created_at, e.finished_at, \
              e.tasks_total, e.tasks_active, e.tasks_succeeded, e.tasks_failed, \
              e.tasks_timed_out, e.tasks_cancelled, e.tasks_skipped, e.tasks_omitted, \
@@ -76,17 +108,19 @@ pub(super) async fn load_rows_alone(
         .collect()
 }
 
+/// Gives the children that live runs wait for.
 async fn add_live_tasks(
     conn: &mut PgConnection,
     ids: &[Uuid],
     loaded: &mut LoadedById,
-) -> Result<(), StorageError> {
+) -> Result<Vec<ExecutionId>, StorageError> {
     let rows = sqlx::query(
         "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, t.input::text, \
              t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text \
+             t.batch_size, t.items::text, t.item_progress::text, t.task_id, \
+             t.status = 'running' AND t.pool IS NULL AND t.item_progress IS NULL AS is_child \
          FROM workflow_execution AS e \
          CROSS JOIN unnest(e.live_runs) AS live (run) \
          JOIN workflow_task AS t ON t.execution_id = e.execution_id AND t.run = live.run \
@@ -97,13 +131,15 @@ async fn add_live_tasks(
     .fetch_all(conn)
     .await
     .map_err(StorageError::step("load live tasks"))?;
+    let mut children = Vec::new();
     for row in &rows {
         let (id, task) = load_rows::task(row)?;
+        children.extend(load_rows::child(row, task.attempt)?);
         if let Some(execution) = loaded.get_mut(&id) {
             execution.tasks.push(task);
         }
     }
-    Ok(())
+    Ok(children)
 }
 
 /// What is to be loaded besides the rows themselves.

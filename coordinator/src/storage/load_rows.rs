@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_engine::execution::Counts;
+use flotilla_engine::execution::{Counts, Parent};
 use flotilla_engine::{DefinitionHash, Json};
-use flotilla_protocol::ExecutionId;
+use flotilla_protocol::{ExecutionId, TaskId};
 use flotilla_turn::rows::{LoadedRow, LoadedTask, VariableRow};
 use serde::Deserialize;
 use sqlx::postgres::{PgRow, Postgres};
@@ -104,6 +104,27 @@ pub(super) fn hash(
     Ok(DefinitionHash(bytes))
 }
 
+/// The child that a run waits for, by its row and its attempt.
+pub(super) fn child(row: &PgRow, attempt: u32) -> Result<Option<ExecutionId>, StorageError> {
+    let reader = Reader {
+        table: "workflow_task",
+        row,
+    };
+    let is_child: bool = reader.read("is_child")?;
+    let task_id = TaskId(reader.read("task_id")?);
+    Ok(is_child.then(|| ExecutionId::of_child(task_id, attempt)))
+}
+
+fn parent(reader: &Reader<'_>) -> Result<Option<Parent>, StorageError> {
+    let Some(id) = reader.read::<Option<Uuid>>("parent_execution_id")? else {
+        return Ok(None);
+    };
+    Ok(Some(Parent {
+        execution_id: ExecutionId(id),
+        run: reader.number_32("parent_run")?,
+    }))
+}
+
 pub(super) fn execution(row: &PgRow) -> Result<LoadedRow, StorageError> {
     let reader = Reader {
         table: "workflow_execution",
@@ -113,6 +134,7 @@ pub(super) fn execution(row: &PgRow) -> Result<LoadedRow, StorageError> {
         execution_id: execution_id(&reader)?,
         definition_hash: hash(&reader, "definition_hash")?,
         partition: reader.read("partition")?,
+        parent: parent(&reader)?,
         status: reader.read("status")?,
         parameters: reader.json("parameters")?,
         reply_to: reader.json("reply_to")?,

@@ -4,7 +4,7 @@
 //! `load_history`, which no coordinator calls, reads several tables of one moment).
 //!
 //! ```text
-//! turn ──Commit──► commit ──► commit_turn_v2 ──► CommitAnswer
+//! turn ──Commit──► commit ──► commit_turn_v3 ──► CommitAnswer
 //!      ◄─LoadedExecution── load ◄── rows
 //! ```
 
@@ -38,16 +38,17 @@ pub use coordinators::register_coordinator;
 pub use dead_letters::{
     DeadLetter, Resolution, list_dead_letters, load_dead_letter, resolve_dead_letter,
 };
-pub use definitions::{StoredDefinition, load_definitions, load_starts, register_definition};
+pub use definitions::{
+    REGISTERED_CHANNEL, StoredDefinition, find_definitions, load_definitions, load_starts,
+    register_definition,
+};
 pub use error::{StorageError, chain};
 pub use history::load_history;
 pub use live::{load_controls, load_silent_jobs, partition_of};
 pub use load::load_executions;
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
-pub use partitions::{
-    Share, listen_for_partitions, load_timers, release_partitions, take_partitions,
-};
+pub use partitions::{Share, listen, load_timers, release_partitions, take_partitions};
 pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
 pub use view::{ListFilter, Shown, execution_status, list, show, summary};
 pub use watch::{LiveExecution, LiveTask, NEWS_LIMIT, News, load_live, load_news, workflow_names};

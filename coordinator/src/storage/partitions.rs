@@ -9,6 +9,7 @@ use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::StorageError;
+use super::definitions::REGISTERED_CHANNEL;
 use super::load_rows::{self, Reader};
 use super::outbox::KeptReply;
 
@@ -319,19 +320,22 @@ pub async fn release_partitions(
     .map_err(StorageError::step("release partitions"))
 }
 
-/// Listens for partitions that others let go of. The listener connects again by itself; each
-/// [`PgListener::recv`] is a reason to look.
+/// Listens for partitions that others let go of, and for workflows that are registered. The listener
+/// connects again by itself; what is told in between is lost, so each [`PgListener::recv`] is no more than
+/// a reason to look.
 ///
 /// # Errors
 ///
 /// When no connection can be had.
-pub async fn listen_for_partitions(pool: &PgPool) -> Result<PgListener, StorageError> {
+pub async fn listen(pool: &PgPool) -> Result<PgListener, StorageError> {
     let listening = async {
         let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(FREED_CHANNEL).await?;
+        listener
+            .listen_all([FREED_CHANNEL, REGISTERED_CHANNEL])
+            .await?;
         Ok(listener)
     };
     listening
         .await
-        .map_err(StorageError::step("listen for partitions"))
+        .map_err(StorageError::step("listen to what others do"))
 }

@@ -1,6 +1,6 @@
 //! Executions held in memory. Rows are the state; this is only what need not be loaded again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_engine::execution::Execution;
@@ -16,6 +16,8 @@ pub struct Held {
     pub execution: Execution,
     /// Its partition.
     pub partition: PartitionNo,
+    /// Of a child: the execution at the head of its family.
+    pub root: Option<ExecutionId>,
     /// The key of its start; known only until its first commit.
     pub idempotency_key: Option<String>,
     /// Its labels; known only until its first commit.
@@ -33,6 +35,7 @@ impl Held {
         Self {
             execution,
             partition: 0,
+            root: None,
             idempotency_key: None,
             tags: BTreeMap::new(),
             reply_to: Vec::new(),
@@ -41,13 +44,17 @@ impl Held {
     }
 }
 
-/// A bounded set of executions; the one that was used longest ago goes first.
+/// A bounded set of executions; the one that was used longest ago goes first. A family is in it as a whole
+/// (its live members, as far as they wait for each other), so that what one of them says to another finds
+/// it.
 #[derive(Debug)]
 pub(crate) struct Cache {
     capacity: usize,
     clock: u64,
     by_id: BTreeMap<ExecutionId, (u64, Held)>,
     by_use: BTreeMap<u64, ExecutionId>,
+    /// Children by the heads of their families.
+    families: BTreeMap<ExecutionId, BTreeSet<ExecutionId>>,
 }
 
 impl Cache {
@@ -57,6 +64,7 @@ impl Cache {
             clock: 0,
             by_id: BTreeMap::new(),
             by_use: BTreeMap::new(),
+            families: BTreeMap::new(),
         }
     }
 
@@ -70,7 +78,10 @@ impl Cache {
 
     pub fn insert(&mut self, held: Held) {
         let id = held.execution.id;
-        self.remove(id);
+        self.forget(id);
+        if let Some(root) = held.root {
+            self.families.entry(root).or_default().insert(id);
+        }
         self.clock += 1;
         self.by_use.insert(self.clock, id);
         self.by_id.insert(id, (self.clock, held));
@@ -86,15 +97,40 @@ impl Cache {
         Some(held)
     }
 
+    /// An execution, without counting that as a use.
+    pub fn get(&self, id: ExecutionId) -> Option<&Held> {
+        self.by_id.get(&id).map(|(_, held)| held)
+    }
+
+    /// Removes an execution with its whole family.
     pub fn remove(&mut self, id: ExecutionId) {
-        if let Some((used, _)) = self.by_id.remove(&id) {
-            self.by_use.remove(&used);
+        let root = self.get(id).and_then(|held| held.root).unwrap_or(id);
+        for child in self.families.remove(&root).unwrap_or_default() {
+            self.forget(child);
+        }
+        self.forget(root);
+    }
+
+    /// Removes an execution alone, which nobody waits for.
+    pub fn forget(&mut self, id: ExecutionId) {
+        let Some((used, held)) = self.by_id.remove(&id) else {
+            return;
+        };
+        self.by_use.remove(&used);
+        if let Some(root) = held.root
+            && let Some(family) = self.families.get_mut(&root)
+        {
+            family.remove(&id);
+            if family.is_empty() {
+                self.families.remove(&root);
+            }
         }
     }
 
     pub fn clear(&mut self) {
         self.by_id.clear();
         self.by_use.clear();
+        self.families.clear();
     }
 
     pub fn remove_partition(&mut self, partition: PartitionNo) {
@@ -113,10 +149,66 @@ impl Cache {
     /// is nowhere else.
     pub fn shrink(&mut self) {
         while self.by_id.len() > self.capacity {
-            let Some((_, id)) = self.by_use.pop_first() else {
+            let Some((_, id)) = self.by_use.first_key_value() else {
                 return;
             };
-            self.by_id.remove(&id);
+            self.remove(*id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> ExecutionId {
+        ExecutionId(uuid::Uuid::from_u128(number))
+    }
+
+    fn held(number: u128, root: Option<u128>) -> Held {
+        let compiled = flotilla_engine::compile("ref: a.b\ntasks:\n  - name: a\n").expect("sound");
+        let request = flotilla_engine::execution::Start {
+            id: id(number),
+            workflow: compiled.workflow,
+            parameters: None,
+            parent: None,
+        };
+        let mut changes = flotilla_engine::execution::Changes::default();
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let execution = flotilla_engine::execution::start(request, now, &mut changes);
+        Held {
+            root: root.map(id),
+            ..Held::alone(execution.expect("it starts"))
+        }
+    }
+
+    fn ids(cache: &Cache) -> Vec<u128> {
+        cache.by_id.keys().map(|id| id.0.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_family_goes_as_a_whole() {
+        let mut cache = Cache::new(3);
+        for (number, root) in [(1, None), (2, Some(1)), (3, Some(1)), (4, None)] {
+            cache.insert(held(number, root));
+        }
+        cache.use_mut(id(1));
+        cache.shrink();
+        assert_eq!(ids(&cache), [4], "the oldest, 2, takes 1 and 3 with it");
+        assert!(cache.families.is_empty() && cache.by_use.len() == 1);
+    }
+
+    #[test]
+    fn one_that_nobody_waits_for_goes_alone() {
+        let mut cache = Cache::new(3);
+        for (number, root) in [(1, None), (2, Some(1)), (3, Some(1))] {
+            cache.insert(held(number, root));
+        }
+        cache.forget(id(2));
+        assert_eq!(ids(&cache), [1, 3]);
+        cache.insert(held(3, Some(1)));
+        cache.forget(id(1));
+        cache.remove(id(3));
+        assert!(ids(&cache).is_empty() && cache.families.is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_engine::Workflow;
-use flotilla_engine::execution::{AttemptId, Changes, Event, Outcome, Report};
+use flotilla_engine::execution::{AttemptId, Changes, Event, Outcome, Report, follow};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::decode::InboxMessage;
 use flotilla_protocol::message::{TaskCancel, TaskCompleted, TaskDead, TaskStarted};
@@ -47,18 +47,20 @@ pub(crate) struct Decision {
     pub heard: BTreeSet<(ExecutionId, RunNo)>,
     /// Timers that the turn has taken and that do not fire after all.
     pub kept_timers: Vec<TimerRow>,
+    /// Names of workflows that have to be looked up before the turn can be decided.
+    pub wanted: BTreeSet<String>,
 }
 
 /// The state of deciding.
 pub(crate) struct Deciding<'a> {
     pub turns: &'a mut Turns,
     pub now: DateTime<Utc>,
-    pub starts: std::vec::IntoIter<FoundStart>,
+    pub starts: std::slice::Iter<'a, FoundStart>,
     /// The partition of this turn's starts, and how many more it takes.
     pub starts_go_to: Option<(PartitionNo, usize)>,
     /// Commands that were carried out before, in this turn or earlier.
     pub controls: BTreeSet<ControlLookup>,
-    pub workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
+    pub workflows: &'a BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
     pub fence: BTreeMap<PartitionNo, PartitionTurn>,
     pub work: BTreeMap<ExecutionId, (Before, Changes)>,
     /// Names of starts that this turn has accepted.
@@ -68,14 +70,14 @@ pub(crate) struct Deciding<'a> {
 
 impl Turns {
     /// Decides a turn for which everything has been loaded.
-    pub(crate) fn decide_items(&mut self, turn: &Turn, found: Found) -> Decision {
+    pub(crate) fn decide_items(&mut self, turn: &Turn, found: &Found) -> Decision {
         let (now, turn_id, lease_s) = (self.now, self.next_turn_id(), self.config.lease_s);
         let mut deciding = Deciding {
             now,
-            starts: found.starts.unwrap_or_default().into_iter(),
+            starts: found.starts.as_deref().unwrap_or_default().iter(),
             starts_go_to: None,
-            controls: found.controls.into_iter().collect(),
-            workflows: found.workflows,
+            controls: found.controls.iter().cloned().collect(),
+            workflows: &found.workflows,
             fence: BTreeMap::new(),
             work: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -108,6 +110,7 @@ impl Decision {
             beats: Vec::new(),
             heard: BTreeSet::new(),
             kept_timers: Vec::new(),
+            wanted: BTreeSet::new(),
         }
     }
 }
@@ -127,7 +130,7 @@ impl Deciding<'_> {
             Item::Delivery { id, message, .. } => match (&**message, id.channel) {
                 (Message::Start(request), _) => {
                     if let Some(found) = self.starts.next() {
-                        self.start(*id, request, &found);
+                        self.start(*id, request, found);
                     }
                 }
                 (Message::Inbox(message), ChannelId::Inbox(partition)) => {
@@ -314,7 +317,11 @@ impl Deciding<'_> {
             .work
             .entry(id)
             .or_insert_with(|| (before(held), Changes::default()));
-        Some(held.execution.apply(event, now, changes))
+        let outcome = held.execution.apply(event, now, changes);
+        if !changes.family.is_empty() {
+            follow(self, id, now);
+        }
+        Some(outcome)
     }
 
     /// Makes rows and messages of all that has changed.

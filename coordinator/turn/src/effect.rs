@@ -10,8 +10,8 @@ use flotilla_protocol::message::TaskCancel;
 
 use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
 use crate::rows::{
-    Commit, CommitAnswer, ControlLookup, Epoch, FoundStart, LoadedExecution, LostJob, PartitionNo,
-    StartLookup, TakenPartition, TimerRow,
+    Commit, CommitAnswer, ControlLookup, Epoch, FoundDefinition, FoundStart, LoadedExecution,
+    LostJob, PartitionNo, StartLookup, TakenPartition, TimerRow,
 };
 
 /// Something that has happened.
@@ -21,6 +21,8 @@ pub enum Input {
     Tick,
     /// Others have let go of partitions.
     PartitionsFreed,
+    /// Somebody has registered a workflow.
+    WorkflowRegistered,
     /// The answer to [`Effect::TakePartitions`].
     PartitionsTaken {
         /// These partitions are ours now.
@@ -132,6 +134,8 @@ pub struct LoadRequest {
     pub executions: Vec<ExecutionId>,
     /// Commands that may have been carried out before.
     pub controls: Vec<ControlLookup>,
+    /// Workflows that are to be run as children, by their names.
+    pub children: Vec<String>,
 }
 
 /// What was found.
@@ -139,10 +143,13 @@ pub struct LoadRequest {
 pub struct Loaded {
     /// One answer for each start, in order.
     pub starts: Vec<FoundStart>,
-    /// The executions that exist.
+    /// The executions that exist, with their families: all ancestors, and the children that any of them
+    /// waits for.
     pub executions: Vec<LoadedExecution>,
     /// The commands that were carried out before.
     pub controls: Vec<ControlLookup>,
+    /// The newest version of each workflow that is to be run as a child.
+    pub children: Vec<(String, FoundDefinition)>,
     /// The definitions of all of these, compiled; one that this version cannot read says why.
     pub workflows: Vec<Result<Arc<Workflow>, (flotilla_engine::DefinitionHash, String)>>,
 }

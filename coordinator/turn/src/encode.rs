@@ -231,6 +231,7 @@ fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
         workflow: execution.workflow.reference.to_string(),
         version: execution.workflow.version.to_string(),
         partition: held.partition,
+        parent: execution.parent,
         idempotency_key: held.idempotency_key.clone(),
         tags: Json::of(&held.tags),
         parameters: execution.parameters.clone(),
@@ -280,7 +281,8 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
         starts: run.starts,
         held: run.held,
         action: run.action.as_deref().map(str::to_owned),
-        pool: has_action.then(|| task.pool.to_string()),
+        // A child is in no pool: so a row tells that it is one.
+        pool: (has_action && !task.is_workflow).then(|| task.pool.to_string()),
         timeout_s: run.timeout,
         input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
         branch: (is_new || run.unsaved.branch).then(|| match run.item {

@@ -156,6 +156,7 @@ fn new_row(row: &ExecutionRow) -> LoadedRow {
         partition: row.partition,
         status: state.status.to_owned(),
         parameters: jsonb(&row.parameters),
+        parent: row.parent,
         reply_to: row.reply_to.clone(),
         traceparent: None,
         created_at: row.created_at,

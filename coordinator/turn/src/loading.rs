@@ -1,16 +1,19 @@
 //! What a turn needs has come, or has not; then it is decided.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use flotilla_protocol::ExecutionId;
 use uuid::Uuid;
 
 use crate::Turns;
+use crate::cache::Held;
 use crate::effect::{Effect, LoadRequest, Loaded};
 use crate::gather::Turn;
 use crate::machine::{Found, Phase, RETRY_AFTER_MS};
 use crate::restore::restore;
-use crate::rows::FoundStart;
+use crate::rows::{FoundStart, LoadedExecution};
 
 impl Turns {
     pub(crate) fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
@@ -33,18 +36,9 @@ impl Turns {
             };
         }
         found.controls.extend(loaded.controls);
-        for rows in &loaded.executions {
-            if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
-                match restore(rows, Arc::clone(workflow)) {
-                    // What belongs to somebody else would be stale once it becomes ours.
-                    Ok(held) if !self.partitions.contains_key(&held.partition) => {}
-                    Ok(held) => self.cache.insert(held),
-                    Err(error) => {
-                        let id = rows.row.execution_id;
-                        tracing::error!(workflow.id = %id, %error, "an execution cannot be read");
-                    }
-                }
-            }
+        self.take_in(&loaded.executions, &found);
+        for (name, definition) in loaded.children {
+            self.library.note(name, definition, &found, self.now);
         }
         if found.starts.is_none() && !loaded.starts.is_empty() {
             let repeated = self.repeated(&loaded.starts);
@@ -66,8 +60,34 @@ impl Turns {
         self.decide(turn, found, out);
     }
 
+    /// Makes executions of rows. Those that are held already are as their rows are, or newer.
+    fn take_in(&mut self, executions: &[LoadedExecution], found: &Found) {
+        let parents: BTreeMap<ExecutionId, ExecutionId> = executions
+            .iter()
+            .filter_map(|rows| Some((rows.row.execution_id, rows.row.parent?.execution_id)))
+            .collect();
+        let parent = |id: &ExecutionId| parents.get(id).copied();
+        for rows in executions {
+            let id = rows.row.execution_id;
+            let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) else {
+                continue;
+            };
+            match restore(rows, Arc::clone(workflow)) {
+                // What belongs to somebody else would be stale once it becomes ours.
+                Ok(held) if !self.partitions.contains_key(&held.partition) => {}
+                Ok(held) => self.cache.insert(Held {
+                    root: std::iter::successors(parent(&id), parent).last(),
+                    ..held
+                }),
+                Err(error) => {
+                    tracing::error!(workflow.id = %id, %error, "an execution cannot be read");
+                }
+            }
+        }
+    }
+
     /// Executions of ours that were started before and whose end the sender wants to know.
-    pub(crate) fn repeated(&self, starts: &[FoundStart]) -> Vec<flotilla_protocol::ExecutionId> {
+    pub(crate) fn repeated(&self, starts: &[FoundStart]) -> Vec<ExecutionId> {
         starts
             .iter()
             .filter_map(|found| found.existing.as_ref())
@@ -86,9 +106,23 @@ impl Turns {
 
     pub(crate) fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
         let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.decide_items(&turn, found)
+            self.decide_items(&turn, &found)
         }));
         match decided {
+            Ok(decision) if !decision.wanted.is_empty() => {
+                self.discard(&decision.touched);
+                let request = LoadRequest {
+                    executions: self.missing(&turn).executions,
+                    children: decision.wanted.into_iter().collect(),
+                    ..LoadRequest::default()
+                };
+                self.phase = Phase::Loading {
+                    turn,
+                    found,
+                    is_void: false,
+                };
+                out.push(Effect::Load(request));
+            }
             Ok(decision) => self.commit(turn, decision, out),
             Err(_) => self.turn_refused(turn, None, "the engine panicked", out),
         }

@@ -14,6 +14,7 @@ use crate::due::Pace;
 use crate::effect::{Effect, Input, LoadRequest};
 use crate::fairness::Crowd;
 use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
+use crate::library::Library;
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::mutant::Mutant;
 use crate::partitions::Partition;
@@ -51,6 +52,7 @@ pub struct Turns {
     pub(crate) partitions: BTreeMap<PartitionNo, Partition>,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
+    pub(crate) library: Library,
     pub(crate) timers: Timers,
     pub(crate) publications: Publications,
     pub(crate) recoveries: VecDeque<Recovery>,
@@ -134,6 +136,7 @@ impl Turns {
             config,
             now,
             partitions: BTreeMap::new(),
+            library: Library::default(),
             channels: Channels::default(),
             timers: Timers::default(),
             publications: Publications::default(),
@@ -170,6 +173,7 @@ impl Turns {
         match input {
             Input::Tick => self.tick(out),
             Input::PartitionsFreed => self.take_partitions(out),
+            Input::WorkflowRegistered => self.library.clear(),
             Input::PartitionsTaken { taken, share } => {
                 self.has_looked = true;
                 for partition in taken {

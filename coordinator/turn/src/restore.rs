@@ -86,6 +86,7 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         created_at: row.created_at,
         finished_at: row.finished_at,
         parameters: row.parameters.clone(),
+        parent: row.parent,
         counts: row.counts,
         visits: row.visits.clone(),
         last_run: row.last_run,
@@ -103,6 +104,8 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
     Ok(Held {
         execution,
         partition: row.partition,
+        // Its relatives tell.
+        root: None,
         idempotency_key: None,
         tags: BTreeMap::new(),
         reply_to: parse("workflow_execution.reply_to", &row.reply_to)?,

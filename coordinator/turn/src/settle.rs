@@ -106,7 +106,7 @@ impl Turns {
         self.keep_timers(&decision.kept_timers, commit);
         self.note_beats(&decision.beats);
         for id in &decision.finished {
-            self.cache.remove(*id);
+            self.cache.forget(*id);
         }
         self.cache.shrink();
         self.acknowledge(turn, decision.forwards, out);

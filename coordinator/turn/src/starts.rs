@@ -167,6 +167,7 @@ impl Deciding<'_> {
             id,
             workflow,
             parameters: request.start.parameters.as_deref(),
+            parent: None,
         };
         let execution =
             execution::start(start, self.now, &mut changes).map_err(|rejection| Refusal {
@@ -190,6 +191,7 @@ impl Deciding<'_> {
         self.turns.cache.insert(Held {
             execution,
             partition,
+            root: None,
             idempotency_key: request.start.idempotency_key.clone(),
             tags: request.start.tags.clone(),
             reply_to: request.reply_to.clone().into_iter().collect(),
@@ -205,6 +207,7 @@ impl Deciding<'_> {
                 changes,
             ),
         );
+        execution::follow(self, id, self.now);
         Ok(())
     }
 

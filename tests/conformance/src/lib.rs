@@ -17,7 +17,7 @@ use std::sync::Arc;
 use flotilla_engine::diagnostic::{Diagnostic, Severity};
 use flotilla_engine::yaml::{literal, parse};
 use flotilla_engine::{Workflow, compile};
-use flotilla_scripted::{Reload, open, play_with};
+use flotilla_scripted::{Children, Reload, library, open, play_with};
 use serde_json::{Value, json};
 
 pub use report::{Case, Report, Status, run};
@@ -67,7 +67,9 @@ fn judge(source: &str, workflows: &mut Vec<String>) -> Judged<()> {
     }
     let compiled: Vec<_> = workflows.iter().map(|text| compile(text)).collect();
     let refused = compiled.iter().filter_map(|one| one.as_ref().err());
-    let refused: Vec<Diagnostic> = refused.flatten().cloned().collect();
+    let mut refused: Vec<Diagnostic> = refused.flatten().cloned().collect();
+    let (known, unknown) = library(compiled.iter().filter_map(|one| one.as_ref().ok()));
+    refused.extend(unknown);
     let later = refused.iter().filter(|one| one.code == "not_supported");
     unsupported.extend(later.map(|one| one.message.clone()));
     if !unsupported.is_empty() {
@@ -75,7 +77,7 @@ fn judge(source: &str, workflows: &mut Vec<String>) -> Judged<()> {
     }
     case["workflow"] = ours.swap_remove(0);
     match compiled.into_iter().next() {
-        Some(Ok(compiled)) if refused.is_empty() => compare(&case, &compiled.workflow),
+        Some(Ok(compiled)) if refused.is_empty() => compare(&case, &compiled.workflow, &known),
         _ if case["expect"]["status"] == "invalid" => refusal(&case, &refused),
         _ => fail(listed(&refused)),
     }
@@ -112,7 +114,7 @@ fn refusal(case: &Value, found: &[Diagnostic]) -> Judged<()> {
 }
 
 /// Plays the case as it is, and reloaded after each event.
-fn compare(case: &Value, workflow: &Arc<Workflow>) -> Judged<()> {
+fn compare(case: &Value, workflow: &Arc<Workflow>, children: &Children) -> Judged<()> {
     let mut file = json!({});
     for (key, value) in entries(case) {
         match key.as_str() {
@@ -122,7 +124,7 @@ fn compare(case: &Value, workflow: &Arc<Workflow>) -> Judged<()> {
         }
     }
     let text = serde_saphyr::to_string(&file).or_else(|error| fail(error.to_string()))?;
-    let read = open(&text).and_then(|file| file.cases(workflow));
+    let read = open(&text).and_then(|file| file.cases_with(workflow, children));
     for script in read.or_else(|errors| fail(listed(&errors)))? {
         if !script.unsupported.is_empty() {
             return Err((Status::Unsupported, script.unsupported.join("; ")));

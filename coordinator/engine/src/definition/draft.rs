@@ -11,6 +11,9 @@ pub(super) struct DraftTask {
     pub place: Place,
     pub path: String,
     pub action: Option<ValueTemplate>,
+    pub is_workflow: bool,
+    /// Where the action stands.
+    pub action_place: Place,
     pub input: ValueTemplate,
     pub items: Option<WithItems>,
     pub when: Option<Condition>,
@@ -50,6 +53,8 @@ impl DraftTask {
             place: place.clone(),
             path: String::new(),
             action: None,
+            is_workflow: false,
+            action_place: place.clone(),
             input: ValueTemplate::map(Vec::new()),
             items: None,
             when: None,

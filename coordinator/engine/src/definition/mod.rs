@@ -58,6 +58,46 @@ pub struct Compiled {
     pub warnings: Vec<Diagnostic>,
     /// What it gets of its pack, as it is stored beside its text and hashed with it.
     pub pack: Option<String>,
+    /// The workflows that it names as its children, in the order of the file.
+    pub children: Vec<ChildName>,
+}
+
+impl Compiled {
+    /// What is wrong with its children, where only the workflows in `known` are there.
+    #[must_use]
+    pub fn unknown_children(&self, known: &BTreeSet<&str>) -> Vec<Diagnostic> {
+        let children = self.children.iter();
+        children
+            .filter(|child| !known.contains(&*child.reference))
+            .map(|child| child.unknown(known))
+            .collect()
+    }
+}
+
+/// A name of a workflow that a task runs as its child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildName {
+    /// `pack.name`
+    pub reference: String,
+    /// The task.
+    pub task: String,
+    place: Place,
+    path: String,
+}
+
+impl ChildName {
+    fn unknown(&self, known: &BTreeSet<&str>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            code: "unknown_workflow",
+            message: format!("there is no workflow `{}`", self.reference),
+            hint: text::did_you_mean(&self.reference, known.iter().copied()),
+            path: self.path.clone(),
+            line: self.place.line,
+            column: self.place.column,
+            span: self.place.span.clone(),
+        }
+    }
 }
 
 /// Reads and checks a definition.
@@ -142,6 +182,7 @@ fn compile_node(
         Some((draft, graph, read)) if found.iter().all(|f| f.severity == Severity::Warning) => {
             let pack = pack.of_actions(&actions(&draft));
             let stored = pack.text();
+            let children = children(&draft);
             let mut workflow = workflow(hash(hashed, stored.as_deref()), draft, graph, read);
             workflow.pack = pack
                 .config
@@ -150,6 +191,7 @@ fn compile_node(
                 workflow: Arc::new(workflow),
                 warnings: found,
                 pack: stored,
+                children,
             })
         }
         _ => Err(found),
@@ -170,10 +212,44 @@ pub fn hash(source: &str, pack: Option<&str>) -> DefinitionHash {
 
 /// The actions that a definition names; what a template gives is not known.
 fn actions(draft: &Draft) -> BTreeSet<String> {
-    let named = draft.tasks.iter().filter_map(|task| task.action.as_ref());
-    named
-        .filter_map(|action| serde_json::from_str(action.as_literal()?.text()).ok())
-        .collect()
+    draft.tasks.iter().filter_map(action).collect()
+}
+
+/// The action that a task names, unless a template gives it.
+fn action(task: &DraftTask) -> Option<String> {
+    let literal = task.action.as_ref()?.as_literal()?;
+    serde_json::from_str(literal.text()).ok()
+}
+
+/// The workflows that a definition names as its children.
+fn children(draft: &Draft) -> Vec<ChildName> {
+    let tasks = draft.tasks.iter().filter(|task| task.is_workflow);
+    let named = tasks.filter_map(|task| {
+        Some(ChildName {
+            reference: action(task)?,
+            task: task.shown().to_owned(),
+            place: task.action_place.clone(),
+            path: reader::join(&task.path, "action"),
+        })
+    });
+    named.collect()
+}
+
+/// The reference of the workflow in a file, where that can be made out.
+#[must_use]
+pub fn reference_of(source: &str) -> Option<String> {
+    let node = tree::parse(source).ok()?;
+    let tree::Value::Map(entries) = &node.value else {
+        return None;
+    };
+    match &reader::Fields(entries).get("ref")?.value {
+        tree::Value::Text(reference) => Some(reference.clone()),
+        tree::Value::Null
+        | tree::Value::Bool(_)
+        | tree::Value::Number(_)
+        | tree::Value::List(_)
+        | tree::Value::Map(_) => None,
+    }
 }
 
 fn workflow(hash: DefinitionHash, draft: Draft, graph: Graph, read: Read) -> Workflow {
@@ -231,6 +307,7 @@ fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task 
         index,
         name: draft.name.into(),
         action: draft.action,
+        is_workflow: draft.is_workflow,
         input: draft.input,
         when: draft.when,
         delay: draft.delay,

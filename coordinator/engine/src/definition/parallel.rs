@@ -169,12 +169,13 @@ impl Whole<'_> {
             )
         });
         let (name, place) = task::name(reader, fields, node, path);
-        if task::kind(reader, fields, path) == task::Kind::Parallel {
+        let kind = task::kind(reader, fields, path);
+        if kind == task::Kind::Parallel {
             let message = "a child of a parallel task is not parallel itself";
             let path = join(path, "type");
             reader.error("invalid_value", &place, &path, message);
         }
-        let read = task::read_fields(reader, fields, path, index, (name.clone(), place));
+        let read = task::read_fields(reader, fields, path, (index, kind), (name.clone(), place));
         let child = DraftTask {
             name: format!("{}/{name}", self.name),
             routes: DraftRoutes {

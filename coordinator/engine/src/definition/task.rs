@@ -53,8 +53,13 @@ pub(super) const KNOWN: [&str; 29] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Action,
+    /// Its action is a workflow, which is run as a child.
+    Workflow,
     Parallel,
 }
+
+/// What belongs to a job, which a sub-workflow has none of.
+const OF_JOBS: [&str; 3] = ["pool", "heartbeat", "max_redeliveries"];
 
 /// Reads the task at `index`, and what it is made of.
 pub(super) fn read(
@@ -66,7 +71,8 @@ pub(super) fn read(
     let path = format!("tasks[{index}]");
     let fields = fields(reader, node, &path)?;
     let named = name(reader, fields, node, &path);
-    if kind(reader, fields, &path) == Kind::Parallel {
+    let kind = kind(reader, fields, &path);
+    if kind == Kind::Parallel {
         let read = super::parallel::read(reader, fields, &path, index, named, parts);
         return Some(read);
     }
@@ -75,7 +81,7 @@ pub(super) fn read(
         let message = "only a task of `type: parallel` has `tasks`";
         reader.error("misplaced_key", &key.place, &path, message);
     }
-    Some(read_fields(reader, fields, &path, index, named))
+    Some(read_fields(reader, fields, &path, (index, kind), named))
 }
 
 /// The fields of what shall be a task.
@@ -88,13 +94,18 @@ pub(super) fn read_fields(
     reader: &mut Reader,
     fields: Fields,
     path: &str,
-    index: usize,
+    (index, kind): (usize, Kind),
     (name, place): (String, Place),
 ) -> DraftTask {
     let before = Site::Task(index, Moment::Before);
     let action = action(reader, fields, path, before);
     let defaults = defaults(reader, fields);
-    let timeout = timeout(reader, fields, path, before, action.is_some(), &defaults);
+    let is_workflow = kind == Kind::Workflow;
+    if is_workflow {
+        demand_workflow(reader, fields, path, &place);
+    }
+    let has_timeout = action.is_some() && !is_workflow;
+    let timeout = timeout(reader, fields, path, before, has_timeout, &defaults);
     let when = when(reader, fields, path, index);
     let retry = field(fields, path, "retry")
         .and_then(|(node, path)| super::retry::read(reader, node, &path, index));
@@ -118,9 +129,13 @@ pub(super) fn read_fields(
         path: path.to_owned(),
         parallel: None,
         is_part: false,
+        action_place: fields
+            .get("action")
+            .map_or_else(|| place.clone(), |node| node.place.clone()),
         name,
         place,
         action,
+        is_workflow,
         when,
         retry,
         timeout,
@@ -173,14 +188,12 @@ pub(super) fn name(
 
 pub(super) fn kind(reader: &mut Reader, fields: Fields, path: &str) -> Kind {
     let Some((node, path)) = field(fields, path, "type") else {
-        return Kind::Action;
+        return kind_of_action(reader, fields);
     };
     match reader.text(node, &path) {
         Some("action") | None => {}
         Some("parallel") => return Kind::Parallel,
-        Some(kind @ "workflow") => {
-            reader.not_supported(&node.place, &path, &format!("`type: {kind}`"));
-        }
+        Some("workflow") => return Kind::Workflow,
         Some(kind) => {
             let message = format!("unknown type `{kind}`");
             let hint = super::text::did_you_mean(kind, ["action", "workflow", "parallel"]);
@@ -190,6 +203,29 @@ pub(super) fn kind(reader: &mut Reader, fields: Fields, path: &str) -> Kind {
         }
     }
     Kind::Action
+}
+
+/// An action that names a workflow is one.
+fn kind_of_action(reader: &Reader, fields: Fields) -> Kind {
+    match fields.get("action").map(|node| &node.value) {
+        Some(Value::Text(action)) if reader.pack.is_workflow(action) => Kind::Workflow,
+        Some(_) | None => Kind::Action,
+    }
+}
+
+/// A sub-workflow needs the name of the workflow, and no worker has it.
+fn demand_workflow(reader: &mut Reader, fields: Fields, path: &str, place: &Place) {
+    if fields.get("action").is_none() {
+        let message = "a task of `type: workflow` needs `action`, the workflow that it runs";
+        reader.error("missing_key", place, path, message);
+    }
+    for name in OF_JOBS {
+        if let Some((key, _)) = fields.entry(name) {
+            let message = format!("no worker runs a sub-workflow, so `{name}` has no place here");
+            let path = join(path, name);
+            reader.error("misplaced_key", &key.place, &path, message);
+        }
+    }
 }
 
 fn action(reader: &mut Reader, fields: Fields, path: &str, site: Site) -> Option<ValueTemplate> {

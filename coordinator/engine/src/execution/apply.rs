@@ -23,6 +23,9 @@ impl Execution {
             Event::AttemptEnded { attempt, report } => {
                 self.attempt_ended(*attempt, report, now, changes).into()
             }
+            Event::ChildEnded { attempt, report } => {
+                self.child_ended(*attempt, report, now, changes).into()
+            }
             Event::AttemptStarted {
                 attempt,
                 worker,
@@ -69,6 +72,16 @@ impl Execution {
 
     /// The run that a message about `attempt` speaks of, if that attempt is with a worker.
     pub(super) fn current_run(&self, id: AttemptId) -> Result<RunNo, IgnoredReason> {
+        let no = self.current_attempt(id)?;
+        if self.is_child_run(no) {
+            // No worker has it.
+            return Err(IgnoredReason::StaleAttempt);
+        }
+        Ok(no)
+    }
+
+    /// The run that has `id` as its current attempt.
+    pub(super) fn current_attempt(&self, id: AttemptId) -> Result<RunNo, IgnoredReason> {
         let AttemptId { task_id, attempt } = id;
         let no = task_id.run();
         if no == 0 || no > self.last_run || self.task_id(no) != task_id {
@@ -107,6 +120,15 @@ impl Execution {
                 run.worker = Some(worker.as_str().into());
             }
         }
+        let (ended, retryable) = self.end_of_attempt(no, report);
+        let mut step = Step::new(self, now, changes);
+        step.attempt_ended(no, ended, retryable);
+        step.settle();
+        Ok(())
+    }
+
+    /// How an attempt has ended by its report, and whether the retry rule may be asked.
+    pub(super) fn end_of_attempt(&self, no: RunNo, report: &Report) -> (Ended, bool) {
         let result = report.result.clone().unwrap_or_else(Json::null);
         let is_stopping = self.live.get(&no).is_some_and(|run| self.is_stopping(run));
         let status = match report.status {
@@ -129,10 +151,7 @@ impl Execution {
             .as_ref()
             .and_then(|error| error.retryable)
             .unwrap_or(true);
-        let mut step = Step::new(self, now, changes);
-        step.attempt_ended(no, ended, retryable);
-        step.settle();
-        Ok(())
+        (ended, retryable)
     }
 
     /// The broker gave the job up. Unless its workers died too often it is simply sent again: the
@@ -240,7 +259,7 @@ impl Execution {
             return Outcome::Nothing;
         }
         let (timeout, grace_s) = (run.timeout, self.grace_s(run));
-        let is_told = self.is_told_to_stop(run);
+        let (is_told, is_child) = (self.is_told_to_stop(run), self.is_child(run));
         let mut step = Step::new(self, now, changes);
         match timer {
             TimerKind::Retry | TimerKind::Dispatch | TimerKind::Delay => step.wait_is_over(no),
@@ -248,7 +267,13 @@ impl Execution {
             TimerKind::ExecutionTimeout => {}
             TimerKind::Heartbeat => return self.fell_silent(no, now, changes),
             TimerKind::Deadline => {
-                let message = format!("no answer within {} s", timeout.unwrap_or_default());
+                let timeout = timeout.unwrap_or_default();
+                let message = if is_child {
+                    step.order_stop(no, "its parent has waited too long");
+                    format!("the sub-workflow took longer than {timeout} s")
+                } else {
+                    format!("no answer within {timeout} s")
+                };
                 let ended = Ended {
                     status: EndStatus::TimedOut,
                     ..Ended::failed(kind::TASK_TIMEOUT, &message)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_protocol::{RunNo, TaskId};
 
+use super::family::FamilyMessage;
 use super::run::Run;
 use crate::json::Json;
 use crate::variables::Write;
@@ -28,6 +29,8 @@ pub struct Changes {
     pub jobs: Vec<Job>,
     /// Attempts whose workers are to be told to stop, in order.
     pub cancels: Vec<JobCancel>,
+    /// What its children, or its parent, are to be told, in order; see [`super::follow`].
+    pub family: Vec<FamilyMessage>,
     /// Whether the execution has ended.
     pub finished: bool,
 }

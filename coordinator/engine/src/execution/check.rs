@@ -116,6 +116,7 @@ impl Execution {
     fn check_live(&self) -> Result<(), String> {
         let live = || self.live.values();
         let with_workers = live().filter(|run| run.is_with_a_worker()).count();
+        let children = live().filter(|run| self.is_child(run)).count();
         let waiting = live()
             .filter(|run| run.status == RunStatus::Waiting)
             .count();
@@ -124,8 +125,8 @@ impl Execution {
         let fits = match self.status {
             ExecutionStatus::Running => waiting < self.live.len() && held == 0,
             ExecutionStatus::Failing => waiting < self.live.len(),
-            ExecutionStatus::Pausing => with_workers > 0,
-            ExecutionStatus::Paused => with_workers == 0,
+            ExecutionStatus::Pausing => with_workers > children,
+            ExecutionStatus::Paused => with_workers == children,
             ExecutionStatus::Cancelling => {
                 let delayed = live()
                     .filter(|run| run.status == RunStatus::Delayed)

@@ -178,13 +178,20 @@ impl Step<'_> {
 
     pub(super) fn tell_to_stop(&mut self, no: RunNo, reason: Option<&String>) {
         self.tell_worker(no, reason);
-        self.set_grace(no);
+        // What runs within a child has a timer there.
+        if !self.execution.is_child_run(no) {
+            self.set_grace(no);
+        }
     }
 
     pub(super) fn tell_worker(&mut self, no: RunNo, reason: Option<&String>) {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
+        if let Some(child) = self.execution.child(run) {
+            let reason = reason.cloned();
+            return self.command_child(child, Command::Cancel { reason });
+        }
         self.changes.cancels.push(JobCancel {
             task_id: self.execution.task_id(no),
             attempt: run.attempt,
@@ -224,7 +231,8 @@ impl Step<'_> {
         if self.execution.status.is_paused() {
             return;
         }
-        let status = if self.execution.live.values().any(Run::is_with_a_worker) {
+        self.pause_children();
+        let status = if self.execution.is_any_with_a_worker() {
             ExecutionStatus::Pausing
         } else {
             ExecutionStatus::Paused
@@ -243,6 +251,7 @@ impl Step<'_> {
             ExecutionStatus::Failing
         });
         self.closed = false;
+        self.resume_children();
         let held: Vec<(RunNo, RunStatus)> = self
             .execution
             .live

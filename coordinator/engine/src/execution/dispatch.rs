@@ -87,7 +87,8 @@ impl Step<'_> {
 
     /// Dispatches a run, or puts it off where the step has dispatched as much as it may.
     fn send(&mut self, no: RunNo, sent: &mut Sent) {
-        if sent.jobs < MAX_JOBS_PER_STEP && sent.bytes < MAX_JOB_BYTES_PER_STEP {
+        let is_deferred = self.defers_children && self.execution.runs_workflow(no);
+        if sent.jobs < MAX_JOBS_PER_STEP && sent.bytes < MAX_JOB_BYTES_PER_STEP && !is_deferred {
             sent.jobs += 1;
             sent.bytes += self.dispatch(no);
             self.limit_after_cancel(no);
@@ -173,16 +174,21 @@ impl Step<'_> {
 
     /// Dispatches the next attempt; gives the bytes of its input.
     pub(super) fn dispatch(&mut self, no: RunNo) -> usize {
+        let is_child = self.execution.runs_workflow(no);
         let Some(run) = self.execution.live.get_mut(&no) else {
             return 0;
         };
         let from = (run.attempt > 0).then(|| run.status.word());
         run.attempt += 1;
         run.starts = 0;
-        run.status = RunStatus::Dispatched;
+        // A child begins with the turn.
+        (run.status, run.started_at) = if is_child {
+            (RunStatus::Running, Some(self.now))
+        } else {
+            (RunStatus::Dispatched, None)
+        };
         run.dispatched_at = Some(self.now);
-        run.started_at = None;
-        let attempt = run.attempt;
+        let (attempt, to) = (run.attempt, run.status.word());
         let bytes = run.input.as_ref().map_or(0, |input| input.text().len());
         let is_finally = self.workflow.tasks[run.task.0].is_finally;
         self.execution.counts.attempts += 1;
@@ -194,13 +200,16 @@ impl Step<'_> {
             RunEntry {
                 attempt: Some(attempt),
                 from,
-                to: Some("dispatched"),
+                to: Some(to),
                 // Says why it is dispatched though the execution has failed or was cancelled.
                 detail: is_finally.then(|| Json::of(&serde_json::json!({ "finally": true }))),
             },
         );
         self.begin_total(no);
         self.rest_timer(no);
+        if is_child {
+            self.start_child(no);
+        }
         bytes
     }
 

@@ -26,6 +26,13 @@ pub enum Event {
         /// How it ended, boxed since it is much larger than the other events.
         report: Box<Report>,
     },
+    /// The execution has ended that an attempt of a sub-workflow is, or none could be made.
+    ChildEnded {
+        /// Which one.
+        attempt: AttemptId,
+        /// How it ended, boxed as above.
+        report: Box<Report>,
+    },
     /// A worker says that it runs an attempt.
     AttemptStarted {
         /// Which one.
@@ -108,7 +115,7 @@ impl Command {
     }
 }
 
-/// How an attempt ended, by a worker's word.
+/// How an attempt ended, by a worker's word or as the end of a child.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The outcome.

@@ -40,6 +40,8 @@ pub mod kind {
     pub const CANCELLED: &str = "cancelled";
     /// A limit was exceeded.
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
+    /// A sub-workflow did not succeed.
+    pub const CHILD_FAILED: &str = "child_failed";
     /// A worker refused the job as not of the contract.
     pub const CONTRACT_VIOLATION: &str = "contract_violation";
 }

@@ -7,7 +7,7 @@ use flotilla_protocol::RunNo;
 use super::changes::TransitionKind;
 use super::failure::{FieldError, kind};
 use super::log::RunEntry;
-use super::run::{Run, RunStatus};
+use super::run::RunStatus;
 use super::sight::Sight;
 use super::step::{Arrival, Step};
 use super::{Execution, ExecutionStatus};
@@ -24,7 +24,7 @@ impl Step<'_> {
                 self.finish_if_over()
             }
             ExecutionStatus::Pausing => {
-                if !self.execution.live.values().any(Run::is_with_a_worker) {
+                if !self.execution.is_any_with_a_worker() {
                     self.set_status(ExecutionStatus::Paused);
                 }
                 false
@@ -118,6 +118,7 @@ impl Step<'_> {
         self.execution.finished_at = Some(self.now);
         self.set_status(self.execution.final_status());
         self.changes.finished = true;
+        self.tell_parent();
     }
 
     /// `output_map`, as far as it can be evaluated, and what could not be.

@@ -19,6 +19,7 @@ mod control;
 mod dispatch;
 mod event;
 mod failure;
+mod family;
 mod finish;
 mod flow;
 mod item_ends;
@@ -48,6 +49,7 @@ pub use branch::{Branch, SeenTask, WriteLinks};
 pub use changes::{Changes, Job, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
 pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
+pub use family::{ChildRefusal, ChildStart, Family, FamilyMessage, MAX_DEPTH, Parent, follow};
 pub use flow::{Flow, HeldFailure};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};
@@ -88,6 +90,8 @@ pub struct Execution {
     pub finished_at: Option<DateTime<Utc>>,
     /// Parameters with defaults, an object.
     pub parameters: Json,
+    /// The run of another execution whose child it is.
+    pub parent: Option<Parent>,
     /// How many tasks stand where.
     pub counts: Counts,
     /// Visits of each task, by its index.
@@ -223,7 +227,7 @@ impl Execution {
     /// worker is to have it.
     #[must_use]
     pub fn job(&self, run: RunNo) -> Option<Job> {
-        let run = self.live.get(&run).filter(|run| run.is_with_a_worker())?;
+        let run = self.live.get(&run).filter(|run| self.has_a_worker(run))?;
         let task = &self.workflow.tasks[run.task.0];
         Some(Job {
             run: run.no,

@@ -60,7 +60,10 @@ impl Sight {
         Self {
             parameters: execution.parameters.clone(),
             tasks,
-            system: system(execution.id, &execution.workflow, execution.created_at),
+            system: System {
+                parent_id: execution.parent.map(|parent| parent.execution_id),
+                ..system(execution.id, &execution.workflow, execution.created_at)
+            },
             item: None,
         }
     }

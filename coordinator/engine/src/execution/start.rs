@@ -11,12 +11,14 @@ use serde_json::value::RawValue;
 use super::branch::{Branch, WriteLinks};
 use super::changes::{Changes, Transition, TransitionKind};
 use super::failure::FieldError;
+use super::family::Parent;
 use super::flow::Flow;
 use super::sight::{Sight, system};
 use super::step::Step;
 use super::{Counts, Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::parameters::BindError;
+use crate::scope::System;
 use crate::variables::Write;
 use crate::workflow::Workflow;
 
@@ -29,6 +31,8 @@ pub struct Start<'a> {
     pub workflow: Arc<Workflow>,
     /// Parameters as given.
     pub parameters: Option<&'a RawValue>,
+    /// The run of another execution whose child it is to be.
+    pub parent: Option<Parent>,
 }
 
 /// Why no execution is made.
@@ -56,6 +60,7 @@ pub fn start(
         created_at: now,
         finished_at: None,
         parameters,
+        parent: start.parent,
         counts: Counts::default(),
         last_run: 0,
         last_write: 0,
@@ -69,6 +74,8 @@ pub fn start(
         output: None,
     };
     let mut step = Step::new(&mut execution, now, changes);
+    // Children of children would all begin in one turn.
+    step.defers_children = start.parent.is_some();
     step.log(Transition {
         seq: 0,
         kind: TransitionKind::ExecutionStarted,
@@ -100,7 +107,10 @@ pub fn start(
 /// Binds the parameters. A default that cannot be evaluated is no fault of the caller: it makes an
 /// execution that has failed before its first task.
 fn bind(start: &Start<'_>, now: DateTime<Utc>) -> Result<(Json, Option<FieldError>), Rejection> {
-    let system = system(start.id, &start.workflow, now);
+    let system = System {
+        parent_id: start.parent.map(|parent| parent.execution_id),
+        ..system(start.id, &start.workflow, now)
+    };
     match start.workflow.parameters.bind(start.parameters, &system) {
         Ok(parameters) => Ok((parameters, None)),
         Err(BindError::Default(error)) => {

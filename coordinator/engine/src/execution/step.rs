@@ -36,6 +36,8 @@ pub(super) struct Step<'a> {
     was_stopping: bool,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
     pub(super) due: Vec<Due>,
+    /// Whether children begin with a later turn, so that they cannot all follow from each other in one.
+    pub(super) defers_children: bool,
 }
 
 /// What is next in a step.
@@ -103,6 +105,7 @@ impl<'a> Step<'a> {
             now,
             arrivals: VecDeque::new(),
             due: Vec::new(),
+            defers_children: false,
         }
     }
 

@@ -8,7 +8,7 @@
 use chrono::{DateTime, SubsecRound, Utc};
 use flotilla_protocol::RunNo;
 
-use super::changes::{Changes, JobCancel, TimerChange, TimerKind};
+use super::changes::{Changes, TimerChange, TimerKind};
 use super::event::Outcome;
 use super::failure::{ExecutionError, FieldError, kind};
 use super::log::Origin;
@@ -246,12 +246,6 @@ impl Step<'_> {
 
     /// Tells the worker of an attempt to stop, without waiting for it.
     pub(super) fn order_stop(&mut self, no: RunNo, reason: &str) {
-        if let Some(run) = self.execution.live.get(&no) {
-            self.changes.cancels.push(JobCancel {
-                task_id: self.execution.task_id(no),
-                attempt: run.attempt,
-                reason: Some(reason.to_owned()),
-            });
-        }
+        self.tell_worker(no, Some(&reason.to_owned()));
     }
 }

@@ -1,5 +1,6 @@
 //! Plays a script: the earliest of answers, timers and events is next, until nothing is left.
 
+mod member;
 mod note;
 mod worker;
 
@@ -8,15 +9,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Command, Event, ExecutionError, Job, Outcome, Report, Run, Start,
-    TimerChange, TimerKind, start,
+    AttemptId, Changes, Command, Event, Execution, ExecutionError, Job, Report, Run, Start,
+    TimerKind, start,
 };
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
-use flotilla_turn::{Held, Kept};
 use serde_json::Value;
 use uuid::Uuid;
 
+use self::member::Member;
 use crate::read::value as json;
 use crate::script::{Action, Script, ScriptEvent};
 use crate::seen::Seen;
@@ -49,10 +50,12 @@ pub enum Reload {
 pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> Seen {
     let now = DateTime::from_timestamp(BEGINNING_S, 0).unwrap_or_default();
     let mut changes = Changes::default();
+    let root = ExecutionId(Uuid::from_u128(ID));
     let request = Start {
-        id: ExecutionId(Uuid::from_u128(ID)),
+        id: root,
         workflow: Arc::clone(workflow),
         parameters: script.parameters.as_ref().map(Json::raw),
+        parent: None,
     };
     let execution = match start(request, now, &mut changes) {
         Ok(execution) => execution,
@@ -71,12 +74,12 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         script,
         began: now,
         now,
-        held: Held::alone(execution),
-        rows: needs_rows.then(Kept::default),
+        root,
+        members: BTreeMap::new(),
+        needs_rows,
         reload,
         agenda: BTreeMap::new(),
         entries: 0,
-        timers: BTreeMap::new(),
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
@@ -88,7 +91,8 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
     for event in &script.events {
         player.plan(event.at, Rank::Outside, Due::Action(event.action.clone()));
     }
-    player.take(changes);
+    player.add(execution, changes, String::new());
+    player.follow(root);
     player.run();
     player.finish()
 }
@@ -109,11 +113,11 @@ type Place = (DateTime<Utc>, Rank, u64);
 #[derive(Debug)]
 enum Due {
     /// A worker gets a job.
-    Delivered(Job),
+    Delivered(ExecutionId, Job),
     /// A worker is done with a job, or says so once more.
-    Answered(AttemptId, Box<Report>),
+    Answered(ExecutionId, AttemptId, Box<Report>),
     /// A worker dies over a job.
-    Lost(Job),
+    Lost(ExecutionId, Job),
     /// Something happens from outside.
     Action(Action),
 }
@@ -135,16 +139,18 @@ struct Player<'a> {
     script: &'a Script,
     began: DateTime<Utc>,
     now: DateTime<Utc>,
-    held: Held,
-    /// Its rows; `None` where nothing asks for them.
-    rows: Option<Kept>,
+    /// The execution that was started from outside.
+    root: ExecutionId,
+    /// The execution and its children.
+    members: BTreeMap<ExecutionId, Member>,
+    /// Whether something asks for rows.
+    needs_rows: bool,
     /// When rows become an execution again.
     reload: Reload,
     agenda: BTreeMap<Place, Due>,
     /// Entries of the agenda so far.
     entries: u64,
-    timers: BTreeMap<RunNo, (TimerKind, DateTime<Utc>)>,
-    in_hand: BTreeMap<(RunNo, u32), InHand>,
+    in_hand: BTreeMap<(ExecutionId, RunNo, u32), InHand>,
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
     of_item: BTreeMap<(Arc<str>, u32), usize>,
@@ -155,9 +161,10 @@ impl Player<'_> {
     fn run(&mut self) {
         for _ in 0..EVENT_LIMIT {
             let timer = self
-                .timers
+                .members
                 .iter()
-                .map(|(run, (kind, due))| (*due, *run, *kind))
+                .flat_map(|(id, member)| member.timers.iter().map(|timer| (*id, timer)))
+                .map(|(id, (run, (kind, due)))| (*due, (id, *run), *kind))
                 .min_by_key(|(due, run, _)| (*due, *run));
             let place = self.agenda.first_key_value().map(|(place, _)| *place);
             match (place, timer) {
@@ -166,7 +173,9 @@ impl Player<'_> {
                 }
                 (_, Some((due, run, kind))) => {
                     self.now = self.now.max(due);
-                    self.timers.remove(&run);
+                    if let Some(member) = self.members.get_mut(&run.0) {
+                        member.timers.remove(&run.1);
+                    }
                     self.fire(run, kind);
                 }
                 (Some(place), None) => self.next(place),
@@ -176,30 +185,32 @@ impl Player<'_> {
     }
 
     /// A timer has run out; one of heartbeats only where none has come since it was set.
-    fn fire(&mut self, run: RunNo, kind: TimerKind) {
+    fn fire(&mut self, (id, run): (ExecutionId, RunNo), kind: TimerKind) {
         if kind == TimerKind::Heartbeat
-            && let Some(in_hand) = self.in_hand_of(run)
+            && let Some(in_hand) = self.in_hand_of(id, run)
         {
             match in_hand.given_up_at {
                 None => return,
                 Some(at) if at > self.now => {
-                    self.timers.insert(run, (kind, at));
+                    if let Some(member) = self.members.get_mut(&id) {
+                        member.timers.insert(run, (kind, at));
+                    }
                     return;
                 }
                 Some(_) => {}
             }
         }
-        self.apply(&Event::TimerFired { run, kind });
+        self.apply(id, &Event::TimerFired { run, kind });
     }
 
     fn next(&mut self, place: Place) {
         self.now = self.now.max(place.0);
         match self.agenda.remove(&place) {
-            Some(Due::Delivered(job)) => self.deliver(job),
-            Some(Due::Answered(attempt, report)) => self.answered(attempt, report),
-            Some(Due::Lost(job)) => {
-                self.put_down(&job);
-                self.deliver(job);
+            Some(Due::Delivered(id, job)) => self.deliver(id, job),
+            Some(Due::Answered(id, attempt, report)) => self.answered(id, attempt, report),
+            Some(Due::Lost(id, job)) => {
+                self.put_down(id, &job);
+                self.deliver(id, job);
             }
             Some(Due::Action(action)) => self.act(&action),
             None => {}
@@ -214,72 +225,13 @@ impl Player<'_> {
         place
     }
 
-    fn apply(&mut self, event: &Event) -> Outcome {
-        let mut changes = Changes::default();
-        let outcome = self.held.execution.apply(event, self.now, &mut changes);
-        self.take(changes);
-        outcome
-    }
-
-    fn take(&mut self, changes: Changes) {
-        if let Some(rows) = &mut self.rows
-            && changes != Changes::default()
-        {
-            rows.keep(&mut self.held, &changes, self.now);
-        }
-        for transition in &changes.transitions {
-            self.note_start(transition, &changes.ended);
-        }
-        for run in &changes.ended {
-            self.note_run(run);
-        }
-        for change in changes.timers {
-            match change {
-                TimerChange::Set { run, kind, due } => {
-                    self.timers.insert(run, (kind, due));
-                }
-                TimerChange::Clear { run } => {
-                    self.timers.remove(&run);
-                }
-            }
-        }
-        for job in changes.jobs {
-            self.plan(TimeDelta::zero(), Rank::Worker, Due::Delivered(job));
-        }
-        for cancel in &changes.cancels {
-            self.tell_to_stop(cancel);
-        }
-        match self.reload {
-            Reload::AfterEachEvent => self.load(),
-            Reload::AtRestarts => {}
-        }
-    }
-
-    /// Makes the execution of its rows. Workers know nothing of that: what they have they keep.
-    fn load(&mut self) {
-        let rows = self.rows.as_ref();
-        match rows.and_then(|rows| rows.load(&self.held.execution.workflow)) {
-            Some(Ok(held)) => self.held = held,
-            Some(Err(error)) => self.seen.damage.push(error.to_string()),
-            None => {}
-        }
-    }
-
-    fn restart(&mut self) {
-        self.load();
-        let timers = self.rows.as_ref().map_or(&[][..], Kept::timers).iter();
-        self.timers = timers
-            .map(|row| (row.run, (row.kind, row.due_at)))
-            .collect();
-    }
-
     fn act(&mut self, action: &Action) {
         let command = match action {
             Action::Pause => Command::Pause,
             Action::Resume => Command::Resume,
             Action::Cancel => Command::Cancel { reason: None },
             Action::Check => {
-                let status = self.held.execution.status.word().to_owned();
+                let status = self.root().status.word().to_owned();
                 let now = self.elapsed_s(self.now);
                 self.seen.checkpoints.push((now, status));
                 return;
@@ -289,25 +241,37 @@ impl Player<'_> {
             Action::StartAgain => return,
         };
         // What is not allowed now changes nothing, as for a user.
-        self.apply(&Event::Controlled {
+        let event = Event::Controlled {
             command,
             message_id: None,
-        });
+        };
+        self.apply(self.root, &event);
     }
 
     fn finish(mut self) -> Seen {
-        let live: Vec<Run> = self.held.execution.live.values().cloned().collect();
-        for run in &live {
-            self.note_run(run);
+        let ids: Vec<ExecutionId> = self.members.keys().copied().collect();
+        for id in ids {
+            let live = self
+                .members
+                .get(&id)
+                .map(|member| &member.held.execution.live);
+            let live: Vec<Run> = live
+                .into_iter()
+                .flat_map(|live| live.values().cloned())
+                .collect();
+            for run in &live {
+                self.note_run(id, run);
+            }
         }
-        let elapsed_s = self.held.execution.finished_at.map(|at| self.elapsed_s(at));
-        if self.reload == Reload::AfterEachEvent
-            && let Some(rows) = &self.rows
-        {
-            let found = rows.fold(&self.held.execution.workflow);
-            self.seen.damage.extend(found);
+        let elapsed_s = self.root().finished_at.map(|at| self.elapsed_s(at));
+        if self.reload == Reload::AfterEachEvent {
+            for member in self.members.values() {
+                let workflow = &member.held.execution.workflow;
+                let found = member.rows.as_ref().map(|rows| rows.fold(workflow));
+                self.seen.damage.extend(found.unwrap_or_default());
+            }
         }
-        let execution = self.held.execution;
+        let execution = self.root();
         let variables = execution.ends.vars.iter();
         Seen {
             status: execution.status.word().to_owned(),
@@ -316,10 +280,14 @@ impl Player<'_> {
             variables: variables
                 .map(|write| (write.name.to_string(), json(&write.value)))
                 .collect(),
-            errors: execution.errors,
+            errors: execution.errors.clone(),
             elapsed_s,
             ..self.seen
         }
+    }
+
+    fn root(&self) -> &Execution {
+        &self.members[&self.root].held.execution
     }
 
     fn elapsed_s(&self, at: DateTime<Utc>) -> f64 {

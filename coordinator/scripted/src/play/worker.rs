@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
 use flotilla_engine::execution::{AttemptId, Event, Job, JobCancel, Outcome, Report};
-use flotilla_protocol::RunNo;
 use flotilla_protocol::message::CompletionStatus;
+use flotilla_protocol::{ExecutionId, RunNo};
 
 use super::{Due, InHand, Place, Player, Rank};
 use crate::read::{time, value as json};
@@ -16,26 +16,27 @@ use crate::seen::Delivery;
 impl Player<'_> {
     /// A worker gets a job, says that it starts, and what becomes of it is planned. One that is told
     /// not to run it leaves it.
-    pub(super) fn deliver(&mut self, job: Job) {
-        let started = self.apply(&Event::AttemptStarted {
+    pub(super) fn deliver(&mut self, id: ExecutionId, job: Job) {
+        let event = Event::AttemptStarted {
             attempt: attempt_of(&job),
             worker: None,
             started_at: None,
-        });
-        let is_wanted = self
-            .held
-            .execution
-            .live
-            .get(&job.run)
-            .is_some_and(|run| run.is_with_a_worker() && run.attempt == job.attempt);
+        };
+        let started = self.apply(id, &event);
+        let Some(member) = self.members.get(&id) else {
+            return;
+        };
+        let run = member.held.execution.live.get(&job.run);
+        let is_wanted = run.is_some_and(|run| run.is_with_a_worker() && run.attempt == job.attempt);
         if started != Outcome::Applied || !is_wanted {
             return;
         }
+        let (task, run) = (member.shown(&job.task), member.number(job.run));
         let answer = self.answer_to(&job);
         let delivery = self.seen.deliveries.len();
         self.seen.deliveries.push(Delivery {
-            task: Arc::clone(&job.task),
-            run: job.run,
+            task,
+            run,
             item: item_of(&job),
             attempt: job.attempt,
             action: Arc::clone(&job.action),
@@ -43,10 +44,10 @@ impl Player<'_> {
             from_s: self.elapsed_s(self.now),
             to_s: None,
         });
-        let key = (job.run, job.attempt);
+        let key = (id, job.run, job.attempt);
         let stops_after = answer.stops_after;
         let given_up_at = self.given_up_at(&job, &answer);
-        let due = self.plan_answer(job, &answer);
+        let due = self.plan_answer(id, job, &answer);
         let in_hand = InHand {
             delivery,
             due,
@@ -63,9 +64,10 @@ impl Player<'_> {
     }
 
     /// What a worker has of a run, of its current attempt.
-    pub(super) fn in_hand_of(&self, run: RunNo) -> Option<&InHand> {
-        let attempt = self.held.execution.live.get(&run)?.attempt;
-        self.in_hand.get(&(run, attempt))
+    pub(super) fn in_hand_of(&self, id: ExecutionId, run: RunNo) -> Option<&InHand> {
+        let execution = &self.members.get(&id)?.held.execution;
+        let attempt = execution.live.get(&run)?.attempt;
+        self.in_hand.get(&(id, run, attempt))
     }
 
     fn answer_to(&mut self, job: &Job) -> Answer {
@@ -92,21 +94,21 @@ impl Player<'_> {
 
     /// Plans what becomes of a delivery. Workers keep time limits themselves; an answer that takes
     /// longer than that comes all the same, too late.
-    fn plan_answer(&mut self, job: Job, answer: &Answer) -> Vec<Place> {
+    fn plan_answer(&mut self, id: ExecutionId, job: Job, answer: &Answer) -> Vec<Place> {
         let attempt = attempt_of(&job);
         let limit = job.timeout.map(time);
         let is_silent = answer.status == AnswerStatus::Never;
         let mut due = Vec::new();
         if let Some(limit) = limit.filter(|limit| is_silent || answer.takes > *limit) {
             let report = report(CompletionStatus::TimedOut, None, &Answer::default());
-            due.push(self.plan(limit, Rank::Worker, Due::Answered(attempt, report)));
+            due.push(self.plan(limit, Rank::Worker, Due::Answered(id, attempt, report)));
         }
         let status = match answer.status {
             AnswerStatus::Never => return due,
             AnswerStatus::Lost => {
                 // Once the worker has given the attempt up, its death concerns nobody.
                 if due.is_empty() {
-                    due.push(self.plan(answer.takes, Rank::Worker, Due::Lost(job)));
+                    due.push(self.plan(answer.takes, Rank::Worker, Due::Lost(id, job)));
                 }
                 return due;
             }
@@ -122,25 +124,25 @@ impl Player<'_> {
         let mut after = answer.takes;
         for _ in 0..=answer.duplicates {
             let report = report(status, result.clone(), answer);
-            due.push(self.plan(after, Rank::Worker, Due::Answered(attempt, report)));
+            due.push(self.plan(after, Rank::Worker, Due::Answered(id, attempt, report)));
             after += answer.duplicate_gap;
         }
         due
     }
 
-    pub(super) fn answered(&mut self, attempt: AttemptId, report: Box<Report>) {
-        self.end_delivery((attempt.task_id.run(), attempt.attempt));
-        let outcome = self.apply(&Event::AttemptEnded { attempt, report });
+    pub(super) fn answered(&mut self, id: ExecutionId, attempt: AttemptId, report: Box<Report>) {
+        self.end_delivery((id, attempt.task_id.run(), attempt.attempt));
+        let outcome = self.apply(id, &Event::AttemptEnded { attempt, report });
         if matches!(outcome, Outcome::Ignored(_)) {
             self.seen.ignored_answers += 1;
         }
     }
 
-    pub(super) fn put_down(&mut self, job: &Job) {
-        self.end_delivery((job.run, job.attempt));
+    pub(super) fn put_down(&mut self, id: ExecutionId, job: &Job) {
+        self.end_delivery((id, job.run, job.attempt));
     }
 
-    fn end_delivery(&mut self, key: (RunNo, u32)) {
+    fn end_delivery(&mut self, key: (ExecutionId, RunNo, u32)) {
         if let Some(in_hand) = self.in_hand.remove(&key) {
             let now = self.elapsed_s(self.now);
             self.seen.deliveries[in_hand.delivery].to_s = Some(now);
@@ -148,12 +150,12 @@ impl Player<'_> {
     }
 
     /// A worker that listens leaves what it was about to answer, and says that it stopped.
-    pub(super) fn tell_to_stop(&mut self, cancel: &JobCancel) {
+    pub(super) fn tell_to_stop(&mut self, id: ExecutionId, cancel: &JobCancel) {
         let attempt = AttemptId {
             task_id: cancel.task_id,
             attempt: cancel.attempt,
         };
-        let key = (attempt.task_id.run(), attempt.attempt);
+        let key = (id, attempt.task_id.run(), attempt.attempt);
         let Some(in_hand) = self.in_hand.get_mut(&key) else {
             return;
         };
@@ -164,7 +166,11 @@ impl Player<'_> {
             self.agenda.remove(&place);
         }
         let report = report(CompletionStatus::Cancelled, None, &Answer::default());
-        self.plan(stops_after, Rank::Worker, Due::Answered(attempt, report));
+        self.plan(
+            stops_after,
+            Rank::Worker,
+            Due::Answered(id, attempt, report),
+        );
     }
 }
 

@@ -36,6 +36,7 @@ impl Fold<'_> {
         let held = Held {
             execution: self.execution,
             partition: row.partition,
+            root: None,
             idempotency_key: None,
             tags: BTreeMap::new(),
             reply_to: Vec::new(),

@@ -183,17 +183,19 @@ impl Fold<'_> {
         let worker = self
             .stored_run(attempt.task_id.run())
             .and_then(|row| row.worker.clone());
-        Event::AttemptEnded {
-            attempt,
-            report: Box::new(Report {
-                status,
-                result,
-                error,
-                started_at: row.and_then(|row| row.started_at),
-                finished_at: None,
-                worker,
-            }),
+        let report = Box::new(Report {
+            status,
+            result,
+            error,
+            started_at: row.and_then(|row| row.started_at),
+            finished_at: None,
+            worker,
+        });
+        let run = self.execution.live.get(&attempt.task_id.run());
+        if run.and_then(|run| self.execution.child(run)).is_some() {
+            return Event::ChildEnded { attempt, report };
         }
+        Event::AttemptEnded { attempt, report }
     }
 
     fn attempt_started(&self, attempt: AttemptId) -> Event {

@@ -98,6 +98,7 @@ impl<'a> Fold<'a> {
             id: row.execution_id,
             workflow,
             parameters: Some(row.parameters.raw()),
+            parent: row.parent,
         };
         let mut changes = Changes::default();
         let execution = match start(request, first.at, &mut changes) {

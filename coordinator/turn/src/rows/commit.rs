@@ -1,7 +1,7 @@
 //! What a turn writes, and what the database answers.
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::{Counts, TimerKind, TransitionKind};
+use flotilla_engine::execution::{Counts, Parent, TimerKind, TransitionKind};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 use uuid::Uuid;
@@ -105,6 +105,8 @@ pub struct ExecutionRow {
     pub version: String,
     /// The partition, for its whole life.
     pub partition: PartitionNo,
+    /// The run whose child it is.
+    pub parent: Option<Parent>,
     /// The key that the user gave.
     pub idempotency_key: Option<String>,
     /// Labels, an object of texts.

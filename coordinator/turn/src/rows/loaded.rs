@@ -1,7 +1,7 @@
 //! What a turn loads, and what a new owner finds.
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::{Counts, TransitionKind};
+use flotilla_engine::execution::{Counts, Parent, TransitionKind};
 use flotilla_engine::{DefinitionHash, Json};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
@@ -51,6 +51,8 @@ pub struct LoadedRow {
     pub partition: PartitionNo,
     /// A word of `execution_status`.
     pub status: String,
+    /// The run whose child it is.
+    pub parent: Option<Parent>,
     /// Parameters with defaults.
     pub parameters: Json,
     /// Where replies go.

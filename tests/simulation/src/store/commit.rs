@@ -1,4 +1,4 @@
-//! `commit_turn_v2`: the whole commit or nothing of it, statement by statement in the function's
+//! `commit_turn_v3`: the whole commit or nothing of it, statement by statement in the function's
 //! order, so that of several errors the same one is raised.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Postgres in memory: the tables, `commit_turn_v2` with its fence, take-overs with leases on its own
+//! Postgres in memory: the tables, `commit_turn_v3` with its fence, take-overs with leases on its own
 //! clock, loads. It decides nothing and checks nothing: it is held against the real server by a suite
 //! that runs on both.
 
@@ -112,7 +112,7 @@ pub struct Store {
 /// How the fence works: a planted bug, or none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fence {
-    /// As in `commit_turn_v2`.
+    /// As in `commit_turn_v3`.
     #[default]
     Sound,
     /// What it moves is committed, though it misses others.

@@ -166,6 +166,7 @@ impl Scene {
             id: ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
             workflow: compiled.workflow,
             parameters: Some(&given),
+            parent: None,
         };
         let execution = start(request, now, &mut changes).expect("the start is accepted");
         let mut scene = Self {

@@ -1,0 +1,89 @@
+//! The workflows that are run as children, by their names: the newest version of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use flotilla_engine::Workflow;
+use flotilla_engine::execution::ChildRefusal;
+
+use crate::machine::Found;
+use crate::rows::FoundDefinition;
+
+/// Seconds for which a name is not looked up again, should nobody say that something was registered.
+const TRUSTED_S: i64 = 10;
+/// Names that are kept at most; templates may give any.
+const MOST_NAMES: usize = 10_000;
+
+/// What a name stands for, or why it cannot be started.
+pub(crate) type Entry = Result<Arc<Workflow>, ChildRefusal>;
+
+/// Names that were looked up, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Library(BTreeMap<String, (DateTime<Utc>, Entry)>);
+
+impl Library {
+    /// What a name stands for; `None` if it has to be looked up.
+    pub fn get(&self, name: &str, now: DateTime<Utc>) -> Option<&Entry> {
+        let (known_at, entry) = self.0.get(name)?;
+        let is_trusted = now - *known_at <= TimeDelta::seconds(TRUSTED_S);
+        is_trusted.then_some(entry)
+    }
+
+    /// Something was registered.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Notes what was found for a name.
+    pub fn note(
+        &mut self,
+        name: String,
+        definition: FoundDefinition,
+        found: &Found,
+        now: DateTime<Utc>,
+    ) {
+        if self.0.len() >= MOST_NAMES {
+            self.0.clear();
+        }
+        let refused = |kind, message| Err(ChildRefusal { kind, message });
+        let entry = match definition {
+            FoundDefinition::Registered(hash) => match found.workflows.get(&hash) {
+                Some(Ok(workflow)) => Ok(Arc::clone(workflow)),
+                Some(Err(message)) => refused("invalid_definition", message.clone()),
+                None => refused(
+                    "invalid_definition",
+                    format!("the definition {hash} could not be loaded"),
+                ),
+            },
+            FoundDefinition::UnknownWorkflow | FoundDefinition::UnknownVersion => refused(
+                "unknown_workflow",
+                format!("no workflow {name} is registered"),
+            ),
+        };
+        self.0.insert(name, (now, entry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_again_after_a_while_or_when_something_was_registered() {
+        let now = DateTime::UNIX_EPOCH;
+        let later = |seconds| now + TimeDelta::seconds(seconds);
+        let mut library = Library::default();
+        assert!(library.get("a.b", now).is_none());
+        let unknown = FoundDefinition::UnknownWorkflow;
+        library.note("a.b".to_owned(), unknown, &Found::default(), now);
+        let refusal = library.get("a.b", later(TRUSTED_S)).expect("it is known");
+        assert_eq!(
+            refusal.as_ref().expect_err("unknown").kind,
+            "unknown_workflow"
+        );
+        assert!(library.get("a.b", later(TRUSTED_S + 1)).is_none());
+        library.clear();
+        assert!(library.get("a.b", now).is_none());
+    }
+}
