@@ -177,7 +177,11 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, type: workflow}",
-        "2:25 not_supported tasks[0].type: `type: workflow` is not supported yet",
+        "2:16 missing_key tasks[0]: a task of `type: workflow` needs `action`, the workflow that it runs",
+    ),
+    (
+        "{name: a, type: workflow, action: b.c, pool: gpu}",
+        "2:48 misplaced_key tasks[0].pool: no worker runs a sub-workflow, so `pool` has no place here",
     ),
     (
         "{name: a, type: acton}",

@@ -28,6 +28,7 @@ fn pack(config: Value) -> Pack {
             ("shop.other".to_owned(), defaults("elsewhere")),
         ]
         .into(),
+        workflows: std::collections::BTreeSet::new(),
     }
 }
 
@@ -53,6 +54,57 @@ fn an_action_gives_its_tasks_their_pool_and_time_limit() {
     let compiled = compile_in(WORKFLOW, &pack(json!({"currency": "EUR"}))).expect("it is sound");
     assert_eq!(pools(&compiled.workflow), ["pricing", "own", "default"]);
     assert_eq!(timeouts(&compiled.workflow), [20.0, 5.0, 300.0]);
+}
+
+#[test]
+fn an_action_that_names_a_workflow_is_a_sub_workflow() {
+    const SOURCE: &str = "
+ref: shop.parent
+tasks:
+  - {name: a, action: shop.quote}
+  - {name: b, action: shop.price}
+  - {name: c, action: shop.absent}
+  - {name: d, type: action, action: shop.quote}
+";
+    let known = Pack {
+        // An action that says something of itself is one, whatever else has its name.
+        workflows: ["shop.quote", "shop.price", "shop.unused"]
+            .map(str::to_owned)
+            .into(),
+        ..pack(json!({}))
+    };
+    let compiled = compile_in(SOURCE, &known).expect("it is sound");
+    let kinds = |workflow: &Workflow| -> Vec<bool> {
+        workflow.tasks.iter().map(|task| task.is_workflow).collect()
+    };
+    assert_eq!(kinds(&compiled.workflow), [true, false, false, false]);
+    assert!(
+        compiled.workflow.tasks[0].timeout.is_none(),
+        "it has no limit of its own"
+    );
+    let stored = compiled.pack.as_deref().expect("there is something");
+    assert!(
+        stored.contains("shop.quote") && !stored.contains("shop.unused"),
+        "{stored}"
+    );
+    let again = compile_stored(SOURCE, Some(stored)).expect("it is sound");
+    assert_eq!(kinds(&again.workflow), kinds(&compiled.workflow));
+    assert_eq!(again.workflow.hash, compiled.workflow.hash);
+}
+
+#[test]
+fn a_child_that_does_not_exist_is_named_with_its_place_and_what_is_like_it() {
+    let source = "ref: shop.parent\ntasks:\n  - {name: a, type: workflow, action: shop.qoute}\n";
+    let compiled = compile(source).expect("what it names is not known here");
+    assert!(compiled.unknown_children(&["shop.qoute"].into()).is_empty());
+    let found = compiled.unknown_children(&["shop.quote", "shop.parent"].into());
+    let [unknown] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!((unknown.line, unknown.column), (3, 39));
+    assert_eq!(unknown.path, "tasks[0].action");
+    assert_eq!(unknown.message, "there is no workflow `shop.qoute`");
+    assert_eq!(unknown.hint.as_deref(), Some("did you mean shop.quote?"));
 }
 
 #[test]

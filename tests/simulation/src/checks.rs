@@ -200,12 +200,32 @@ impl World {
         }
     }
 
+    /// A task succeeds by its child's success alone; what ends before its child has told it to stop.
+    fn check_end_of_child(&mut self, key: AttemptKey, status: &str, task_id: TaskId) {
+        let child = ExecutionId::of_child(task_id, key.2);
+        let Some(row) = self.store.executions.get(&child) else {
+            return;
+        };
+        let (is_over, end) = (row.state.finished_at.is_some(), row.state.status);
+        if status == "succeeded" && end != "succeeded" {
+            let what = show_attempt(key);
+            self.violate(|| format!("attempt {what} succeeds, and its child is {end}"));
+        }
+        if !is_over && end != "cancelling" {
+            let what = show_attempt(key);
+            self.violate(|| format!("attempt {what} has ended, and its child is {end}"));
+        }
+    }
+
     /// An attempt ends once, and what a worker said of another attempt does not end it.
     fn check_end_of_attempt(&mut self, key: AttemptKey) {
         if !self.checks.ended.insert(key) {
             self.violate(|| format!("attempt {} ends twice", show_attempt(key)));
         }
         let task = self.store.tasks.get(&(key.0, key.1));
+        if let Some(task) = task.filter(|task| task.pool.is_none() && task.attempt > 0) {
+            return self.check_end_of_child(key, task.status, task.task_id);
+        }
         let is_report = task.is_some_and(|task| {
             let broke = |error: &Json| error.text().contains(BROKEN);
             task.status == "succeeded" || task.error.as_ref().is_some_and(broke)

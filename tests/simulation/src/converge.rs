@@ -282,6 +282,28 @@ impl World {
         )
     }
 
+    /// A child belongs to an attempt of a task that is a sub-workflow, and is in the partition of its
+    /// parent. Two attempts are two children.
+    fn check_children(&mut self) {
+        let mut problem = None;
+        for (id, row) in &self.store.executions {
+            let Some(parent) = row.parent else {
+                continue;
+            };
+            let task = self.store.tasks.get(&(parent.execution_id, parent.run));
+            let is_attempt = task.is_some_and(|task| {
+                (1..=task.attempt).any(|no| ExecutionId::of_child(task.task_id, no) == *id)
+            });
+            let beside = self.store.executions.get(&parent.execution_id);
+            if !is_attempt || beside.is_none_or(|beside| beside.partition != row.partition) {
+                problem = Some(format!("{} is nobody's child", show_id(*id)));
+            }
+        }
+        if let Some(problem) = problem {
+            self.violate(|| problem);
+        }
+    }
+
     fn check_end(&mut self) {
         let mut timers = self.store.timers.keys();
         if timers.any(|(id, _)| self.store.executions[id].state.finished_at.is_some()) {
@@ -296,11 +318,19 @@ impl World {
             expected.extend(id);
             self.check_answers(no);
         }
-        if expected.len() != self.store.executions.len() {
+        let all = self.store.executions.iter();
+        let (children, asked): (Vec<_>, Vec<_>) = all.partition(|(_, row)| row.parent.is_some());
+        let (children, is_right) = (children.len(), expected.len() == asked.len());
+        if !is_right {
             self.violate(|| "there are executions that nobody asked for".to_owned());
         }
+        if children > 0 {
+            self.note(Happening::Children);
+        }
+        self.check_children();
         if self.setup.seed.is_multiple_of(4) {
-            for id in expected {
+            let all: Vec<ExecutionId> = self.store.executions.keys().copied().collect();
+            for id in all {
                 let differences = self.store.fold(id);
                 if !differences.is_empty() {
                     let id = show_id(id);

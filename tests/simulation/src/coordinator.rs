@@ -223,6 +223,7 @@ impl World {
                 | Input::TimersLoaded { .. }
                 | Input::CommitAnswered(_)
                 | Input::PartitionsFreed
+                | Input::WorkflowRegistered
                 | Input::PublishConfirmed(_)
                 | Input::PublishReturned(_)
                 | Input::PublishFailed(_)

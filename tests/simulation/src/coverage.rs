@@ -105,10 +105,12 @@ pub enum Happening {
     Heartbeat,
     /// A worker fell silent, and its job was sent again.
     WorkerSilent,
+    /// An execution had children.
+    Children,
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 51] = [
+    const NAMES: [(Self, &'static str); 52] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -160,6 +162,7 @@ impl Happening {
         (Self::AcknowledgedEarly, "jobs acknowledged early"),
         (Self::Heartbeat, "heartbeats sent"),
         (Self::WorkerSilent, "workers silent"),
+        (Self::Children, "families"),
     ];
 }
 

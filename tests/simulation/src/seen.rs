@@ -7,6 +7,7 @@ use flotilla_turn::rows::TaskRow;
 
 use crate::checks::key_of;
 use crate::message::{AttemptKey, Body, show_attempt, show_id};
+use crate::store::child_of;
 use crate::world::World;
 
 impl World {
@@ -49,6 +50,12 @@ impl World {
         if let Some(progress) = &task.item_progress {
             return (progress.text().contains("put_off") && timer.is_none())
                 .then(|| format!("waits for a timer of run {} that is no row", task.run));
+        }
+        if let Some(child) = child_of(task) {
+            let live = self.store.executions.get(&child);
+            return live
+                .is_none_or(|child| child.state.finished_at.is_some())
+                .then(|| format!("waits for the child {}, which has ended", show_id(child)));
         }
         match task.status {
             "waiting" => None,

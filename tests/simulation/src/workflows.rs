@@ -97,6 +97,32 @@ tasks:
   - {name: b, action: core.noop, timeout: 5, heartbeat: 4, with_items: [1, 2, 3], concurrency: 2, delay: 1, total_timeout: 15, retry: {count: 1}}
   - {name: z, action: core.noop, timeout: 5, delay: 1, heartbeat: 4}
 ";
+const FAMILY: &str = "
+ref: t.family
+tasks:
+  - {name: a, type: workflow, action: t.child, timeout: 20, retry: {count: 1, delay: 1}, publish: [{r: \"{{ result() }}\"}], on_complete: b}
+  - {name: b, type: workflow, action: \"t.{{ 'child' }}\", with_items: [1, 2, 3], concurrency: 2, input: {n: \"{{ item }}\"}, tolerate: 1, total_timeout: 40, on_complete: c}
+  - {name: c, action: core.noop, timeout: 5}
+output_map: {r: \"{{ vars.r | default(null) }}\"}
+";
+const CHILD: &str = "
+ref: t.child
+parameters: {n: {default: 0}}
+finally: [z]
+cancel_grace: 3
+tasks:
+  - {name: x, action: core.noop, timeout: 5, on_success: y}
+  - {name: y, type: workflow, action: t.grandchild, on_complete: noop}
+  - {name: z, action: core.noop, timeout: 5, ignore_failure: true}
+output_map: {n: \"{{ parameters.n }}\"}
+";
+const GRANDCHILD: &str = "
+ref: t.grandchild
+timeout: 30
+tasks:
+  - {name: g, action: core.noop, timeout: 3, on_success: h}
+  - {name: h}
+";
 const SLOW: &str = "
 ref: t.slow
 tasks:
@@ -104,7 +130,7 @@ tasks:
 ";
 
 /// Names of the workflows that are quick; the slow one is started now and then.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 11] = [
     "t.one",
     "t.chain",
     "t.diamond",
@@ -115,6 +141,7 @@ pub(crate) const NAMES: [&str; 10] = [
     "t.joins",
     "t.needs",
     "t.times",
+    "t.family",
 ];
 /// A workflow whose retry lies beyond the timers that are kept in memory.
 pub(crate) const SLOW_NAME: &str = "t.slow";
@@ -125,7 +152,8 @@ pub fn workflows() -> &'static [Arc<Workflow>] {
     static COMPILED: OnceLock<Vec<Arc<Workflow>>> = OnceLock::new();
     COMPILED.get_or_init(|| {
         let sources = [
-            ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, JOINS, NEEDS, TIMES, SLOW,
+            ONE, CHAIN, DIAMOND, RETRIES, LOOP, FAILING, ITEMS, JOINS, NEEDS, TIMES, FAMILY, CHILD,
+            GRANDCHILD, SLOW,
         ];
         let compile = |source: &&str| {
             flotilla_engine::compile(source)

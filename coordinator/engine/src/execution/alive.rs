@@ -19,7 +19,7 @@ use super::step::Step;
 use super::time::earlier;
 use super::{DEADLINE_SLACK_S, Execution};
 use crate::json::Json;
-use crate::scope::{EndStatus, Ended};
+use crate::scope::Ended;
 
 /// What a worker says of an attempt that it runs.
 #[derive(Clone, Copy)]
@@ -139,13 +139,9 @@ impl Execution {
         let (attempt, starts) = (run.attempt, run.starts);
         if let Some(heartbeat) = task.heartbeat {
             let message = format!("nothing was heard of the attempt for {heartbeat} s");
-            let ended = Ended {
-                status: EndStatus::TimedOut,
-                ..Ended::failed(kind::TASK_TIMEOUT, &message)
-            };
             let mut step = Step::new(self, now, changes);
             step.order_stop(no, "the attempt has been silent for too long");
-            step.attempt_ended(no, ended, true);
+            step.attempt_ended(no, Ended::overdue(&message), true);
             step.settle();
             return Outcome::Applied;
         }

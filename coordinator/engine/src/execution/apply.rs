@@ -266,19 +266,10 @@ impl Execution {
             TimerKind::TotalTimeout => step.total_is_over(no),
             TimerKind::ExecutionTimeout => {}
             TimerKind::Heartbeat => return self.fell_silent(no, now, changes),
+            TimerKind::Deadline if is_child => step.end_late_child(no),
             TimerKind::Deadline => {
-                let timeout = timeout.unwrap_or_default();
-                let message = if is_child {
-                    step.order_stop(no, "its parent has waited too long");
-                    format!("the sub-workflow took longer than {timeout} s")
-                } else {
-                    format!("no answer within {timeout} s")
-                };
-                let ended = Ended {
-                    status: EndStatus::TimedOut,
-                    ..Ended::failed(kind::TASK_TIMEOUT, &message)
-                };
-                step.attempt_ended(no, ended, true);
+                let message = format!("no answer within {} s", timeout.unwrap_or_default());
+                step.attempt_ended(no, Ended::overdue(&message), true);
             }
             TimerKind::Cancel => {
                 if !is_told {

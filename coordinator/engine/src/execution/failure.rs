@@ -209,6 +209,14 @@ impl Ended {
         }
     }
 
+    /// An attempt that ran longer than its time limit.
+    pub(super) fn overdue(message: &str) -> Self {
+        Self {
+            status: EndStatus::TimedOut,
+            ..Self::failed(kind::TASK_TIMEOUT, message)
+        }
+    }
+
     /// A task of which more items have failed than it tolerates.
     pub(super) fn items_failed(failed: u32, count: u32, items: &[ItemFailure<'_>]) -> Self {
         let message = format!("{failed} of {count} items failed");

@@ -25,6 +25,7 @@ use super::run::Run;
 use super::step::Step;
 use super::{Execution, ExecutionStatus};
 use crate::json::Json;
+use crate::scope::Ended;
 
 /// How deep children may be nested; an execution that a user starts has the depth 0.
 pub const MAX_DEPTH: usize = 10;
@@ -292,8 +293,8 @@ impl Step<'_> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        if let (Some(timeout), Some(began)) = (run.timeout, run.dispatched_at) {
-            self.set_timer(no, TimerKind::Deadline, after(stored(began), timeout));
+        if let Some(due) = deadline(run) {
+            self.set_timer(no, TimerKind::Deadline, due);
         }
     }
 
@@ -312,11 +313,31 @@ impl Step<'_> {
         }
     }
 
+    /// Those whose time has passed meanwhile do not go on.
     pub(super) fn resume_children(&mut self) {
         for (no, child) in self.children() {
-            self.command_child(child, Command::Resume);
-            self.limit_child(no);
+            let Some(run) = self.execution.live.get(&no) else {
+                continue;
+            };
+            let has_passed = |at: DateTime<Utc>| at <= self.now;
+            if run.until.is_some_and(has_passed) {
+                self.end_overdue(no);
+            } else if deadline(run).is_some_and(has_passed) {
+                self.end_late_child(no);
+            } else {
+                self.command_child(child, Command::Resume);
+                self.limit_child(no);
+            }
         }
+    }
+
+    /// A run has waited for its child as long as it may.
+    pub(super) fn end_late_child(&mut self, no: RunNo) {
+        let run = self.execution.live.get(&no);
+        let timeout = run.and_then(|run| run.timeout).unwrap_or_default();
+        self.order_stop(no, "its parent has waited too long");
+        let message = format!("the sub-workflow took longer than {timeout} s");
+        self.attempt_ended(no, Ended::overdue(&message), true);
     }
 
     /// The runs that wait for children.
@@ -335,6 +356,11 @@ impl Step<'_> {
             });
         }
     }
+}
+
+/// When a run has waited for its child as long as it may.
+fn deadline(run: &Run) -> Option<DateTime<Utc>> {
+    Some(after(stored(run.dispatched_at?), run.timeout?))
 }
 
 /// A time as rows keep it.

@@ -49,6 +49,7 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
         id: ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
         workflow: Arc::clone(&compiled.workflow),
         parameters: Some(&given),
+        parent: None,
     };
     let execution = start(request, now, &mut changes).map_err(|rejection| rejection.message)?;
     let mut scene = Scene {

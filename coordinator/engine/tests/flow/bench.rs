@@ -44,6 +44,7 @@ impl Bench {
             id: ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
             workflow: Arc::clone(workflow),
             parameters: None,
+            parent: None,
         };
         let execution = start(request, now(), &mut changes).expect("no parameters are asked for");
         let mut bench = Self {

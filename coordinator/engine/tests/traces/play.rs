@@ -34,6 +34,7 @@ pub fn trace(yaml: &str, script: &[&str]) -> String {
         id: ExecutionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
         workflow: Arc::clone(&compiled.workflow),
         parameters: None,
+        parent: None,
     };
     let execution = start(request, begun, &mut changes).expect("no parameters are asked for");
     let mut player = Player {

@@ -48,21 +48,22 @@ impl Store {
     pub fn load(&self, request: &LoadRequest) -> Loaded {
         self.keep(|| Call::Load(request.clone()));
         let starts = request.starts.iter();
-        // In the order of their ids, each once.
-        let executions: BTreeSet<ExecutionId> = request.executions.iter().copied().collect();
+        let children = request.children.iter();
         let loaded = Loaded {
             starts: starts.map(|lookup| self.look_up(lookup)).collect(),
-            executions: executions
-                .into_iter()
-                .filter_map(|id| self.load_execution(id))
-                .collect(),
+            executions: self.load_families(&request.executions),
             controls: self.carried_out(&request.controls),
+            children: children
+                .map(|name| (name.clone(), self.newest(name)))
+                .collect(),
             workflows: Vec::new(),
         };
-        let of_starts = loaded
+        let by_name = loaded
             .starts
             .iter()
-            .filter_map(|found| match found.definition {
+            .map(|found| found.definition)
+            .chain(loaded.children.iter().map(|(_, definition)| *definition))
+            .filter_map(|definition| match definition {
                 FoundDefinition::Registered(hash) => Some(hash),
                 FoundDefinition::UnknownWorkflow | FoundDefinition::UnknownVersion => None,
             });
@@ -70,7 +71,7 @@ impl Store {
             .executions
             .iter()
             .map(|held| held.row.definition_hash);
-        let wanted: BTreeSet<_> = of_starts.chain(of_executions).collect();
+        let wanted: BTreeSet<_> = by_name.chain(of_executions).collect();
         let workflows = wanted
             .iter()
             .map(|hash| Ok(Arc::clone(&self.workflows[hash])));
@@ -78,6 +79,23 @@ impl Store {
             workflows: workflows.collect(),
             ..loaded
         }
+    }
+
+    /// Executions with their ancestors and the children that any of them waits for, in the order of their
+    /// ids, each once.
+    fn load_families(&self, ids: &[ExecutionId]) -> Vec<LoadedExecution> {
+        let mut found: BTreeMap<ExecutionId, LoadedExecution> = BTreeMap::new();
+        let mut wanted: Vec<ExecutionId> = ids.to_vec();
+        while let Some(id) = wanted.pop() {
+            let Some(loaded) = self.load_execution(id).filter(|_| !found.contains_key(&id)) else {
+                continue;
+            };
+            wanted.extend(loaded.row.parent.map(|parent| parent.execution_id));
+            let live = loaded.tasks.iter().map(|task| &self.tasks[&(id, task.run)]);
+            wanted.extend(live.filter_map(child_of));
+            found.insert(id, loaded);
+        }
+        found.into_values().collect()
     }
 
     /// Those of the commands that were carried out, each once: their names stand in the log.
@@ -162,6 +180,15 @@ impl Store {
             existing,
             definition: self.definition(lookup),
         }
+    }
+
+    fn newest(&self, workflow: &str) -> FoundDefinition {
+        self.definition(&StartLookup {
+            execution_id: None,
+            idempotency_key: None,
+            workflow: workflow.to_owned(),
+            version: None,
+        })
     }
 
     /// A workflow has one version here.
@@ -261,12 +288,19 @@ impl Store {
     }
 }
 
+/// The child that a live run waits for.
+pub(crate) fn child_of(row: &TaskRow) -> Option<ExecutionId> {
+    let is_child = row.status == "running" && row.pool.is_none() && row.item_progress.is_none();
+    is_child.then(|| ExecutionId::of_child(row.task_id, row.attempt))
+}
+
 pub(super) fn loaded_row(row: &ExecutionRow) -> LoadedRow {
     let state = row.state.clone();
     LoadedRow {
         execution_id: state.execution_id,
         definition_hash: row.definition_hash,
         partition: row.partition,
+        parent: row.parent,
         status: state.status.to_owned(),
         parameters: row.parameters.clone(),
         reply_to: state.reply_to.expect("always set"),

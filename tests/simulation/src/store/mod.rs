@@ -22,6 +22,7 @@ use flotilla_turn::{Held, Mark};
 use uuid::Uuid;
 
 pub use journal::{Call, Recorded};
+pub(crate) use load::child_of;
 pub use partitions::Share;
 
 /// A text that this store refuses within a result, as Postgres refuses some.

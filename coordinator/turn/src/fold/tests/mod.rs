@@ -173,6 +173,7 @@ impl Scene {
             held: Held {
                 execution,
                 partition: 0,
+                root: None,
                 idempotency_key: None,
                 tags: BTreeMap::new(),
                 reply_to: Vec::new(),
