@@ -15,7 +15,7 @@ use sqlx::PgPool;
 
 use crate::failure::Failure;
 use crate::servers::without_password;
-use crate::source::KnownActions;
+use crate::source::Known;
 
 /// How long the first connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -83,11 +83,15 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
-    /// What actions say of themselves.
-    pub async fn actions(&self) -> Result<KnownActions, Failure> {
-        storage::load_actions(&self.pool)
-            .await
-            .map_err(|error| self.failed(error))
+    /// What actions say of themselves, and which workflows there are.
+    pub async fn known(&self) -> Result<Known, Failure> {
+        let failed = |error| self.failed(error);
+        let actions = storage::load_actions(&self.pool).await.map_err(failed)?;
+        let names = storage::workflow_names(&self.pool).await.map_err(failed)?;
+        Ok(Known {
+            actions,
+            workflows: Some(names.into_iter().collect()),
+        })
     }
 
     /// A page of executions.

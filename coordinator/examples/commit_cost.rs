@@ -148,6 +148,7 @@ impl Lane {
 
     fn created(&self) -> ExecutionRow {
         ExecutionRow {
+            parent: None,
             definition_hash: DefinitionHash([1; 32]),
             workflow: "bench.chain".to_owned(),
             version: "1.0.0".to_owned(),

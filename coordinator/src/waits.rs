@@ -62,7 +62,10 @@ fn reason(
     }
     match task.status.as_str() {
         "dispatched" => at_the_broker(task.pool.as_deref()?, pools),
-        "running" => task.item_progress.as_ref().and_then(items),
+        "running" => match task.child {
+            Some(child) => Some(format!("the sub-workflow {child} runs")),
+            None => task.item_progress.as_ref().and_then(items),
+        },
         _ if !live.is_owned => Some(format!("no coordinator owns partition {}", live.partition)),
         _ if task.is_held => Some(held(&live.status, resume)),
         "retrying" if is_limited(task) => Some(format!("given up {}", due(task))),
@@ -195,6 +198,7 @@ tasks:
             status: status.to_owned(),
             is_held: false,
             pool: Some("gpu".to_owned()),
+            child: None,
             arrived: vec![0],
             timer: None,
             item_progress: None,

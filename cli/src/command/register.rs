@@ -15,7 +15,7 @@ use crate::database::Database;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json, table};
 use crate::progress;
-use crate::source::{self, Content, KnownActions, Source};
+use crate::source::{self, Content, Known, Source};
 
 /// How many digits of a hash people see.
 const SHOWN_HASH: usize = 12;
@@ -48,11 +48,11 @@ struct Registered {
 
 /// Checks all files, and registers them if all are valid.
 pub async fn run(global: &Global, arguments: &RegisterArguments) -> Result<Exit, Failure> {
-    demand_valid(&source::check(&arguments.paths, &KnownActions::new())?)?;
+    demand_valid(&source::check(&arguments.paths, &Known::default())?)?;
     let (database_url, amqp_url) = (global.database_url()?, global.amqp_url()?);
     let database = Database::connect(&database_url).await?;
-    // Once more, with what is known of actions that no file here describes.
-    let sources = source::check(&arguments.paths, &database.actions().await?)?;
+    // Once more, with what is known of actions and workflows that no file here describes.
+    let sources = source::check(&arguments.paths, &database.known().await?)?;
     demand_valid(&sources)?;
     declare_pools(&amqp_url, &sources).await?;
     let line = progress::bar(global.output, sources.len(), "registering");
@@ -123,7 +123,8 @@ async fn declare_pools(url: &str, sources: &[Source]) -> Result<(), Failure> {
     for source in sources {
         match &source.content {
             Content::Workflow(workflow, _) => {
-                pools.extend(workflow.tasks.iter().map(|task| &*task.pool));
+                let jobs = workflow.tasks.iter().filter(|task| !task.is_workflow);
+                pools.extend(jobs.map(|task| &*task.pool));
             }
             Content::Action(action) => pools.extend(action.defaults.pool.as_deref()),
             Content::Pack | Content::Nothing => {}

@@ -133,6 +133,9 @@ fn sheet(shown: &Shown, waits: &Waits) -> String {
             duration(&execution["started_at"], &execution["finished_at"])
         ),
     ];
+    if let Some(parent) = execution["parent_execution_id"].as_str() {
+        lines.push(format!("child of    {parent}"));
+    }
     for name in ["tags", "parameters", "output"] {
         let value = &execution[name];
         if !is_empty(value) {

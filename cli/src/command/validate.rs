@@ -10,7 +10,7 @@ use crate::arguments::Global;
 use crate::failure::Exit;
 use crate::output::{Output, is_colourful, print, print_json};
 use crate::picture;
-use crate::source::{self, KnownActions, Source};
+use crate::source::{self, Known, Source};
 
 /// What `validate` takes.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ struct Report<'a> {
 
 /// Checks the files.
 pub fn run(global: &Global, arguments: &ValidateArguments) -> Exit {
-    let sources = match source::check(&arguments.paths, &KnownActions::new()) {
+    let sources = match source::check(&arguments.paths, &Known::default()) {
         Ok(sources) => sources,
         Err(failure) => return global.output.failure(&failure),
     };

@@ -2,21 +2,28 @@
 
 mod pack;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flotilla_engine::definition::Compiled;
 use flotilla_engine::diagnostic::{Diagnostic, Severity};
 use flotilla_engine::pack::ActionDefaults;
-use flotilla_engine::{ActionFile, Workflow, compile_in};
+use flotilla_engine::{ActionFile, Workflow, compile_in, reference_of};
 
 use crate::advice::advice;
 use crate::failure::Failure;
 
 use pack::Context;
 
-/// What actions say of themselves, by their references.
-pub type KnownActions = BTreeMap<String, ActionDefaults>;
+/// What is known beside the files.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What actions say of themselves, by their references.
+    pub actions: BTreeMap<String, ActionDefaults>,
+    /// References of the workflows that are registered; `None` if nobody has asked.
+    pub workflows: Option<BTreeSet<String>>,
+}
 
 /// A file with what the engine makes of it.
 #[derive(Debug)]
@@ -77,9 +84,8 @@ impl Source {
 }
 
 /// Reads and checks the files that `paths` name: a folder means the pack that it is, or all `*.yaml`
-/// and `*.yml` below it that are no cases for `flotilla test`. `known` are actions that no file
-/// describes.
-pub fn check(paths: &[PathBuf], known: &KnownActions) -> Result<Vec<Source>, Failure> {
+/// and `*.yml` below it that are no cases for `flotilla test`.
+pub fn check(paths: &[PathBuf], known: &Known) -> Result<Vec<Source>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -100,11 +106,23 @@ pub fn check(paths: &[PathBuf], known: &KnownActions) -> Result<Vec<Source>, Fai
     // A file that is named twice is one file.
     let mut seen = std::collections::BTreeSet::new();
     files.retain(|file| seen.insert(file.clone()));
-    let mut packs = BTreeMap::new();
-    Ok(files
-        .iter()
-        .map(|file| read_one(file, known, &mut packs))
-        .collect())
+    let names = files.iter().filter_map(|file| reference(file));
+    let mut workflows: BTreeSet<String> = names.collect();
+    workflows.extend(known.workflows.iter().flatten().cloned());
+    let mut reading = Reading {
+        known,
+        workflows,
+        packs: BTreeMap::new(),
+    };
+    Ok(files.iter().map(|file| reading.read(file)).collect())
+}
+
+/// The reference of the workflow that a file holds, if it holds one.
+fn reference(path: &Path) -> Option<String> {
+    if pack::is_pack_file(path) || pack::is_action(path) {
+        return None;
+    }
+    reference_of(&std::fs::read_to_string(path).ok()?)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -152,52 +170,87 @@ fn is_yaml(path: &Path) -> bool {
 /// Reads and checks one file of a workflow, within its pack if it lies in one. Where `pack.yaml` is
 /// not valid, it is that.
 pub fn read(path: &Path) -> Source {
-    let mut packs = BTreeMap::new();
+    let known = Known::default();
+    let mut reading = Reading {
+        known: &known,
+        workflows: BTreeSet::new(),
+        packs: BTreeMap::new(),
+    };
     if let Some(folder) = pack::around(path) {
-        let file = pack::file(&folder);
-        let source = read_one(&file, &KnownActions::new(), &mut packs);
+        let source = reading.read(&pack::file(&folder));
         if !source.is_valid() {
             return source;
         }
     }
-    read_one(path, &KnownActions::new(), &mut packs)
+    reading.read(path)
 }
 
-/// Reads one file; what is known of packs is kept in `packs`, by their folders.
-fn read_one(
-    path: &Path,
-    known: &KnownActions,
-    packs: &mut BTreeMap<PathBuf, Arc<Context>>,
-) -> Source {
-    let text = match text(path) {
-        Ok(text) => text,
-        Err(source) => return *source,
-    };
-    if pack::is_pack_file(path) {
-        return pack::pack_source(path, text);
+/// Files that are read, and what they get of each other.
+struct Reading<'a> {
+    known: &'a Known,
+    /// References of workflows, of the files and of what is registered.
+    workflows: BTreeSet<String>,
+    /// What is known of packs, by their folders.
+    packs: BTreeMap<PathBuf, Arc<Context>>,
+}
+
+impl Reading<'_> {
+    fn read(&mut self, path: &Path) -> Source {
+        let text = match text(path) {
+            Ok(text) => text,
+            Err(source) => return *source,
+        };
+        if pack::is_pack_file(path) {
+            return pack::pack_source(path, text);
+        }
+        let context = pack::around(path).map(|folder| {
+            let context = self.packs.entry(folder.clone());
+            Arc::clone(context.or_insert_with(|| Arc::new(Context::read(&folder))))
+        });
+        if pack::is_action(path) {
+            return pack::action_source(path, text, context.as_deref());
+        }
+        let gets = Context::gets(context.as_deref(), &self.known.actions, &self.workflows);
+        match compile_in(&text, &gets) {
+            Ok(compiled) => self.workflow(path, text, compiled, context.as_deref()),
+            Err(findings) => Source::invalid(path, text, findings),
+        }
     }
-    let context = pack::around(path).map(|folder| {
-        let context = packs.entry(folder.clone());
-        Arc::clone(context.or_insert_with(|| Arc::new(Context::read(&folder))))
-    });
-    if pack::is_action(path) {
-        return pack::action_source(path, text, context.as_deref());
+
+    fn workflow(
+        &self,
+        path: &Path,
+        text: String,
+        compiled: Compiled,
+        context: Option<&Context>,
+    ) -> Source {
+        if let Some(wrong) = pack::wrong_pack(&compiled.workflow.reference, &text, context) {
+            return Source::invalid(path, text, vec![wrong]);
+        }
+        let mut findings = self.unknown_children(&compiled);
+        if findings.iter().any(|one| one.severity == Severity::Error) {
+            return Source::invalid(path, text, findings);
+        }
+        findings.extend(compiled.warnings);
+        Source {
+            file: path.display().to_string(),
+            text,
+            content: Content::Workflow(compiled.workflow, compiled.pack),
+            findings: advised(findings),
+        }
     }
-    let gets = Context::gets(context.as_deref(), known);
-    match compile_in(&text, &gets) {
-        Ok(compiled) => {
-            let workflow = compiled.workflow;
-            if let Some(wrong) = pack::wrong_pack(&workflow.reference, &text, context.as_deref()) {
-                return Source::invalid(path, text, vec![wrong]);
-            }
-            Source {
-                file: path.display().to_string(),
-                text,
-                content: Content::Workflow(workflow, compiled.pack),
-                findings: advised(compiled.warnings),
+
+    /// Children that no file holds: an error where it is known what is registered.
+    fn unknown_children(&self, compiled: &Compiled) -> Vec<Diagnostic> {
+        let names = self.workflows.iter().map(String::as_str).collect();
+        let mut unknown = compiled.unknown_children(&names);
+        if self.known.workflows.is_none() {
+            for one in &mut unknown {
+                one.severity = Severity::Warning;
+                one.message = format!("{} among these files", one.message);
             }
         }
-        Err(findings) => Source::invalid(path, text, findings),
+        unknown
     }
 }
 

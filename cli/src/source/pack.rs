@@ -1,12 +1,13 @@
 //! Pack folders: `pack.yaml` beside `workflows/` and `actions/`, and what their files get of each other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use flotilla_engine::diagnostic::{Diagnostic, Severity};
-use flotilla_engine::pack::Pack;
+use flotilla_engine::pack::{ActionDefaults, Pack};
 use flotilla_engine::{ActionFile, PackFile, read_action, read_pack};
 
-use super::{Content, KnownActions, Source, entries, is_yaml, name};
+use super::{Content, Source, entries, is_yaml, name};
 use crate::failure::Failure;
 
 /// What the files of a pack get of it.
@@ -31,9 +32,13 @@ impl Context {
         }
     }
 
-    /// What a workflow gets: of its pack, if it is in one, and of all actions that are known. What
-    /// the pack says of an action wins.
-    pub fn gets(context: Option<&Self>, known: &KnownActions) -> Pack {
+    /// What a workflow gets: of its pack, if it is in one, and of all actions and workflows that are
+    /// known. What the pack says of an action wins.
+    pub fn gets(
+        context: Option<&Self>,
+        known: &BTreeMap<String, ActionDefaults>,
+        workflows: &BTreeSet<String>,
+    ) -> Pack {
         let mut actions = known.clone();
         for action in context.iter().flat_map(|context| &context.actions) {
             actions.insert(action.reference.clone(), action.defaults.clone());
@@ -42,6 +47,7 @@ impl Context {
         Pack {
             config: pack.map(|pack| pack.map(|pack| pack.config).unwrap_or_default()),
             actions,
+            workflows: workflows.clone(),
         }
     }
 }

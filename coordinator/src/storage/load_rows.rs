@@ -37,7 +37,7 @@ impl<'r> Reader<'r> {
         T::try_from(number).map_err(|_| self.problem(column, format!("{number} is out of range")))
     }
 
-    fn number_32(&self, column: &'static str) -> Result<u32, StorageError> {
+    pub(super) fn number_32(&self, column: &'static str) -> Result<u32, StorageError> {
         let number: i32 = self.read(column)?;
         u32::try_from(number).map_err(|_| self.problem(column, format!("{number} is negative")))
     }

@@ -112,6 +112,8 @@ pub struct LiveTask {
     pub is_held: bool,
     /// The pool of its job.
     pub pool: Option<String>,
+    /// The child that it waits for, where it is a sub-workflow.
+    pub child: Option<ExecutionId>,
     /// Predecessors that have arrived, by their position in the definition.
     pub arrived: Vec<usize>,
     /// A word of `timer_kind`, and in how many seconds it is due; less than 0 if it is overdue.
@@ -134,7 +136,8 @@ pub async fn load_live(
              coalesce(p.owner IS NOT NULL AND p.lease_expires_at > clock_timestamp(), false) \
                  AS is_owned, \
              t.task_id, t.task, t.status::text AS status, t.held, t.pool, t.arrived, \
-             t.item_progress, \
+             t.item_progress, t.attempt, \
+             t.status = 'running' AND t.pool IS NULL AND t.item_progress IS NULL AS is_child, \
              w.kind::text AS timer, \
              extract(EPOCH FROM w.due_at - clock_timestamp())::double precision AS due_in_s \
          FROM workflow_execution AS e \
@@ -183,6 +186,7 @@ fn live_task(row: &PgRow) -> Result<Option<LiveTask>, StorageError> {
         status: reader.read("status")?,
         is_held: reader.read("held")?,
         pool: reader.read("pool")?,
+        child: load_rows::child(row, reader.number_32("attempt")?)?,
         arrived: arrived
             .into_iter()
             .filter_map(|index| usize::try_from(index).ok())

@@ -9,7 +9,7 @@ use flotilla_coordinator::storage::check::{self, Checked, Since};
 use flotilla_coordinator::storage::{self, DeadLetterRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
-use crate::history::{self, DISPATCHED, FAILED, RUNNING, SUCCEEDED, sql_id};
+use crate::history::{self, DISPATCHED, FAILED, PARENT, RUNNING, SUCCEEDED, sql_id};
 use crate::planted::PLANTED;
 use crate::support::id;
 
@@ -54,6 +54,7 @@ async fn execute(conn: &mut PgConnection, statement: &str) {
         ("$RUNNING", RUNNING),
         ("$FAILED", FAILED),
         ("$DISPATCHED", DISPATCHED),
+        ("$PARENT", PARENT),
         ("$NOBODY", 99),
     ] {
         sql = sql.replace(name, &sql_id(number));
@@ -175,13 +176,13 @@ async fn only_executions_of_the_time_are_looked_at(pool: PgPool) {
         (checked.executions, gaps.count())
     };
     let ever = check::check(&mut conn, Since::Ever).await.unwrap();
-    assert_eq!(since(ever), (4, 1));
+    assert_eq!(since(ever), (6, 1));
     let ago = Since::Ago(Duration::from_secs(7200));
     let late = check::check(&mut conn, ago).await.unwrap();
-    assert_eq!(since(late), (3, 0));
+    assert_eq!(since(late), (5, 0));
     let time = Since::Time(Utc::now() - TimeDelta::hours(4));
     let early = check::check(&mut conn, time).await.unwrap();
-    assert_eq!(since(early), (4, 1));
+    assert_eq!(since(early), (6, 1));
 }
 
 #[sqlx::test(migrations = false)]

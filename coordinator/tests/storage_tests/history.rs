@@ -37,6 +37,17 @@ tasks:
   - {name: both, join: all, action: core.echo, input: {was: '{{ task.start.status }}'}}
 ";
 
+/// A workflow that runs another as its child.
+const FAMILY: &str = "
+ref: demo.family
+tasks: [{name: call, type: workflow, action: demo.child, input: {n: 1}}]
+";
+const CHILD: &str = "
+ref: demo.child
+parameters: {n: {type: integer}}
+tasks: [{name: work, action: core.echo, input: {n: '{{ parameters.n }}'}}]
+";
+
 /// An execution that has succeeded, with a key, after a retry and a start that was seen.
 pub const SUCCEEDED: u128 = 1;
 /// One that goes on: a run that runs under a time limit, one that waits for its next attempt, a join.
@@ -45,6 +56,9 @@ pub const RUNNING: u128 = 2;
 pub const FAILED: u128 = 3;
 /// One that has been dispatched, by a turn that is not confirmed yet, with a key.
 pub const DISPATCHED: u128 = 4;
+
+/// One that waits for its child, which has been dispatched.
+pub const PARENT: u128 = 5;
 
 /// Runs the history.
 pub async fn run(pool: &PgPool) {
@@ -67,9 +81,10 @@ pub async fn run(pool: &PgPool) {
         history.fail(FAILED, "a").await;
     }
     history.succeed(FAILED, "b").await;
+    history.start(PARENT, None).await;
     history.confirms = false;
     history.start(DISPATCHED, Some("key-4")).await;
-    assert_eq!(history.jobs.len(), 2, "{:?}", history.jobs);
+    assert_eq!(history.jobs.len(), 3, "{:?}", history.jobs);
 }
 
 struct History {
@@ -91,10 +106,13 @@ impl History {
         storage::register_coordinator(pool, OWNER, "history")
             .await
             .expect("it registers");
-        let hash = compile(WORKFLOW).expect("a sound workflow").workflow.hash;
-        storage::register_definition(pool, &definition(hash, WORKFLOW), "demo.history", "1.0.0")
-            .await
-            .expect("it registers");
+        for source in [WORKFLOW, FAMILY, CHILD] {
+            let workflow = compile(source).expect("a sound workflow").workflow;
+            let stored = definition(workflow.hash, source);
+            storage::register_definition(pool, &stored, &workflow.reference, &workflow.version)
+                .await
+                .expect("it registers");
+        }
         let config = Config {
             owner: OWNER,
             lease_s: LEASE_S,
@@ -117,8 +135,12 @@ impl History {
     }
 
     async fn start(&mut self, number: u128, key: Option<&str>) {
+        let workflow = match number {
+            PARENT => "demo.family",
+            _ => "demo.history",
+        };
         let start = json!({
-            "workflow": "demo.history", "execution_id": id(number), "idempotency_key": key
+            "workflow": workflow, "execution_id": id(number), "idempotency_key": key
         });
         let request = StartRequest {
             start: serde_json::from_value(start).expect("a start"),
@@ -260,8 +282,11 @@ impl History {
     }
 
     async fn load(&mut self, request: &LoadRequest) -> Loaded {
-        let compiled = compile(WORKFLOW).expect("a sound workflow");
+        let compiled = [WORKFLOW, FAMILY, CHILD].map(|source| compile(source).expect("sound"));
         Loaded {
+            children: storage::find_definitions(&mut self.conn, &request.children)
+                .await
+                .expect("workflows are looked up"),
             starts: storage::load_starts(&mut self.conn, &request.starts)
                 .await
                 .expect("starts are looked up"),
@@ -271,7 +296,7 @@ impl History {
             controls: storage::load_controls(&mut self.conn, &request.controls)
                 .await
                 .expect("commands are looked up"),
-            workflows: vec![Ok(compiled.workflow)],
+            workflows: compiled.map(|compiled| Ok(compiled.workflow)).into(),
         }
     }
 }

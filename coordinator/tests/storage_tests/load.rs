@@ -123,6 +123,7 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
     };
     let expected = LoadedExecution {
         row: LoadedRow {
+            parent: None,
             execution_id: id(1),
             definition_hash: HASH,
             partition: 0,

@@ -107,7 +107,7 @@ async fn nobody_takes_more_than_an_even_share(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn others_are_told_of_partitions_that_are_let_go(pool: PgPool) {
     drop(ready(&pool).await);
-    let mut listener = storage::listen_for_partitions(&pool).await.unwrap();
+    let mut listener = storage::listen(&pool).await.unwrap();
     storage::release_partitions(&pool, Uuid::from_u128(1), &[(0, 1)], false)
         .await
         .unwrap();

@@ -221,6 +221,15 @@ pub const PLANTED: &[(&str, &str)] = &[
          UPDATE coordinator SET started_at = now() - interval '1 day'",
     ),
     (
+        "children_have_a_parent",
+        "UPDATE workflow_execution SET parent_run = 2 WHERE parent_execution_id = $PARENT",
+    ),
+    (
+        "runs_wait_for_live_children",
+        "UPDATE workflow_execution SET parent_execution_id = NULL, parent_run = NULL \
+         WHERE parent_execution_id = $PARENT",
+    ),
+    (
         "turns_add_up",
         "ALTER TABLE coordinator_partition DROP CONSTRAINT coordinator_partition_dispatched_after_turn; \
          UPDATE coordinator_partition SET dispatched_through = last_turn + 1",

@@ -1,6 +1,6 @@
 //! Look-ups, and executions as they come back.
 
-use flotilla_engine::execution::TransitionKind;
+use flotilla_engine::execution::{Parent, TransitionKind};
 use flotilla_protocol::ExecutionId;
 use flotilla_simulation::store::Call;
 use flotilla_turn::LoadRequest;
@@ -289,6 +289,60 @@ async fn a_dead_letter_is_recorded_once(pool: PgPool) {
             assert_eq!(database.ask(&call).await, Answer::DeadLetter { is_new });
         }
         assert_eq!(database.tables().await["workflow_dead_letter"].len(), 2);
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_family_is_loaded_as_a_whole(pool: PgPool) {
+    with_partitions(&pool, 2, async |database| {
+        // 1 waits for 2, which waits for 3; 4 was a child of 1 that has ended, 5 is nobody's.
+        let child = |id, of| {
+            let parent = Parent {
+                execution_id: of,
+                run: 1,
+            };
+            (id, Some(parent))
+        };
+        let waits = |execution, run| TaskRow {
+            status: "running",
+            pool: None,
+            ..task(execution, run)
+        };
+        let first = ExecutionId::of_child(task(id(1), 1).task_id, 1);
+        let second = ExecutionId::of_child(task(first, 1).task_id, 1);
+        let mut commit = turn(1, &[0]);
+        for (execution, parent) in [
+            (id(1), None),
+            child(first, id(1)),
+            child(second, first),
+            child(id(4), id(1)),
+            (id(5), None),
+        ] {
+            add_start(&mut commit, execution, 0);
+            commit.new_executions.last_mut().expect("just added").parent = parent;
+            if execution == id(1) || execution == first {
+                *commit.new_tasks.last_mut().expect("just added") = waits(execution, 1);
+            }
+        }
+        database.committed(&commit).await;
+        for (asked, expected) in [
+            (vec![id(1)], vec![id(1), first, second]),
+            (vec![first], vec![id(1), first, second]),
+            (vec![second, id(5)], vec![id(1), first, second, id(5)]),
+            (vec![id(4)], vec![id(1), first, second, id(4)]),
+            (vec![id(9)], vec![]),
+        ] {
+            let request = LoadRequest {
+                executions: asked.clone(),
+                ..LoadRequest::default()
+            };
+            let mut expected = expected;
+            expected.sort();
+            let found = database.load(request).await.executions;
+            let found: Vec<ExecutionId> = found.iter().map(|one| one.row.execution_id).collect();
+            assert_eq!(found, expected, "of {asked:?}");
+        }
     })
     .await;
 }

@@ -32,6 +32,7 @@ const AFTER_HELP: &str = "\
 A file names its workflow and what is scripted and expected:
 
   workflow: order.yaml                # as seen from this file; or the workflow itself
+  workflows: [charge.yaml]            # what it runs as sub-workflows, likewise
   cases:                              # or one case at the top level
     - title: A declined payment cancels the order
       parameters: {order_id: 7}
@@ -159,22 +160,31 @@ fn test(path: &Path) -> Result<FileReport, Box<Source>> {
     let refused = |findings| Box::new(Source::invalid(path, text.clone(), findings));
     let opened = open(&text).map_err(refused)?;
     let expects_invalid = opened.expects_invalid();
-    let workflow = match &opened.workflow {
-        WorkflowSource::Inline(Ok(compiled)) => Arc::clone(&compiled.workflow),
-        WorkflowSource::Inline(Err(_)) if expects_invalid => return Ok(invalid(&file)),
-        WorkflowSource::Inline(Err(findings)) => return Err(refused(findings.clone())),
-        WorkflowSource::File(name) => {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            let source = source::read(&folder.join(name));
-            match source.workflow() {
-                Some(workflow) => Arc::clone(workflow),
-                None if expects_invalid && !source.text.is_empty() => return Ok(invalid(&file)),
-                None => return Err(Box::new(source)),
+    let mut workflows = Vec::new();
+    for source in std::iter::once(&opened.workflow).chain(&opened.children) {
+        match source {
+            WorkflowSource::Inline(Ok(compiled)) => workflows.push(Arc::clone(&compiled.workflow)),
+            WorkflowSource::Inline(Err(_)) if expects_invalid => return Ok(invalid(&file)),
+            WorkflowSource::Inline(Err(findings)) => return Err(refused(findings.clone())),
+            WorkflowSource::File(name) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let source = source::read(&folder.join(name));
+                match source.workflow() {
+                    Some(workflow) => workflows.push(Arc::clone(workflow)),
+                    None if expects_invalid && !source.text.is_empty() => {
+                        return Ok(invalid(&file));
+                    }
+                    None => return Err(Box::new(source)),
+                }
             }
         }
-    };
-    let cases = opened.cases(&workflow).map_err(refused)?;
-    Ok(report(&file, &workflow, &cases))
+    }
+    let workflow = Arc::clone(&workflows[0]);
+    let children = workflows
+        .into_iter()
+        .map(|workflow| (workflow.reference.to_string(), workflow));
+    let cases = opened.cases_with(&workflow, &children.collect());
+    Ok(report(&file, &workflow, &cases.map_err(refused)?))
 }
 
 /// The workflow is refused, as the file expects.

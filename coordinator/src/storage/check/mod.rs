@@ -3,7 +3,7 @@
 //! alone is more than a statement: it reads all of an execution at one moment.
 //!
 //! ```text
-//! executions, in chunks by creation ──► log, attempts, executions, runs, variables, waits, refold
+//! executions, in chunks by creation ──► log, attempts, executions, families, runs, variables, waits, refold
 //! small tables as a whole           ──► fleet
 //! large tables along their keys     ──► orphans
 //! ```
@@ -15,6 +15,7 @@
 
 mod attempts;
 mod executions;
+mod families;
 mod fleet;
 mod items;
 mod log;
@@ -98,6 +99,7 @@ pub fn invariants() -> impl Iterator<Item = &'static Invariant> {
         log::INVARIANTS,
         attempts::INVARIANTS,
         executions::INVARIANTS,
+        families::INVARIANTS,
         runs::INVARIANTS,
         items::INVARIANTS,
         variables::INVARIANTS,

@@ -93,17 +93,16 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "dispatched_runs_can_be_published",
-        rule: "the row of a run that is with a worker has all that its job is made of",
+        rule: "the row of a run that is with a worker, or waits for a child, has all that its job or its child is made of",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' is ', t.status, ' without ', \
                  concat_ws(', ', CASE WHEN t.action IS NULL THEN 'action' END, \
-                     CASE WHEN t.pool IS NULL THEN 'pool' END, \
                      CASE WHEN t.input IS NULL THEN 'input' END, \
                      CASE WHEN t.dispatched_at IS NULL THEN 'dispatched_at' END)) \
              FROM workflow_task AS t \
              WHERE t.execution_id = ANY ($1) AND t.status IN ('dispatched', 'running') \
                  AND t.item_progress IS NULL \
-                 AND (t.action IS NULL OR t.pool IS NULL OR t.input IS NULL \
+                 AND (t.action IS NULL OR t.input IS NULL \
                      OR t.dispatched_at IS NULL)",
         ),
     },

@@ -16,7 +16,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  e.live_runs) \
              FROM workflow_execution AS e \
              LEFT JOIN ( \
-                 SELECT execution_id, bool_or(status IN ('dispatched', 'running')) AS is_with_a_worker \
+                 SELECT execution_id, bool_or(status IN ('dispatched', 'running') AND pool IS NOT NULL) AS is_with_a_worker \
                  FROM workflow_task \
                  WHERE execution_id = ANY ($1) \
                      AND status IN ('dispatched', 'running', 'retrying', 'delayed') \
@@ -42,14 +42,14 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  ON e.execution_id = t.execution_id AND e.execution_id = ANY ($1) \
              WHERE t.execution_id = ANY ($1) AND t.finished_at IS NULL AND CASE e.status \
                  WHEN 'paused' THEN t.status IN ('dispatched', 'running') \
-                     AND t.item_progress IS NULL \
+                     AND t.item_progress IS NULL AND t.pool IS NOT NULL \
                  WHEN 'running' THEN t.held \
                  ELSE false END",
         ),
     },
     Invariant {
         name: "waits_have_timers",
-        rule: "a run has a timer where it runs under a time limit, of its own or over all attempts, waits for its next attempt or its dispatch (or that of its items) and is not held back, or is with a worker after a cancel that does not let it finish",
+        rule: "a run has a timer where it runs under a time limit, of its own or over all attempts (one that waits for a child not during a pause, a failure or a cancel), waits for its next attempt or its dispatch (or that of its items) and is not held back, or is with a worker after a cancel that does not let it finish",
         query: Executions(
             "SELECT t.execution_id, concat('run ', t.run, ' is ', t.status, ' and has no timer') \
              FROM workflow_task AS t \
@@ -66,8 +66,10 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  ) AS is_told \
              ) AS c \
              WHERE t.execution_id = ANY ($1) AND w.run IS NULL AND CASE t.status \
-                 WHEN 'running' THEN CASE WHEN t.item_progress IS NULL \
-                     THEN t.timeout_s IS NOT NULL OR t.branch ? 'until' OR c.is_told \
+                 WHEN 'running' THEN CASE WHEN t.item_progress IS NULL AND t.pool IS NULL \
+                     THEN e.status = 'running' AND t.item_of IS NULL \
+                         AND (t.timeout_s IS NOT NULL OR t.branch ? 'until') \
+                     WHEN t.item_progress IS NULL THEN t.timeout_s IS NOT NULL OR t.branch ? 'until' OR c.is_told \
                      ELSE t.item_progress ? 'put_off' \
                          OR (t.branch ? 'until' AND e.status <> 'cancelling') END \
                  WHEN 'dispatched' THEN t.branch ? 'until' OR c.is_told \
