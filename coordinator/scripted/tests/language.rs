@@ -1,7 +1,7 @@
 //! The examples of `docs/language.md`: each is played, as it is and reloaded after each event, and what
 //! the page says of it is seen.
 
-use flotilla_scripted::{Reload, WorkflowSource, open, play_with};
+use flotilla_scripted::{Reload, WorkflowSource, library, open, play_with};
 
 /// Examples that the page has at least.
 const LEAST: usize = 15;
@@ -31,7 +31,13 @@ fn each_example_does_what_the_page_says() {
             }
             (found, _) => panic!("{example}: {found:?}"),
         };
-        let cases = file.cases(&compiled.workflow);
+        let all = file.children.iter().filter_map(|source| match source {
+            WorkflowSource::Inline(Ok(child)) => Some(child),
+            WorkflowSource::Inline(Err(_)) | WorkflowSource::File(_) => None,
+        });
+        let (children, unknown) = library(std::iter::once(compiled).chain(all));
+        assert!(unknown.is_empty(), "{example}: {unknown:#?}");
+        let cases = file.cases_with(&compiled.workflow, &children);
         let cases = cases.unwrap_or_else(|errors| panic!("{example}: {errors:#?}"));
         assert!(
             example.contains("\nexpect:") && cases.len() == 1,
