@@ -209,6 +209,7 @@ impl Lane {
             batch_size: None,
             items: None,
             item_progress: None,
+            secrets: None,
             input: Some(json(
                 r#"{"text": "hello, this is the input of a task", "n": 42}"#,
             )),

@@ -17,6 +17,7 @@ use crate::context::{Context, Leftovers};
 use crate::error::ActionError;
 use crate::log::AttemptLog;
 use crate::pulse::Pulse;
+use crate::secrets::{Mask, fill_in};
 use crate::service::JobKey;
 
 /// A job that is about to run.
@@ -25,6 +26,7 @@ pub(crate) struct Attempt {
     started_at: DateTime<Utc>,
     context: Context,
     input: RawJson,
+    mask: Mask,
 }
 
 /// How an attempt that had to wait came to its end.
@@ -46,7 +48,13 @@ pub(crate) enum Stop {
 }
 
 impl Attempt {
-    pub(crate) fn new(job: TaskJob, worker: &Arc<str>, log: AttemptLog, pulse: Pulse) -> Self {
+    pub(crate) fn new(
+        job: TaskJob,
+        worker: &Arc<str>,
+        mask: Mask,
+        log: AttemptLog,
+        pulse: Pulse,
+    ) -> Self {
         let key = JobKey::from(&job);
         let context = Context {
             execution_id: job.execution_id,
@@ -67,6 +75,7 @@ impl Attempt {
             started_at: context.pulse.started_at(),
             context,
             input: job.input,
+            mask,
         }
     }
 
@@ -87,7 +96,7 @@ impl Attempt {
             worker: &self.context.worker,
             started_at: self.started_at,
         };
-        encode(run, Outcome::Answered(answer))
+        encode(run, Outcome::Answered(answer).masked(&self.mask))
     }
 
     /// Runs a handler until it answers, its time is over, or `stop` says so; then waits for the
@@ -126,7 +135,7 @@ impl Attempt {
             started_at: self.started_at,
         };
         outcome.map_or(Ended::Abandoned, |outcome| {
-            Ended::Completed(encode(run, outcome))
+            Ended::Completed(encode(run, outcome.masked(&self.mask)))
         })
     }
 
@@ -161,13 +170,14 @@ pub(crate) fn cancel(key: JobKey, worker: &str, reason: String) -> Vec<u8> {
     encode(run, Outcome::Cancelled(reason))
 }
 
-/// Finds the handler of a job; refuses what this worker cannot do.
-pub(crate) fn handler_of(job: &TaskJob, actions: &Actions) -> Result<Handler, ActionError> {
-    if !job.secrets.is_empty() {
-        let message = "this worker cannot fill in secrets";
-        return Err(ActionError::fatal("not_supported", message));
-    }
-    actions.find(&job.action)
+/// Finds the handler of a job, and fills in its secrets; refuses what this worker cannot do.
+pub(crate) fn prepare(
+    job: &mut TaskJob,
+    actions: &Actions,
+) -> Result<(Handler, Mask), ActionError> {
+    let handler = actions.find(&job.action)?;
+    let mask = fill_in(job, |variable| std::env::var(variable).ok())?;
+    Ok((handler, mask))
 }
 
 /// A limit that cannot be told in seconds is none that would ever be reached.

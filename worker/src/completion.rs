@@ -14,6 +14,7 @@ use serde_json::value::to_raw_value;
 
 use crate::action::Answer;
 use crate::error::ActionError;
+use crate::secrets::Mask;
 use crate::service::JobKey;
 
 /// The longest message of an error; a longer one is cut.
@@ -28,6 +29,22 @@ pub(crate) enum Outcome {
     TimedOut(std::time::Duration),
     /// A cancel ended it or kept it from running, for this reason.
     Cancelled(String),
+}
+
+impl Outcome {
+    /// The same without the values of secrets.
+    pub(crate) fn masked(self, mask: &Mask) -> Self {
+        match self {
+            Self::Answered(Ok(result)) => Self::Answered(Ok(mask.json(result))),
+            Self::Answered(Err(error)) => Self::Answered(Err(ActionError {
+                message: mask.text(error.message),
+                details: error.details.map(|details| mask.json(details)),
+                result: error.result.map(|result| mask.json(result)),
+                ..error
+            })),
+            Self::TimedOut(_) | Self::Cancelled(_) => self,
+        }
+    }
 }
 
 /// Who ran an attempt, and since when.

@@ -12,6 +12,7 @@ mod context;
 mod error;
 mod log;
 mod pulse;
+mod secrets;
 mod service;
 mod worker;
 

@@ -17,6 +17,7 @@ use chrono::Utc;
 use flotilla_protocol::amqp::{Outgoing, PublishOutcome, Publisher};
 use flotilla_protocol::message::{LogLine, TaskLog};
 
+use crate::secrets::Mask;
 use crate::service::JobKey;
 
 /// The longest line in bytes; of a longer one the beginning is kept.
@@ -73,6 +74,8 @@ struct Shared {
     sender: LogSender,
     key: JobKey,
     reply_to: Arc<str>,
+    /// Values that no line shows.
+    mask: Mask,
     lines: Mutex<Lines>,
 }
 
@@ -104,11 +107,18 @@ impl LogSender {
 
     /// The log of an attempt. `runs` is how often it has been run before: each run has line numbers
     /// of its own, since a line whose number is there already is not stored.
-    pub(crate) fn attempt(&self, key: JobKey, reply_to: Arc<str>, runs: u32) -> AttemptLog {
+    pub(crate) fn attempt(
+        &self,
+        key: JobKey,
+        reply_to: Arc<str>,
+        runs: u32,
+        mask: Mask,
+    ) -> AttemptLog {
         AttemptLog(Arc::new(Shared {
             sender: self.clone(),
             key,
             reply_to,
+            mask,
             lines: Mutex::new(Lines {
                 before: runs.saturating_mul(MAX_LINES),
                 ..Lines::default()
@@ -158,7 +168,7 @@ impl AttemptLog {
             lines.left_out += 1;
             return;
         }
-        let mut text = text.replace('\0', "\u{fffd}");
+        let mut text = self.0.mask.text(text.replace('\0', "\u{fffd}"));
         if cut_bytes > 0 {
             text.push_str(&format!("… ({cut_bytes} bytes more)"));
         }
@@ -265,7 +275,7 @@ pub(crate) mod tests {
     pub(crate) fn unheard() -> AttemptLog {
         let options = ConnectOptions::new("amqp://127.0.0.1:1/%2f", "test");
         let publisher = Publisher::start(PublisherOptions::new(options));
-        LogSender::new(publisher, "test".into()).attempt(key(1), "inbox".into(), 0)
+        LogSender::new(publisher, "test".into()).attempt(key(1), "inbox".into(), 0, Mask::default())
     }
 
     pub(crate) fn texts(log: &AttemptLog) -> Vec<String> {
@@ -283,7 +293,10 @@ pub(crate) mod tests {
         let numbers: Vec<u32> = lines.waiting.iter().map(|line| line.no).collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
         drop(lines);
-        let again = log.0.sender.attempt(key(1), "inbox".into(), 2);
+        let again = log
+            .0
+            .sender
+            .attempt(key(1), "inbox".into(), 2, Mask::default());
         again.text(Stream::Stdout, "a");
         assert_eq!(again.lock().waiting[0].no, 20_001);
     }

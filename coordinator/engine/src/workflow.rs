@@ -123,6 +123,8 @@ pub struct Task {
     pub is_workflow: bool,
     /// Input of the action, an object.
     pub input: ValueTemplate,
+    /// Whether there are secrets in the input, which the worker fills in.
+    pub has_secrets: bool,
     /// `with_items`: the action runs once for each item; `None`: once.
     pub items: Option<WithItems>,
     /// Guard: where it is false, the task is skipped.

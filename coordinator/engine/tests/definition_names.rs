@@ -107,8 +107,8 @@ const WRONG_NAMES: [(&str, &str); 23] = [
         "7:23 unknown_test tasks[0].input.v: there is no test `ood` (did you mean odd?)",
     ),
     (
-        "secret('x')",
-        "7:18 not_supported tasks[0].input.v: `secret()` is not supported yet",
+        "secret('x') | upper",
+        "7:18 misplaced_function tasks[0].input.v: `secret()` has a literal name and stands alone between its braces (\"Bearer {{ secret('token') }}\"; the worker puts it in)",
     ),
     (
         "item.x",

@@ -227,6 +227,12 @@ fn add_items(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     call.column(
         "task_item_progresses",
         tasks().map(|t| optional(t.item_progress.as_ref())),
+    )?;
+    let has_secrets = all_tasks(commit).any(|task| task.secrets.is_some());
+    let tasks = || all_tasks(commit).filter(|_| has_secrets);
+    call.column(
+        "task_secrets",
+        tasks().map(|t| optional(t.secrets.as_ref())),
     )
 }
 

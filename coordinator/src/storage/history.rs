@@ -70,7 +70,7 @@ async fn add_tasks(
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, t.input::text, \
              t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text \
+             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text \
          FROM workflow_task AS t WHERE t.execution_id = ANY ($1) \
          ORDER BY t.execution_id, t.run",
     )

@@ -119,7 +119,7 @@ async fn add_live_tasks(
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, t.input::text, \
              t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text, t.task_id, \
+             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text, t.task_id, \
              t.status = 'running' AND t.pool IS NULL AND t.item_progress IS NULL AS is_child \
          FROM workflow_execution AS e \
          CROSS JOIN unnest(e.live_runs) AS live (run) \
@@ -296,7 +296,8 @@ async fn add_seen_tasks(
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
              '{}' AS branch, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, \
-             t.item_index, t.batch_size, NULL::text AS items, NULL::text AS item_progress \
+             t.item_index, t.batch_size, NULL::text AS items, NULL::text AS item_progress, \
+             NULL::text AS secrets \
          FROM unnest($1, $2) AS seen (execution_id, run) \
          JOIN workflow_task AS t ON t.execution_id = seen.execution_id AND t.run = seen.run \
          ORDER BY t.execution_id, t.run",

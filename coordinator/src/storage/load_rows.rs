@@ -186,6 +186,7 @@ pub(super) fn task(row: &PgRow) -> Result<(ExecutionId, LoadedTask), StorageErro
         batch_size: reader.optional_number("batch_size")?,
         items: reader.optional_json("items")?,
         item_progress: reader.optional_json("item_progress")?,
+        secrets: reader.optional_json("secrets")?,
         caused_by: reader.numbers_32("caused_by")?,
         arrived: reader.numbers_32("arrived")?,
         worker: reader.read("worker")?,

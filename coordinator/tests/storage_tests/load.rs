@@ -32,6 +32,7 @@ fn loaded(task: &TaskRow) -> LoadedTask {
         batch_size: task.batch_size,
         items: task.items.clone(),
         item_progress: task.item_progress.clone(),
+        secrets: task.secrets.clone(),
         input: task.input.clone(),
         branch: task.branch.clone().expect("it was written"),
         caused_by: task.caused_by.clone(),

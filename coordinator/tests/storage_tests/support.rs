@@ -159,6 +159,7 @@ pub fn task(execution: ExecutionId, run: RunNo) -> TaskRow {
         batch_size: None,
         items: None,
         item_progress: None,
+        secrets: None,
         input: Some(json(r#"{"text": "hello"}"#)),
         branch: Some(json("{}")),
         caused_by: Vec::new(),

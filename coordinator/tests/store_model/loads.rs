@@ -136,6 +136,7 @@ fn full_task() -> TaskRow {
         batch_size: None,
         items: None,
         item_progress: None,
+        secrets: None,
         branch: Some(json(
             r#"{"vars": {"x": 3}, "tasks": {"a": 1}, "passed": {"2": 4}}"#,
         )),

@@ -285,6 +285,7 @@ pub(crate) fn task_row(execution: &Execution, run: &Run, is_new: bool) -> TaskRo
         pool: (has_action && !task.is_workflow).then(|| task.pool.to_string()),
         timeout_s: run.timeout,
         input: run.input.as_ref().filter(|_| run.unsaved.input).cloned(),
+        secrets: run.secrets.as_ref().filter(|_| run.unsaved.input).cloned(),
         branch: (is_new || run.unsaved.branch).then(|| match run.item {
             // An item sees what the task as a whole sees.
             Some(_) => Json::of(&BranchJson::default()),

@@ -229,6 +229,10 @@ fn task(row: &TaskRow, old: Option<&LoadedTask>) -> LoadedTask {
             old.and_then(|old| old.item_progress.as_ref()),
         ),
         input: changed(row.input.as_ref(), old.and_then(|old| old.input.as_ref())),
+        secrets: changed(
+            row.secrets.as_ref(),
+            old.and_then(|old| old.secrets.as_ref()),
+        ),
         branch: row
             .branch
             .as_ref()

@@ -155,7 +155,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
         item: job
             .item
             .map(|(index, batch_size)| JobItem { index, batch_size }),
-        secrets: Vec::new(),
+        secrets: job.secrets.as_ref().map_or_else(Vec::new, places),
         starts: job.starts,
     };
     Publication {
@@ -169,6 +169,11 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
         },
         body: to_json(&body),
     }
+}
+
+/// The places of an input that a worker fills in.
+fn places(secrets: &flotilla_engine::Json) -> Vec<RawJson> {
+    serde_json::from_str(secrets.text()).expect("the engine writes a list")
 }
 
 /// The message of a reply.

@@ -175,6 +175,7 @@ impl<'a> Known<'a> {
             starts: row.starts,
             action: row.action.as_deref().map(Arc::from),
             input: row.input.clone(),
+            secrets: row.secrets.clone(),
             timeout: row.timeout_s,
             until: branch.until,
             item: item(row),

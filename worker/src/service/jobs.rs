@@ -16,8 +16,9 @@ use super::held::{Arrival, Held, JobKey, Phase, Receipt};
 use super::outbound::{Sent, Unreadable};
 use super::{Ended, Mode};
 use crate::action::{Handler, Waiting};
-use crate::attempt::{Attempt, handler_of, refuse};
+use crate::attempt::{Attempt, prepare, refuse};
 use crate::error::ActionError;
+use crate::secrets::Mask;
 
 /// How long a suspect waits between the confirm of its start and its run. Where its starts were too
 /// many the coordinator has given the attempt up and answers with a cancel: a job that kills workers
@@ -126,19 +127,19 @@ impl Service {
         let Some(held) = self.held.find(key) else {
             return;
         };
-        let Some(job) = held.take_job() else {
+        let Some(mut job) = held.take_job() else {
             return;
         };
         let (reply_to, runs_before) = (Arc::clone(&held.reply_to), held.runs_before);
-        match handler_of(&job, &self.actions) {
-            Ok(Handler::Instant(handler)) => {
-                let attempt = self.attempt(key, *job, reply_to, runs_before);
+        match prepare(&mut job, &self.actions) {
+            Ok((Handler::Instant(handler), mask)) => {
+                let attempt = self.attempt(key, (*job, mask), reply_to, runs_before);
                 let completion = attempt.run_instant(handler);
                 self.completed(key, completion);
             }
-            Ok(Handler::Waiting(handler)) => {
+            Ok((Handler::Waiting(handler), mask)) => {
                 let silence = job.heartbeat.map(Duration::try_from_secs_f64);
-                let attempt = self.attempt(key, *job, reply_to, runs_before);
+                let attempt = self.attempt(key, (*job, mask), reply_to, runs_before);
                 self.spawn(key, attempt, handler);
                 if let Some(Ok(silence)) = silence {
                     self.keep_alive(key, silence);
@@ -158,11 +159,19 @@ impl Service {
         }
     }
 
-    fn attempt(&self, key: JobKey, job: TaskJob, reply_to: Arc<str>, runs_before: u32) -> Attempt {
+    fn attempt(
+        &self,
+        key: JobKey,
+        (job, mask): (TaskJob, Mask),
+        reply_to: Arc<str>,
+        runs_before: u32,
+    ) -> Attempt {
         let worker = &self.options.worker;
-        let log = self.logs.attempt(key, Arc::clone(&reply_to), runs_before);
+        let log = self
+            .logs
+            .attempt(key, Arc::clone(&reply_to), runs_before, mask.clone());
         let pulse = self.outbound.pulse(reply_to, key, Arc::clone(worker));
-        Attempt::new(job, worker, log, pulse)
+        Attempt::new(job, worker, mask, log, pulse)
     }
 
     fn spawn(&mut self, key: JobKey, attempt: Attempt, handler: Waiting) {

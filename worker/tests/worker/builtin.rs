@@ -87,8 +87,12 @@ async fn what_cannot_be_run_fails_for_good() {
             result(&fleet.run(&job("test.add", json!([1, 2]))).await),
             json!(3)
         );
-        let mut secret = job("core.noop", json!(null));
-        secret.secrets = vec![serde_json::value::to_raw_value(&json!({"at": "/a"})).unwrap()];
+        let with_secret = |place: serde_json::Value| {
+            let mut job = job("core.echo", json!({"a": null}));
+            job.secrets = vec![serde_json::value::to_raw_value(&place).unwrap()];
+            job
+        };
+        let absent = json!({"at": "/a", "parts": [{"secret": "that-nobody-has"}]});
         for (job, expected) in [
             (job("test.add", json!([1, 300])), "invalid_input"),
             (job("core.sleep", json!({"seconds": -1})), "invalid_input"),
@@ -97,7 +101,8 @@ async fn what_cannot_be_run_fails_for_good() {
                 "invalid_input",
             ),
             (job("test.unknown", json!(null)), "unknown_action"),
-            (secret, "not_supported"),
+            (with_secret(json!({"at": "/a"})), "invalid_input"),
+            (with_secret(absent), "unknown_secret"),
         ] {
             let completed = fleet.run(&job).await;
             assert_eq!(kind(&completed), expected);

@@ -74,6 +74,9 @@ impl Checker<'_, '_> {
         for (name, span) in &names.functions {
             self.function(name, span);
         }
+        for span in &names.secrets {
+            self.secret(span);
+        }
         for (name, span) in &names.filters {
             self.known("unknown_filter", "filter", name, span, &FILTERS);
         }
@@ -121,10 +124,34 @@ impl Checker<'_, '_> {
         }
     }
 
+    /// A secret is for the worker alone, so it may stand in the input of an action, and nowhere else.
+    fn secret(&mut self, span: &Range<usize>) {
+        let message = match self.used.site {
+            Site::Task(index, Moment::Before) => {
+                let task = &self.draft.tasks[index];
+                let rest = self.used.path.strip_prefix(task.path.as_str());
+                let is_input = rest.is_some_and(|rest| rest.starts_with(".input"));
+                if is_input && !task.is_workflow {
+                    return;
+                }
+                if is_input {
+                    "a sub-workflow gets no secrets: its own tasks name them"
+                } else {
+                    "`secret()` is known in `input` only"
+                }
+            }
+            Site::Task(..) | Site::Default(_) | Site::Vars(_) | Site::Output(_) => {
+                "`secret()` is known in `input` only"
+            }
+        };
+        self.report("misplaced_function", span, message.to_owned(), None);
+    }
+
     fn function(&mut self, name: &str, span: &Range<usize>) {
         if name == "secret" {
-            let message = "`secret()` is not supported yet".to_owned();
-            return self.report("not_supported", span, message, None);
+            let message = "`secret()` has a literal name and stands alone between its braces";
+            let hint = "\"Bearer {{ secret('token') }}\"; the worker puts it in".to_owned();
+            return self.report("misplaced_function", span, message.to_owned(), Some(hint));
         }
         if is_end_function(name) {
             if name == "result" {

@@ -308,6 +308,7 @@ fn task(index: TaskIndex, draft: DraftTask, graph: &Graph, read: &Read) -> Task 
         name: draft.name.into(),
         action: draft.action,
         is_workflow: draft.is_workflow,
+        has_secrets: draft.input.has_secrets(),
         input: draft.input,
         when: draft.when,
         delay: draft.delay,

@@ -208,6 +208,8 @@ pub struct Job {
     pub pool: Arc<str>,
     /// Rendered input.
     pub input: Json,
+    /// The places of it that the worker fills in, a list; `None` if there are none.
+    pub secrets: Option<Json>,
     /// Seconds that the attempt may run.
     pub timeout: Option<f64>,
     /// Seconds of silence after which it is given up.

@@ -239,6 +239,7 @@ impl Execution {
             action: run.action.clone()?,
             pool: Arc::clone(&task.pool),
             input: run.input.clone()?,
+            secrets: run.secrets.clone(),
             timeout: run.timeout,
             heartbeat: task.heartbeat,
             starts: run.starts,

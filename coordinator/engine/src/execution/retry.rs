@@ -90,6 +90,7 @@ impl Step<'_> {
 pub(super) struct Rendered {
     action: Arc<str>,
     input: Json,
+    secrets: Option<Json>,
     timeout: Option<f64>,
     max_attempts: u32,
 }
@@ -106,6 +107,13 @@ impl Rendered {
             .input
             .render(scope)
             .map_err(|error| FieldError::new("input", &error))?;
+        let secrets = match task.has_secrets {
+            false => None,
+            true => Some(task.input.secrets(scope)),
+        };
+        let secrets = secrets
+            .transpose()
+            .map_err(|error| FieldError::new("input", &error))?;
         let timeout = match &task.timeout {
             None => None,
             Some(timeout) => Some(number(timeout, scope, "timeout", f64::MIN_POSITIVE)?),
@@ -118,6 +126,7 @@ impl Rendered {
         Ok(Self {
             action,
             input,
+            secrets,
             timeout,
             max_attempts,
         })
@@ -127,8 +136,9 @@ impl Rendered {
         run.action = Some(self.action);
         run.timeout = self.timeout;
         run.max_attempts = self.max_attempts;
-        if run.input.as_ref() != Some(&self.input) {
+        if run.input.as_ref() != Some(&self.input) || run.secrets != self.secrets {
             run.input = Some(self.input);
+            run.secrets = self.secrets;
             run.unsaved.input = true;
         }
     }

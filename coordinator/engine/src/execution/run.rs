@@ -34,6 +34,8 @@ pub struct Run {
     pub action: Option<Arc<str>>,
     /// Rendered input; `None` as for `action`.
     pub input: Option<Json>,
+    /// The places of the input that the worker fills in; `None` if it has none.
+    pub secrets: Option<Json>,
     /// Seconds that an attempt may run.
     pub timeout: Option<f64>,
     /// When its attempts, or its items, have had their time together; `None` before the first, and
@@ -74,7 +76,7 @@ pub struct Run {
 /// Parts of a run that are written only when they have changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unsaved {
-    /// [`Run::input`]
+    /// [`Run::input`] and [`Run::secrets`]
     pub input: bool,
     /// [`Run::branch`] and [`Run::until`]
     pub branch: bool,
@@ -146,6 +148,7 @@ impl Run {
             starts: 0,
             action: None,
             input: None,
+            secrets: None,
             timeout: None,
             until: None,
             item: None,

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use minijinja::{Environment, Error, ErrorKind, Expression, Value};
+use serde::Serialize;
 
 use super::context::{Context, Needs};
 use super::environment::ENVIRONMENT;
@@ -36,6 +37,17 @@ enum Code {
 enum Piece {
     Text(String),
     Value(Expression<'static, 'static>, Range<usize>),
+    Secret(String),
+}
+
+/// A piece of a text that the worker completes.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SecretPart {
+    /// It stands as it is.
+    Text(String),
+    /// The name of a secret.
+    Secret(String),
 }
 
 impl fmt::Debug for Compiled {
@@ -114,6 +126,63 @@ impl Compiled {
         result.map_err(|error| self.error(&error, scope))
     }
 
+    /// Whether there are secrets in it, which only a worker can fill in.
+    pub(super) fn has_secrets(&self) -> bool {
+        match &self.code {
+            Code::Parts(pieces) => pieces.iter().any(|piece| matches!(piece, Piece::Secret(_))),
+            Code::Text | Code::Value(_) | Code::Template(_) => false,
+        }
+    }
+
+    /// The text in `scope`, in pieces between its secrets.
+    pub(super) fn secret_parts(&self, scope: &Scope) -> Result<Vec<SecretPart>, ExpressionError> {
+        let Code::Parts(pieces) = &self.code else {
+            return Ok(Vec::new());
+        };
+        guard::begin();
+        let context = Value::from_object(Context::new(scope, &self.needs));
+        let mut parts = Vec::new();
+        let mut text = String::new();
+        for piece in pieces {
+            if let Piece::Secret(name) = piece {
+                if !text.is_empty() {
+                    parts.push(SecretPart::Text(std::mem::take(&mut text)));
+                }
+                parts.push(SecretPart::Secret(name.clone()));
+            } else {
+                self.write_piece(piece, &context, scope, &mut text)?;
+            }
+        }
+        if !text.is_empty() {
+            parts.push(SecretPart::Text(text));
+        }
+        Ok(parts)
+    }
+
+    fn write_piece(
+        &self,
+        piece: &Piece,
+        context: &Value,
+        scope: &Scope,
+        text: &mut String,
+    ) -> Result<(), ExpressionError> {
+        match piece {
+            Piece::Text(literal) => text.push_str(literal),
+            // It is where no worker fills it in, which the checks of the definition refuse.
+            Piece::Secret(_) => {}
+            Piece::Value(expression, place) => {
+                let written = expression
+                    .eval(context.clone())
+                    .and_then(|value| output::write_text(text, &value, guard::OUTPUT_LIMIT));
+                if let Err(error) = written {
+                    let source = &self.source[place.clone()];
+                    return Err(self.error_in(&error, scope, source, Some(place)));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn parts(
         &self,
         pieces: &[Piece],
@@ -122,18 +191,7 @@ impl Compiled {
     ) -> Result<Result<Value, Error>, ExpressionError> {
         let mut text = String::new();
         for piece in pieces {
-            match piece {
-                Piece::Text(literal) => text.push_str(literal),
-                Piece::Value(expression, place) => {
-                    let written = expression.eval(context.clone()).and_then(|value| {
-                        output::write_text(&mut text, &value, guard::OUTPUT_LIMIT)
-                    });
-                    if let Err(error) = written {
-                        let source = &self.source[place.clone()];
-                        return Err(self.error_in(&error, scope, source, Some(place)));
-                    }
-                }
-            }
+            self.write_piece(piece, context, scope, &mut text)?;
         }
         Ok(if text.len() > guard::OUTPUT_LIMIT {
             Err(guard::limit("the template gives too much output"))
@@ -250,6 +308,7 @@ fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
             .iter()
             .map(|part| match part {
                 Part::Text(text) => Ok(Piece::Text(text.clone())),
+                Part::Secret(name) => Ok(Piece::Secret(name.clone())),
                 Part::Value(text, place) => Ok(Piece::Value(
                     expression(text, place.clone())?,
                     place.clone(),

@@ -21,6 +21,7 @@ mod token;
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
+use serde::Serialize;
 
 use crate::items::{ItemList, Range};
 use crate::json::Json;
@@ -187,6 +188,66 @@ impl ValueTemplate {
         Ok(Json::parse(text).expect("what was written is JSON"))
     }
 
+    /// Whether there are secrets in it, which only a worker can fill in.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        match &self.0 {
+            Node::Literal(_) => false,
+            Node::Text(compiled) => compiled.has_secrets(),
+            Node::List(items) => items.iter().any(Self::has_secrets),
+            Node::Map(entries) => entries.iter().any(|(_, value)| value.has_secrets()),
+        }
+    }
+
+    /// The places that a worker fills in, as `task.job` names them; in the rendered value they are null.
+    ///
+    /// # Errors
+    ///
+    /// The first expression beside a secret that cannot be evaluated.
+    pub fn secrets(&self, scope: &Scope) -> Result<Json, ExpressionError> {
+        let mut places = Vec::new();
+        self.find_secrets(scope, &mut String::new(), &mut places)?;
+        Ok(Json::of(&places))
+    }
+
+    fn find_secrets(
+        &self,
+        scope: &Scope,
+        at: &mut String,
+        places: &mut Vec<SecretPlace>,
+    ) -> Result<(), ExpressionError> {
+        let children: Vec<(String, &Self)> = match &self.0 {
+            Node::Text(compiled) if compiled.has_secrets() => {
+                places.push(SecretPlace {
+                    at: at.clone(),
+                    parts: compiled.secret_parts(scope)?,
+                });
+                return Ok(());
+            }
+            Node::Literal(_) | Node::Text(_) => return Ok(()),
+            Node::List(items) => {
+                let items = items.iter().enumerate();
+                items
+                    .map(|(index, item)| (index.to_string(), item))
+                    .collect()
+            }
+            Node::Map(entries) => {
+                let entries = entries.iter();
+                entries
+                    .map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value))
+                    .collect()
+            }
+        };
+        let length = at.len();
+        for (step, child) in children {
+            at.push('/');
+            at.push_str(&step);
+            child.find_secrets(scope, at, places)?;
+            at.truncate(length);
+        }
+        Ok(())
+    }
+
     /// Appends the JSON. Without a scope it is known to be literal.
     fn write(
         &self,
@@ -196,6 +257,7 @@ impl ValueTemplate {
     ) -> Result<(), ExpressionError> {
         match (&self.0, scope) {
             (Node::Literal(json), _) => out.push_str(json.text()),
+            (Node::Text(compiled), Some(_)) if compiled.has_secrets() => out.push_str("null"),
             (Node::Text(compiled), Some(scope)) => {
                 let value = compiled.evaluate(scope)?;
                 output::write_json(out, &value, limit)
@@ -227,6 +289,14 @@ impl ValueTemplate {
             Ok(())
         }
     }
+}
+
+/// A place of an input that a worker fills in.
+#[derive(Serialize)]
+struct SecretPlace {
+    /// A JSON pointer.
+    at: String,
+    parts: Vec<compiled::SecretPart>,
 }
 
 /// What a value is, for people.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::emit::END_FUNCTIONS;
 use super::syntax::{Argument, Expr, Named, Node};
-use super::template::Template;
+use super::template::{Form, Template, secret_name};
 
 /// What a text of a definition reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Names {
     pub filters: Vec<(String, Range<usize>)>,
     /// Tests.
     pub tests: Vec<(String, Range<usize>)>,
+    /// Calls of `secret()` that stand by themselves: their places.
+    pub secrets: Vec<Range<usize>>,
 }
 
 /// One reading of a top-level name.
@@ -60,7 +62,12 @@ pub(super) fn names(source: &str, template: &Template) -> Names {
         names: Names::default(),
     };
     for expression in &template.expressions {
-        collector.visit(expression, false);
+        let stands_alone = matches!(template.form, Form::Parts(_));
+        if stands_alone && secret_name(source, expression).is_some() {
+            collector.names.secrets.push(expression.span.clone());
+        } else {
+            collector.visit(expression, false);
+        }
     }
     let mut names = collector.names;
     let tested: Vec<_> = names

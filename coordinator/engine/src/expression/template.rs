@@ -52,6 +52,8 @@ pub(super) enum Part {
     Text(String),
     /// An expression as the engine gets it, and its place.
     Value(String, Range<usize>),
+    /// A call of `secret()` by itself: its name, which the worker looks up.
+    Secret(String),
 }
 
 /// Whether a text is a template at all.
@@ -295,13 +297,20 @@ impl Reader<'_> {
             );
         }
         match self.pieces.as_slice() {
-            [Piece::Output(index, _)] => Form::Whole(emit(source, &self.expressions[*index])),
+            [Piece::Output(index, _)] if self.secret(*index).is_none() => {
+                Form::Whole(emit(source, &self.expressions[*index]))
+            }
             pieces => match self.parts(pieces).as_slice() {
                 [] if source.is_empty() => Form::Literal,
                 [Part::Text(text)] if text == source => Form::Literal,
                 parts => Form::Parts(parts.to_vec()),
             },
         }
+    }
+
+    /// The name that an expression gives `secret()`, if it is such a call and nothing else.
+    fn secret(&self, index: usize) -> Option<&str> {
+        secret_name(self.source, &self.expressions[index])
     }
 
     fn parts(&self, pieces: &[Piece]) -> Vec<Part> {
@@ -327,7 +336,10 @@ impl Reader<'_> {
             if let Piece::Output(index, _) = piece {
                 let expression = &self.expressions[*index];
                 let place = expression.span.clone();
-                parts.push(Part::Value(emit(self.source, expression), place));
+                parts.push(match self.secret(*index) {
+                    Some(name) => Part::Secret(name.to_owned()),
+                    None => Part::Value(emit(self.source, expression), place),
+                });
             }
         }
         parts
@@ -352,6 +364,24 @@ impl Reader<'_> {
             Piece::Statement(text) => text.clone(),
         }
     }
+}
+
+/// The name that an expression gives `secret()`, if it is such a call and nothing else.
+pub(super) fn secret_name<'s>(source: &'s str, expression: &Expr) -> Option<&'s str> {
+    let Node::Call(callee, arguments) = &expression.node else {
+        return None;
+    };
+    let is_secret = matches!(&callee.node, Node::Name(name) if name == "secret");
+    let [argument] = arguments.as_slice() else {
+        return None;
+    };
+    if !is_secret || argument.name.is_some() || !matches!(argument.value.node, Node::Text) {
+        return None;
+    }
+    let quoted = &source[argument.value.span.clone()];
+    let name = quoted.get(1..quoted.len() - 1)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
 }
 
 /// The next `{{`, `{%` or `{#`, or the end.

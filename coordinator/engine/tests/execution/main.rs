@@ -19,4 +19,5 @@ mod parallel;
 mod pause;
 mod policies;
 mod retries;
+mod secrets;
 mod starts;

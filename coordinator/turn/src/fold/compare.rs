@@ -82,6 +82,8 @@ impl Fold<'_> {
         compare_attempt(stored, &folded, differences);
         let name = |column: &'static str| move || format!("{column} of run {no}");
         differences.compare_json(name("input"), stored.input.as_ref(), folded.input.as_ref());
+        let secrets = (stored.secrets.as_ref(), folded.secrets.as_ref());
+        differences.compare_json(name("secrets"), secrets.0, secrets.1);
         differences.compare_json(name("branch"), Some(&stored.branch), folded.branch.as_ref());
         differences.compare_json(
             name("result"),

@@ -188,6 +188,8 @@ pub struct TaskRow {
     pub timeout_s: Option<f64>,
     /// Rendered input; `None` if unchanged.
     pub input: Option<Json>,
+    /// The places of the input that the worker fills in; `None` if there are none or they are unchanged.
+    pub secrets: Option<Json>,
     /// What the run sees: `{"vars": {name: write_no}, "tasks": {name: run}, "passed": {task: count}}`,
     /// empty parts left out; `None` if unchanged.
     pub branch: Option<Json>,

@@ -108,6 +108,8 @@ pub struct LoadedTask {
     pub timeout_s: Option<f64>,
     /// Rendered input.
     pub input: Option<Json>,
+    /// The places of it that the worker fills in.
+    pub secrets: Option<Json>,
     /// As in [`super::TaskRow::branch`].
     pub branch: Json,
     /// The run of the whole task, where this is the run of an item.

@@ -178,6 +178,7 @@ impl Store {
                 new.branch = new.branch.or(old.branch.take());
                 new.items = new.items.or(old.items.take());
                 new.item_progress = new.item_progress.or(old.item_progress.take());
+                new.secrets = new.secrets.or(old.secrets.take());
                 if new.result.is_none() && new.error.is_none() {
                     new.result = old.result.take();
                     new.error = old.error.take();

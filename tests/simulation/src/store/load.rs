@@ -323,6 +323,7 @@ pub(super) fn loaded_row(row: &ExecutionRow) -> LoadedRow {
 fn seen_task(row: &TaskRow) -> LoadedTask {
     let none = TaskRow {
         input: None,
+        secrets: None,
         branch: None,
         items: None,
         item_progress: None,
@@ -350,6 +351,7 @@ pub(super) fn loaded_task(row: &TaskRow) -> LoadedTask {
         items: row.items,
         item_progress: row.item_progress,
         input: row.input,
+        secrets: row.secrets,
         branch: row
             .branch
             .unwrap_or_else(|| Json::parse("{}".to_owned()).expect("JSON")),

@@ -1,9 +1,10 @@
 -- Sub-workflows: an execution may be the child of a run of another. It lives in the partition of its
--- parent, and what they tell each other is committed with one turn.
+-- parent, and what they tell each other is committed with one turn. And secrets: an input names the
+-- places that the worker fills in.
 --
 -- commit_turn_v3 is commit_turn_v2 with these columns; what is said there holds here. Coordinators of
--- the version before go on with the former, and leave definitions with sub-workflows to those that know
--- them.
+-- the version before go on with the former, and leave definitions with sub-workflows or secrets to those
+-- that know them.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -19,6 +20,9 @@ CREATE INDEX workflow_execution_children ON workflow_execution (parent_execution
 
 COMMENT ON COLUMN workflow_execution.parent_execution_id IS 'The execution that started it as a child; NULL if nobody did.';
 COMMENT ON COLUMN workflow_execution.parent_run IS 'The run of that execution whose attempt it is (workflow_task.run); NULL without a parent.';
+ALTER TABLE workflow_task ADD COLUMN secrets jsonb;
+COMMENT ON COLUMN workflow_task.secrets IS 'The places of the input that the worker fills in, a list of {"at": JSON pointer, "parts": [{"text"} or {"secret": name}]}; NULL if there are none. What is filled in is never stored.';
+COMMENT ON COLUMN workflow_task.input IS 'Rendered input of the current attempt, null where the worker fills in a secret; NULL before the first dispatch.';
 COMMENT ON COLUMN workflow_task.action IS 'Rendered name of the action, or of the workflow that is run as a child; NULL before the first dispatch and for tasks without one.';
 COMMENT ON COLUMN workflow_task.pool IS 'The worker pool; NULL for tasks without an action, and for sub-workflows, which no worker runs.';
 
@@ -130,6 +134,8 @@ CREATE FUNCTION commit_turn_v3(
     -- Of tasks with items; empty if the turn has none.
     task_items jsonb[],
     task_item_progresses jsonb[],
+    -- Of tasks with secrets; empty if the turn has none.
+    task_secrets jsonb[],
     -- Variables.
     variable_execution_ids uuid[],
     variable_write_nos bigint[],
@@ -329,7 +335,7 @@ BEGIN
             execution_id, run, task_id, task, visit, created_at, status, attempt, max_attempts,
             starts, held, action, pool, timeout_s, input, branch, caused_by, arrived, worker,
             result, error, dispatched_at, started_at, finished_at, item_of, item_index, batch_size,
-            items, item_progress
+            items, item_progress, secrets
         )
         SELECT
             t.execution_id, t.run, t.task_id, t.task, t.visit, t.created_at,
@@ -337,19 +343,20 @@ BEGIN
             t.timeout_s, t.input, coalesce(t.branch, '{}'), t.caused_by::integer[],
             t.arrived::integer[], t.worker, t.result, nullif(t.error, 'null'), t.dispatched_at,
             t.started_at, t.finished_at, t.item_of, t.item_index, t.batch_size, t.items,
-            t.item_progress
+            t.item_progress, t.secrets
         FROM unnest(
             task_execution_ids, task_runs, created_task_ids, created_tasks, created_task_visits,
             created_task_ats, task_statuses, task_attempts, task_max_attempts, task_starts,
             task_helds, task_actions, task_pools, task_timeouts, task_inputs, task_branches,
             task_caused_by, task_arrived, task_workers, task_results, task_errors,
             task_dispatched_ats, task_started_ats, task_finished_ats, created_task_item_ofs,
-            created_task_item_indexes, created_task_batch_sizes, task_items, task_item_progresses
+            created_task_item_indexes, created_task_batch_sizes, task_items, task_item_progresses,
+            task_secrets
         ) WITH ORDINALITY AS t (
             execution_id, run, task_id, task, visit, created_at, status, attempt, max_attempts,
             starts, held, action, pool, timeout_s, input, branch, caused_by, arrived, worker,
             result, error, dispatched_at, started_at, finished_at, item_of, item_index, batch_size,
-            items, item_progress, n
+            items, item_progress, secrets, n
         )
         WHERE t.n <= created_runs;
     END IF;
@@ -378,17 +385,18 @@ BEGIN
             started_at = u.started_at,
             finished_at = u.finished_at,
             items = coalesce(u.items, t.items),
-            item_progress = coalesce(u.item_progress, t.item_progress)
+            item_progress = coalesce(u.item_progress, t.item_progress),
+            secrets = coalesce(u.secrets, t.secrets)
         FROM unnest(
             task_execution_ids, task_runs, task_statuses, task_attempts, task_max_attempts,
             task_starts, task_helds, task_actions, task_pools, task_timeouts, task_inputs,
             task_branches, task_caused_by, task_arrived, task_workers, task_results, task_errors,
             task_dispatched_ats, task_started_ats, task_finished_ats, task_items,
-            task_item_progresses
+            task_item_progresses, task_secrets
         ) WITH ORDINALITY AS u (
             execution_id, run, status, attempt, max_attempts, starts, held, action, pool,
             timeout_s, input, branch, caused_by, arrived, worker, result, error, dispatched_at,
-            started_at, finished_at, items, item_progress, n
+            started_at, finished_at, items, item_progress, secrets, n
         )
         WHERE u.n > created_runs
             AND t.ctid = (
