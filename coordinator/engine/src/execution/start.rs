@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::ExecutionId;
 use serde_json::value::RawValue;
 
+use super::again::Generation;
 use super::branch::{Branch, WriteLinks};
 use super::changes::{Changes, Transition, TransitionKind};
 use super::failure::FieldError;
@@ -67,6 +68,7 @@ pub fn start(
         flow: Flow::default(),
         errors: Vec::new(),
         output: None,
+        generation: Generation::first(now),
     };
     let mut step = Step::new(&mut execution, now, changes);
     step.log(Transition {

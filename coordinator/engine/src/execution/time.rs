@@ -28,7 +28,7 @@ impl Execution {
     /// When it has taken as long as it may; `None`: it has no limit.
     fn times_out_at(&self) -> Option<DateTime<Utc>> {
         let timeout = self.workflow.timeout?;
-        Some(after(self.created_at, timeout))
+        Some(after(self.generation.began_at, timeout))
     }
 
     /// Whether it has taken as long as it may.

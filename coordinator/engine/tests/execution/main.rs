@@ -18,5 +18,6 @@ mod outputs;
 mod parallel;
 mod pause;
 mod policies;
+mod rerun;
 mod retries;
 mod starts;
