@@ -181,6 +181,9 @@ async fn load(
     if !request.executions.is_empty() {
         loaded.executions = storage::load_executions(&mut *connection, &request.executions).await?;
     }
+    if !request.pasts.is_empty() {
+        loaded.pasts = storage::load_pasts(&mut *connection, &request.pasts).await?;
+    }
     if !request.controls.is_empty() {
         loaded.controls = storage::load_controls(&mut *connection, &request.controls).await?;
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use flotilla_engine::Json;
+use flotilla_engine::execution::RerunOrder;
 use flotilla_protocol::message::TaskError;
 
 /// How long a worker takes where the script says nothing.
@@ -76,14 +77,15 @@ pub enum AnswerStatus {
 /// Something that happens from outside.
 #[derive(Debug, Clone)]
 pub struct ScriptEvent {
-    /// Since the start.
-    pub at: TimeDelta,
+    /// Since the start; `None`: a second after the execution has ended, several of these one after
+    /// another.
+    pub at: Option<TimeDelta>,
     /// What happens.
     pub action: Action,
 }
 
 /// What can happen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// The execution is paused.
     Pause,
@@ -91,6 +93,8 @@ pub enum Action {
     Resume,
     /// It is cancelled.
     Cancel,
+    /// Tasks of it run again, once it has ended.
+    Rerun(RerunOrder),
     /// Its status is noted.
     Check,
     /// The coordinator dies, and another one makes the execution of its rows.

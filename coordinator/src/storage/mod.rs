@@ -22,6 +22,7 @@ mod history;
 mod live;
 mod load;
 mod load_items;
+mod load_past;
 mod load_rows;
 mod messages;
 mod migrate;
@@ -43,6 +44,7 @@ pub use error::{StorageError, chain};
 pub use history::load_history;
 pub use live::{load_controls, load_silent_jobs, partition_of};
 pub use load::load_executions;
+pub use load_past::load_pasts;
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
 pub use partitions::{

@@ -22,8 +22,8 @@ use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
 use crate::rows::{
-    Commit, ControlLookup, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage,
-    TimerRow,
+    Commit, ControlLookup, FoundStart, IgnoredRow, LoadedPast, PartitionNo, PartitionTurn,
+    ReplyMessage, TimerRow,
 };
 
 /// What a turn has come to.
@@ -58,6 +58,8 @@ pub(crate) struct Deciding<'a> {
     pub starts_go_to: Option<(PartitionNo, usize)>,
     /// Commands that were carried out before, in this turn or earlier.
     pub controls: BTreeSet<ControlLookup>,
+    /// What executions have behind them that are to run again.
+    pub pasts: Vec<LoadedPast>,
     pub workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
     pub fence: BTreeMap<PartitionNo, PartitionTurn>,
     pub work: BTreeMap<ExecutionId, (Before, Changes)>,
@@ -75,6 +77,7 @@ impl Turns {
             starts: found.starts.unwrap_or_default().into_iter(),
             starts_go_to: None,
             controls: found.controls.into_iter().collect(),
+            pasts: found.pasts,
             workflows: found.workflows,
             fence: BTreeMap::new(),
             work: BTreeMap::new(),
@@ -376,6 +379,8 @@ pub(crate) fn before(held: &Held) -> Before {
         is_new: false,
         last_run: held.execution.last_run,
         errors: held.execution.errors.len(),
+        generation: held.execution.generation.no,
+        has_output: held.execution.output.is_some(),
         reply_to_changed: false,
     }
 }

@@ -10,8 +10,8 @@ use flotilla_protocol::message::TaskCancel;
 
 use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
 use crate::rows::{
-    Commit, CommitAnswer, ControlLookup, Epoch, FoundStart, LoadedExecution, LostJob, PartitionNo,
-    StartLookup, TakenPartition, TimerRow,
+    Commit, CommitAnswer, ControlLookup, Epoch, FoundStart, LoadedExecution, LoadedPast, LostJob,
+    PartitionNo, StartLookup, TakenPartition, TimerRow,
 };
 
 /// Something that has happened.
@@ -130,6 +130,8 @@ pub struct LoadRequest {
     pub starts: Vec<StartLookup>,
     /// Executions to load.
     pub executions: Vec<ExecutionId>,
+    /// Executions of which all that they have behind them is to be loaded.
+    pub pasts: Vec<ExecutionId>,
     /// Commands that may have been carried out before.
     pub controls: Vec<ControlLookup>,
 }
@@ -141,6 +143,8 @@ pub struct Loaded {
     pub starts: Vec<FoundStart>,
     /// The executions that exist.
     pub executions: Vec<LoadedExecution>,
+    /// What those have behind them that were asked for, if they exist.
+    pub pasts: Vec<LoadedPast>,
     /// The commands that were carried out before.
     pub controls: Vec<ControlLookup>,
     /// The definitions of all of these, compiled; one that this version cannot read says why.

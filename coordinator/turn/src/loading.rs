@@ -33,6 +33,7 @@ impl Turns {
             };
         }
         found.controls.extend(loaded.controls);
+        found.pasts.extend(loaded.pasts);
         for rows in &loaded.executions {
             if let Some(Ok(workflow)) = found.workflows.get(&rows.row.definition_hash) {
                 match restore(rows, Arc::clone(workflow)) {

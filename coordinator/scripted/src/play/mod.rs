@@ -3,13 +3,13 @@
 mod note;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Command, Event, ExecutionError, Job, Outcome, Report, Run, Start,
-    TimerChange, TimerKind, start,
+    AttemptId, Changes, Command, Event, ExecutionError, Job, Outcome, Past, Report, Rerun,
+    RerunOrder, Run, Start, TimerChange, TimerKind, start,
 };
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
@@ -23,6 +23,8 @@ use crate::seen::Seen;
 
 /// Events after which an execution that still goes on is left alone.
 const EVENT_LIMIT: usize = 1_000_000;
+/// From the end of an execution to what happens after it.
+const AFTER_THE_END: TimeDelta = TimeDelta::seconds(1);
 /// When every execution starts, in seconds since 1970.
 const BEGINNING_S: i64 = 1_700_000_000;
 /// The id of every execution.
@@ -80,13 +82,18 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
+        after_the_end: VecDeque::new(),
+        past: Past::default(),
         seen: Seen {
             created: 1,
             ..Seen::default()
         },
     };
     for event in &script.events {
-        player.plan(event.at, Rank::Outside, Due::Action(event.action.clone()));
+        match event.at {
+            Some(at) => drop(player.plan(at, Rank::Outside, Due::Action(event.action.clone()))),
+            None => player.after_the_end.push_back(event.action.clone()),
+        }
     }
     player.take(changes);
     player.run();
@@ -148,6 +155,10 @@ struct Player<'a> {
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
     of_item: BTreeMap<(Arc<str>, u32), usize>,
+    /// What happens each time that the execution has ended.
+    after_the_end: VecDeque<Action>,
+    /// What the execution has behind it.
+    past: Past,
     seen: Seen,
 }
 
@@ -227,6 +238,12 @@ impl Player<'_> {
         {
             rows.keep(&mut self.held, &changes, self.now);
         }
+        self.past.add(&changes);
+        if changes.finished
+            && let Some(action) = self.after_the_end.pop_front()
+        {
+            self.plan(AFTER_THE_END, Rank::Outside, Due::Action(action));
+        }
         for transition in &changes.transitions {
             self.note_start(transition, &changes.ended);
         }
@@ -278,6 +295,7 @@ impl Player<'_> {
             Action::Pause => Command::Pause,
             Action::Resume => Command::Resume,
             Action::Cancel => Command::Cancel { reason: None },
+            Action::Rerun(order) => return self.rerun(order),
             Action::Check => {
                 let status = self.held.execution.status.word().to_owned();
                 let now = self.elapsed_s(self.now);
@@ -293,6 +311,21 @@ impl Player<'_> {
             command,
             message_id: None,
         });
+    }
+
+    fn rerun(&mut self, order: &RerunOrder) {
+        let past = match (self.reload, &self.rows) {
+            (Reload::AfterEachEvent, Some(rows)) => rows.past(&self.held.execution.workflow),
+            (Reload::AfterEachEvent | Reload::AtRestarts, _) => Ok(self.past.clone()),
+        };
+        match past {
+            Ok(past) => drop(self.apply(&Event::RerunOrdered(Box::new(Rerun {
+                order: order.clone(),
+                past,
+                message_id: None,
+            })))),
+            Err(error) => self.seen.damage.push(error.to_string()),
+        }
     }
 
     fn finish(mut self) -> Seen {
