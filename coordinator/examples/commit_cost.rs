@@ -149,6 +149,7 @@ impl Lane {
     fn created(&self) -> ExecutionRow {
         ExecutionRow {
             parent: None,
+            timeout_s: None,
             definition_hash: DefinitionHash([1; 32]),
             workflow: "bench.chain".to_owned(),
             version: "1.0.0".to_owned(),

@@ -184,6 +184,9 @@ async fn load(
     if !request.children.is_empty() {
         loaded.children = storage::find_definitions(&mut *connection, &request.children).await?;
     }
+    if !request.pasts.is_empty() {
+        loaded.pasts = storage::load_pasts(&mut *connection, &request.pasts).await?;
+    }
     if !request.controls.is_empty() {
         loaded.controls = storage::load_controls(&mut *connection, &request.controls).await?;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use flotilla_engine::execution::RerunOrder;
 use flotilla_engine::yaml::{Fields, Node, Reader, Value, did_you_mean, join, literal};
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::message::TaskError;
@@ -275,7 +276,8 @@ impl ScriptReader<'_, '_> {
             "check" => Action::Check,
             "restart_coordinator" => Action::Restart,
             "start_again" => Action::StartAgain,
-            "signal" | "rerun" => {
+            "rerun" => Action::Rerun(self.rerun(fields, path)),
+            "signal" => {
                 self.unsupported
                     .push(format!("{place}: `{word}` is not supported yet"));
                 return None;
@@ -285,12 +287,34 @@ impl ScriptReader<'_, '_> {
                 return None;
             }
         };
-        let Some(at) = at else {
+        if at.is_none() && !matches!(action, Action::Rerun(_)) {
             self.unsupported
                 .push(format!("{path}: only a rerun comes `after: final`"));
             return None;
-        };
+        }
         Some(ScriptEvent { at, action })
+    }
+
+    fn rerun(&mut self, fields: Fields, path: &str) -> RerunOrder {
+        let from = fields.get("from").map(|node| match &node.value {
+            Value::Text(name) => vec![name.clone()],
+            _ => {
+                let path = join(path, "from");
+                let items = self.reader.list(node, &path, "names of tasks");
+                let names = items
+                    .iter()
+                    .filter_map(|item| self.reader.text(item, &path));
+                names.map(ToOwned::to_owned).collect()
+            }
+        });
+        RerunOrder {
+            from: from.unwrap_or_default(),
+            reset_items: fields
+                .get("reset_items")
+                .is_some_and(|node| self.boolean(node, &join(path, "reset_items"))),
+            parameters: fields.get("parameters").map(|node| literal(&node.value)),
+            vars: fields.get("vars").map(|node| literal(&node.value)),
+        }
     }
 
     pub(crate) fn unknown_word(&mut self, node: &Node, path: &str, word: &str, words: &[&str]) {

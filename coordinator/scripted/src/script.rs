@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use flotilla_engine::definition::Compiled;
 use flotilla_engine::diagnostic::Diagnostic;
+use flotilla_engine::execution::RerunOrder;
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::message::TaskError;
 
@@ -85,14 +86,15 @@ pub enum AnswerStatus {
 /// Something that happens from outside.
 #[derive(Debug, Clone)]
 pub struct ScriptEvent {
-    /// Since the start.
-    pub at: TimeDelta,
+    /// Since the start; `None`: a second after the execution has ended, several of these one after
+    /// another.
+    pub at: Option<TimeDelta>,
     /// What happens.
     pub action: Action,
 }
 
 /// What can happen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// The execution is paused.
     Pause,
@@ -100,6 +102,8 @@ pub enum Action {
     Resume,
     /// It is cancelled.
     Cancel,
+    /// Tasks of it run again, once it has ended.
+    Rerun(RerunOrder),
     /// Its status is noted.
     Check,
     /// The coordinator dies, and another one makes the execution of its rows.

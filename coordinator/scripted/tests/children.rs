@@ -399,6 +399,22 @@ expect: {status: succeeded, vars: {n: 300}, executions: {many: 600, again: 300},
 }
 
 #[test]
+fn a_rerun_of_the_parent_starts_a_new_child() {
+    holds(&parent(
+        "      on_success: after
+    - {name: after, action: demo.work, input: {twice: \"{{ task.call.result.twice }}\"}}",
+        "task_results:
+  second: [{status: failed}, {status: succeeded}]
+events: [{after: final, do: rerun}]
+expect:
+  status: succeeded
+  executions: {call: 2}
+  runs: {call: 2, after: 1, child.first: 2, child.second: 2}
+  inputs: {after: [{twice: 2}]}",
+    ));
+}
+
+#[test]
 fn a_restart_changes_nothing() {
     holds(&parent(
         "      on_success: after

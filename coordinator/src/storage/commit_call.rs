@@ -93,7 +93,10 @@ fn add_created_executions(call: &mut Call, new: &[ExecutionRow]) -> Result<(), B
     call.column(
         "created_parent_runs",
         parents().map(|parent| parent.map(|parent| integer(parent.run))),
-    )
+    )?;
+    let has_timeouts = new().any(|execution| execution.timeout_s.is_some());
+    let timeouts = new().filter(|_| has_timeouts).map(|e| e.timeout_s);
+    call.column("created_timeouts", timeouts)
 }
 
 /// New executions first, then those that were there before.

@@ -79,7 +79,7 @@ pub(super) async fn load_rows_alone(
 ) -> Result<LoadedById, StorageError> {
     let rows = sqlx::query(
         "SELECT e.execution_id, e.definition_hash, e.partition, e.status::text, \
-             e.parent_execution_id, e.parent_run, \
+             e.parent_execution_id, e.parent_run, e.timeout_s, \
              e.parameters::text, e.reply_to::text, e.traceparent, e.created_at, e.finished_at, \
              e.tasks_total, e.tasks_active, e.tasks_succeeded, e.tasks_failed, \
              e.tasks_timed_out, e.tasks_cancelled, e.tasks_skipped, e.tasks_omitted, \

@@ -11,11 +11,20 @@ use super::column::integer;
 use super::load::LoadedById;
 use super::load_rows::{self, Reader};
 
+/// A live run that goes on with the items of an earlier one.
+struct KeptItems {
+    execution_id: Uuid,
+    whole: i32,
+    run: i32,
+    keeps_results: bool,
+}
+
 /// Adds the ends of items to executions whose live runs are loaded; mostly there is nothing to read.
 pub(super) async fn add_item_ends(
     conn: &mut PgConnection,
     loaded: &mut LoadedById,
 ) -> Result<(), StorageError> {
+    let mut kept = Vec::new();
     let (mut ids, mut runs, mut keeps): (Vec<Uuid>, Vec<i32>, Vec<bool>) = Default::default();
     for (id, execution) in loaded.iter() {
         for task in &execution.tasks {
@@ -31,6 +40,12 @@ pub(super) async fn add_item_ends(
             ids.push(id.0);
             runs.push(integer(task.run));
             keeps.push(progress.keeps_results);
+            kept.extend(progress.kept_of.map(|run| KeptItems {
+                execution_id: id.0,
+                whole: integer(task.run),
+                run: integer(run),
+                keeps_results: progress.keeps_results,
+            }));
         }
     }
     if ids.is_empty() {
@@ -50,7 +65,7 @@ pub(super) async fn add_item_ends(
     .bind(ids)
     .bind(runs)
     .bind(keeps)
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await
     .map_err(StorageError::step("load the ends of items"))?;
     for row in &rows {
@@ -64,6 +79,59 @@ pub(super) async fn add_item_ends(
                 item_index: reader.number("item_index")?,
                 result: reader.optional_json("result")?,
                 error: reader.optional_json("error")?,
+                is_kept: false,
+            });
+        }
+    }
+    add_kept(conn, kept, loaded).await
+}
+
+/// Items of earlier runs that tasks have kept, since a rerun repeats only those that have not succeeded.
+async fn add_kept(
+    conn: &mut PgConnection,
+    kept: Vec<KeptItems>,
+    loaded: &mut LoadedById,
+) -> Result<(), StorageError> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query(
+        "WITH RECURSIVE chain (execution_id, whole, run, keeps_results) AS ( \
+             SELECT w.execution_id, w.whole, w.run, w.keeps_results \
+             FROM unnest($1, $2, $3, $4) AS w (execution_id, whole, run, keeps_results) \
+             UNION ALL \
+             SELECT c.execution_id, c.whole, (p.item_progress ->> 'kept_of')::integer, \
+                 c.keeps_results \
+             FROM chain AS c \
+             JOIN workflow_task AS p ON p.execution_id = c.execution_id AND p.run = c.run \
+             WHERE p.item_progress ? 'kept_of' \
+         ) \
+         SELECT t.execution_id, c.whole::bigint AS item_of, t.item_index::bigint, \
+             CASE WHEN c.keeps_results THEN t.result::text END AS result \
+         FROM chain AS c \
+         JOIN workflow_task AS t \
+             ON t.execution_id = c.execution_id AND t.run > c.run AND t.item_of = c.run \
+         WHERE t.status = 'succeeded'",
+    )
+    .bind(kept.iter().map(|one| one.execution_id).collect::<Vec<_>>())
+    .bind(kept.iter().map(|one| one.whole).collect::<Vec<_>>())
+    .bind(kept.iter().map(|one| one.run).collect::<Vec<_>>())
+    .bind(kept.iter().map(|one| one.keeps_results).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await
+    .map_err(StorageError::step("load items that were kept"))?;
+    for row in &rows {
+        let reader = Reader {
+            table: "workflow_task",
+            row,
+        };
+        if let Some(execution) = loaded.get_mut(&load_rows::execution_id(&reader)?) {
+            execution.item_ends.push(LoadedItemEnd {
+                item_of: reader.number("item_of")?,
+                item_index: reader.number("item_index")?,
+                result: reader.optional_json("result")?,
+                error: None,
+                is_kept: true,
             });
         }
     }

@@ -135,6 +135,7 @@ pub(super) fn execution(row: &PgRow) -> Result<LoadedRow, StorageError> {
         definition_hash: hash(&reader, "definition_hash")?,
         partition: reader.read("partition")?,
         parent: parent(&reader)?,
+        timeout_s: reader.read("timeout_s")?,
         status: reader.read("status")?,
         parameters: reader.json("parameters")?,
         reply_to: reader.json("reply_to")?,

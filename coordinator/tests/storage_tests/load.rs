@@ -125,6 +125,7 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
     let expected = LoadedExecution {
         row: LoadedRow {
             parent: None,
+            timeout_s: None,
             execution_id: id(1),
             definition_hash: HASH,
             partition: 0,

@@ -98,6 +98,7 @@ pub fn start(execution: ExecutionId, key: Option<&str>) -> StartRow {
 pub fn new_execution(execution: ExecutionId) -> ExecutionRow {
     ExecutionRow {
         parent: None,
+        timeout_s: None,
         definition_hash: HASH,
         workflow: "demo.hello".to_owned(),
         version: "1.0.0".to_owned(),

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
 use flotilla_turn::Mark;
 use flotilla_turn::rows::{
-    CommitAnswer, ControlLookup, FoundStart, LoadedExecution, LoadedItemEnd, LoadedTask, LostJob,
-    PartitionNo, TakenPartition, TimerRow,
+    CommitAnswer, ControlLookup, FoundStart, LoadedExecution, LoadedItemEnd, LoadedPast,
+    LoadedTask, LostJob, PartitionNo, TakenPartition, TimerRow,
 };
 use serde_json::Value;
 
@@ -63,6 +63,7 @@ impl From<CommitAnswer> for Outcome {
 pub struct Found {
     pub starts: Vec<FoundStart>,
     pub executions: Vec<LoadedExecution>,
+    pub pasts: Vec<LoadedPast>,
     pub controls: Vec<ControlLookup>,
 }
 
@@ -70,14 +71,22 @@ impl Found {
     pub fn new(
         starts: Vec<FoundStart>,
         mut executions: Vec<LoadedExecution>,
+        mut pasts: Vec<LoadedPast>,
         mut controls: Vec<ControlLookup>,
     ) -> Self {
         executions.iter_mut().for_each(make_plain);
+        for past in &mut pasts {
+            past.tasks.iter_mut().for_each(make_task_plain);
+            for variable in &mut past.variables {
+                variable.value = plain(&variable.value);
+            }
+        }
         // Nothing depends on their order.
         controls.sort();
         Self {
             starts,
             executions,
+            pasts,
             controls,
         }
     }

@@ -201,7 +201,12 @@ pub fn ask_model(store: &mut Store, call: &Call) -> Answer {
         Call::Commit(commit) => Answer::Commit(store.commit(commit).into()),
         Call::Load(request) => {
             let loaded = store.load(request);
-            let found = Found::new(loaded.starts, loaded.executions, loaded.controls);
+            let found = Found::new(
+                loaded.starts,
+                loaded.executions,
+                loaded.pasts,
+                loaded.controls,
+            );
             Answer::Loaded(found)
         }
         Call::Timers {

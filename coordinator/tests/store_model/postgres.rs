@@ -176,10 +176,12 @@ impl Postgres {
         let conn = &mut self.conn;
         let starts = storage::load_starts(&mut *conn, &request.starts).await;
         let executions = storage::load_executions(&mut *conn, &request.executions).await;
+        let pasts = storage::load_pasts(&mut *conn, &request.pasts).await;
         let controls = storage::load_controls(&mut *conn, &request.controls).await;
         Answer::Loaded(Found::new(
             starts.expect("starts are looked up"),
             executions.expect("executions are loaded"),
+            pasts.expect("pasts are loaded"),
             controls.expect("commands are looked up"),
         ))
     }

@@ -104,6 +104,7 @@ pub fn add_start(commit: &mut Commit, execution: ExecutionId, partition: Partiti
 pub fn new_execution(execution: ExecutionId) -> ExecutionRow {
     ExecutionRow {
         parent: None,
+        timeout_s: None,
         definition_hash: flotilla_simulation::workflows()[0].hash,
         workflow: WORKFLOW.to_owned(),
         version: "0.0.0".to_owned(),

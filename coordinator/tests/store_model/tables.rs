@@ -190,6 +190,7 @@ fn executions(store: &Store) -> Vec<Value> {
             "execution_id": state.execution_id, "definition_hash": format!("\\x{hash}"),
             "workflow": row.workflow, "version": row.version, "partition": row.partition,
             "parent_execution_id": row.parent.map(|parent| parent.execution_id),
+            "timeout_s": row.timeout_s,
             "parent_run": row.parent.map(|parent| parent.run),
             "idempotency_key": row.idempotency_key, "tags": value(&row.tags),
             "parameters": value(&row.parameters), "traceparent": row.traceparent,

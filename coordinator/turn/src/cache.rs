@@ -172,6 +172,7 @@ mod tests {
             workflow: compiled.workflow,
             parameters: None,
             parent: None,
+            timeout: None,
         };
         let mut changes = flotilla_engine::execution::Changes::default();
         let now = chrono::DateTime::UNIX_EPOCH;

@@ -9,14 +9,28 @@ use crate::message::ControlRequest;
 use crate::rows::{LostJob, PartitionNo};
 use crate::starts::stored;
 
+/// Why a command is refused where there is nobody to follow it.
+pub(crate) const UNKNOWN_EXECUTION: &str = "unknown_execution";
+
 impl Deciding<'_> {
     /// Carries out a command once, and answers it each time.
     pub(crate) fn control(&mut self, partition: PartitionNo, request: &ControlRequest) {
         self.fence_in(partition);
-        let refusal = match command(request) {
-            None => Some("not_supported"),
-            Some(_) if self.was_carried_out(request) => None,
-            Some(command) => self.carry_out(partition, request, command),
+        let refusal = if self.was_carried_out(request) {
+            None
+        } else if request.control.command == "rerun" {
+            self.rerun(partition, request)
+        } else {
+            match command(request) {
+                None => Some("not_supported".to_owned()),
+                Some(command) => {
+                    let event = Event::Controlled {
+                        command,
+                        message_id: request.message_id.clone(),
+                    };
+                    self.carry_out(partition, request, &event)
+                }
+            }
         };
         let Some(address) = &request.reply_to else {
             return;
@@ -25,7 +39,7 @@ impl Deciding<'_> {
             execution_id: request.control.execution_id,
             command: request.control.command.clone(),
             accepted: refusal.is_none(),
-            reason: refusal.map(str::to_owned),
+            reason: refusal,
         };
         self.reply(
             partition,
@@ -41,19 +55,15 @@ impl Deciding<'_> {
     }
 
     /// Why the command is refused, if it is.
-    fn carry_out(
+    pub(crate) fn carry_out(
         &mut self,
         partition: PartitionNo,
         request: &ControlRequest,
-        command: Command,
-    ) -> Option<&'static str> {
-        let event = Event::Controlled {
-            command,
-            message_id: request.message_id.clone(),
-        };
-        match self.apply(partition, request.control.execution_id, &event) {
-            None => Some("unknown_execution"),
-            Some(Outcome::Refused(refusal)) => Some(refusal.word()),
+        event: &Event,
+    ) -> Option<String> {
+        match self.apply(partition, request.control.execution_id, event) {
+            None => Some(UNKNOWN_EXECUTION.to_owned()),
+            Some(Outcome::Refused(refusal)) => Some(refusal.word().to_owned()),
             Some(Outcome::Applied | Outcome::Nothing | Outcome::Ignored(_)) => {
                 self.controls.extend(request.lookup());
                 None

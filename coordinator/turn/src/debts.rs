@@ -62,6 +62,10 @@ impl Deciding<'_> {
             )),
             ReplyMessage::Finished { execution_id } => {
                 let held = self.turns.cache.use_mut(*execution_id)?;
+                if !held.execution.status.is_final() {
+                    // It runs again: its end is told when it ends.
+                    return None;
+                }
                 let (message_type, body) = publications::finished(&held.execution);
                 Some(publications::reply(id, owed, message_type, body))
             }

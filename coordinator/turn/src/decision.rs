@@ -22,8 +22,8 @@ use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
 use crate::rows::{
-    Commit, ControlLookup, FoundStart, IgnoredRow, PartitionNo, PartitionTurn, ReplyMessage,
-    TimerRow,
+    Commit, ControlLookup, FoundStart, IgnoredRow, LoadedPast, PartitionNo, PartitionTurn,
+    ReplyMessage, TimerRow,
 };
 
 /// What a turn has come to.
@@ -60,6 +60,8 @@ pub(crate) struct Deciding<'a> {
     pub starts_go_to: Option<(PartitionNo, usize)>,
     /// Commands that were carried out before, in this turn or earlier.
     pub controls: BTreeSet<ControlLookup>,
+    /// What executions have behind them that are to run again.
+    pub pasts: Vec<LoadedPast>,
     pub workflows: &'a BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
     pub fence: BTreeMap<PartitionNo, PartitionTurn>,
     pub work: BTreeMap<ExecutionId, (Before, Changes)>,
@@ -77,6 +79,7 @@ impl Turns {
             starts: found.starts.as_deref().unwrap_or_default().iter(),
             starts_go_to: None,
             controls: found.controls.iter().cloned().collect(),
+            pasts: found.pasts.clone(),
             workflows: &found.workflows,
             fence: BTreeMap::new(),
             work: BTreeMap::new(),
@@ -383,6 +386,8 @@ pub(crate) fn before(held: &Held) -> Before {
         is_new: false,
         last_run: held.execution.last_run,
         errors: held.execution.errors.len(),
+        generation: held.execution.generation.no,
+        has_output: held.execution.output.is_some(),
         reply_to_changed: false,
     }
 }

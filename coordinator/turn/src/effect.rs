@@ -11,7 +11,7 @@ use flotilla_protocol::message::TaskCancel;
 use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
 use crate::rows::{
     Commit, CommitAnswer, ControlLookup, Epoch, FoundDefinition, FoundStart, LoadedExecution,
-    LostJob, PartitionNo, StartLookup, TakenPartition, TimerRow,
+    LoadedPast, LostJob, PartitionNo, StartLookup, TakenPartition, TimerRow,
 };
 
 /// Something that has happened.
@@ -132,6 +132,8 @@ pub struct LoadRequest {
     pub starts: Vec<StartLookup>,
     /// Executions to load.
     pub executions: Vec<ExecutionId>,
+    /// Executions of which all that they have behind them is to be loaded.
+    pub pasts: Vec<ExecutionId>,
     /// Commands that may have been carried out before.
     pub controls: Vec<ControlLookup>,
     /// Workflows that are to be run as children, by their names.
@@ -146,6 +148,8 @@ pub struct Loaded {
     /// The executions that exist, with their families: all ancestors, and the children that any of them
     /// waits for.
     pub executions: Vec<LoadedExecution>,
+    /// What those have behind them that were asked for, if they exist.
+    pub pasts: Vec<LoadedPast>,
     /// The commands that were carried out before.
     pub controls: Vec<ControlLookup>,
     /// The newest version of each workflow that is to be run as a child.

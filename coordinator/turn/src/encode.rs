@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::{Branch, Changes, Execution, ExecutionError, Run, TimerChange};
+use flotilla_engine::execution::{
+    Branch, Changes, Execution, ExecutionError, Generation, Run, TimerChange,
+};
 use flotilla_engine::scope::{EndStatus, Ended};
 use flotilla_engine::{Json, TaskIndex};
 use flotilla_protocol::RunNo;
@@ -35,6 +37,12 @@ pub(crate) struct BranchJson {
     /// Whether nothing follows, since it stood beside `fail`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cut: bool,
+    /// Of a run: the one that it repeats, or goes on for, by a rerun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<RunNo>,
+    /// Of the execution: what holds since its last rerun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<GenerationJson>,
     /// Of a task with `needs`: how those have ended that have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needed: BTreeMap<String, String>,
@@ -47,6 +55,33 @@ pub(crate) struct BranchJson {
     /// Of the execution: failures that a task with `needs` may handle yet, with the task that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_failures: Vec<(String, ExecutionError)>,
+}
+
+/// What holds of an execution since its last rerun, as its row shows it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GenerationJson {
+    pub no: u32,
+    pub began_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub finals: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ExecutionError>,
+}
+
+impl GenerationJson {
+    fn of(generation: &Generation) -> Option<Self> {
+        let parameters = generation.parameters.as_ref();
+        (generation.no > 0).then(|| Self {
+            no: generation.no,
+            began_at: generation.began_at,
+            finals: generation.finals,
+            parameters: parameters
+                .map(|given| serde_json::from_str(given.text()).unwrap_or_default()),
+            errors: generation.errors.clone(),
+        })
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -97,6 +132,7 @@ impl BranchJson {
                 .map(|(task, need)| (name(task), need.word().to_owned()))
                 .collect(),
             until: run.until,
+            again: run.again,
             ..Self::of(execution, &run.branch)
         }
     }
@@ -117,6 +153,7 @@ impl BranchJson {
                 .map(|((join, route), count)| (name(join), *route, *count))
                 .collect(),
             omitted: flow.omitted.iter().map(name).collect(),
+            rerun: GenerationJson::of(&execution.generation),
             held_failures: flow
                 .held_failures
                 .iter()
@@ -136,6 +173,10 @@ pub(crate) struct Before {
     pub last_run: RunNo,
     /// The length of its list of errors.
     pub errors: usize,
+    /// How many reruns there had been.
+    pub generation: u32,
+    /// Whether it had an output.
+    pub has_output: bool,
     /// Whether its list of reply addresses has changed.
     pub reply_to_changed: bool,
 }
@@ -232,6 +273,7 @@ fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
         version: execution.workflow.version.to_string(),
         partition: held.partition,
         parent: execution.parent,
+        timeout_s: execution.timeout,
         idempotency_key: held.idempotency_key.clone(),
         tags: Json::of(&held.tags),
         parameters: execution.parameters.clone(),
@@ -245,7 +287,11 @@ fn execution_row(held: &Held, state: ExecutionStateRow) -> ExecutionRow {
 pub(crate) fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
     let execution = &held.execution;
     let ends = BranchJson::of_ends(execution);
-    let errors_changed = before.is_new || execution.errors.len() != before.errors;
+    let errors_changed = before.is_new
+        || execution.errors.len() != before.errors
+        || execution.generation.no != before.generation;
+    // A rerun takes the output away; the row keeps what it has unless it is given something.
+    let gone = || before.has_output.then(Json::null);
     ExecutionStateRow {
         execution_id: execution.id,
         status: execution.status.word(),
@@ -257,7 +303,7 @@ pub(crate) fn state_row(held: &Held, before: Before) -> ExecutionStateRow {
         live_runs: execution.live.keys().copied().collect(),
         ends: Json::of(&ends),
         errors: errors_changed.then(|| Json::of(&execution.errors)),
-        output: execution.output.clone(),
+        output: execution.output.clone().or_else(gone),
         reply_to: before.reply_to_changed.then(|| Json::of(&held.reply_to)),
         finished_at: execution.finished_at,
     }

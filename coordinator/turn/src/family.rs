@@ -49,6 +49,7 @@ impl Family for Deciding<'_> {
             workflow,
             parameters: Some(child.parameters.raw()),
             parent: Some(child.parent),
+            timeout: None,
         };
         let mut changes = Changes::default();
         let execution = execution::start(request, self.now, &mut changes).map_err(|rejection| {

@@ -239,6 +239,7 @@ impl Turns {
                     Message::Control(control) => {
                         executions.insert(control.control.execution_id);
                         request.controls.extend(control.lookup());
+                        request.pasts.extend(control.past());
                     }
                     Message::Forward(_) => {}
                 },
@@ -262,6 +263,8 @@ impl Turns {
                 }
             }
         }
+        request.pasts.sort_unstable();
+        request.pasts.dedup();
         request.executions = executions
             .into_iter()
             .filter(|id| !self.cache.contains(*id))

@@ -4,42 +4,43 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::{Changes, Progress};
+use flotilla_engine::execution::{Changes, Past, Progress};
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::RunNo;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cache::Held;
+use crate::decision::before;
 use crate::encode::{self, Before};
 use crate::fold::{History, fold};
-use crate::restore::{RestoreError, restore};
+use crate::restore::{RestoreError, restore, restore_past};
 use crate::rows::{
-    Commit, ExecutionRow, ExecutionStateRow, LoadedExecution, LoadedItemEnd, LoadedRow, LoadedTask,
-    LoadedTransition, TaskRow, TimerRow, TransitionRow, VariableRow,
+    Commit, ExecutionRow, ExecutionStateRow, LoadedExecution, LoadedItemEnd, LoadedPast, LoadedRow,
+    LoadedTask, LoadedTransition, TaskRow, TimerRow, TransitionRow, VariableRow,
 };
 
 /// The rows of one execution.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
     history: Option<History>,
-    /// The length of its list of errors, as it was last written.
-    errors: usize,
+    /// What was known of it when it was last written.
+    before: Before,
 }
 
 impl Kept {
     /// Writes what an event has changed, the start included.
     pub fn keep(&mut self, held: &mut Held, changes: &Changes, now: DateTime<Utc>) {
-        let before = Before {
+        let before_it = Before {
             is_new: self.history.is_none(),
             last_run: self.history.as_ref().map_or(0, |kept| kept.row.last_run),
-            errors: self.errors,
             reply_to_changed: false,
+            ..self.before
         };
         let mut commit = Commit::empty(Uuid::nil(), 0.0);
-        encode::add_execution(&mut commit, held, before, changes, now);
+        encode::add_execution(&mut commit, held, before_it, changes, now);
         write(&mut self.history, &commit);
-        self.errors = held.execution.errors.len();
+        self.before = before(held);
     }
 
     /// Makes an execution of the rows; `None` if nothing was written yet.
@@ -49,6 +50,23 @@ impl Kept {
     pub fn load(&self, workflow: &Arc<Workflow>) -> Option<Result<Held, RestoreError>> {
         let history = self.history.as_ref()?;
         Some(load(history, workflow))
+    }
+
+    /// What the execution has behind it, of its rows.
+    ///
+    /// # Errors
+    /// The first column that cannot be read.
+    pub fn past(&self, workflow: &Workflow) -> Result<Past, RestoreError> {
+        let Some(history) = &self.history else {
+            return Ok(Past::default());
+        };
+        let ended = history.tasks.iter().filter(|row| row.finished_at.is_some());
+        let loaded = LoadedPast {
+            execution_id: history.row.execution_id,
+            tasks: ended.cloned().collect(),
+            variables: history.variables.clone(),
+        };
+        restore_past(&loaded, workflow)
     }
 
     /// The timers that are set.
@@ -129,23 +147,45 @@ pub(crate) fn load(history: &History, workflow: &Arc<Workflow>) -> Result<Held, 
     restore(&loaded, Arc::clone(workflow))
 }
 
-/// What the ended items of live runs left.
+/// What the ended items of live runs left, and those that a rerun has kept for them.
 fn item_ends(history: &History) -> Vec<LoadedItemEnd> {
-    let ended = history.tasks.iter().filter(|row| row.finished_at.is_some());
-    let items = ended.filter_map(|row| {
-        let item_of = row.item_of?;
-        let whole = history.tasks.iter().find(|row| row.run == item_of)?;
-        let progress = whole.item_progress.as_ref()?;
-        let progress: Progress = serde_json::from_str(progress.text()).expect("our own JSON");
-        let has_failed = matches!(row.status.as_str(), "failed" | "timed_out");
-        Some(LoadedItemEnd {
-            item_of,
-            item_index: row.item_index?,
-            result: row.result.clone().filter(|_| progress.keeps_results),
-            error: row.error.clone().filter(|_| has_failed),
-        })
-    });
-    items.collect()
+    let mut ends = Vec::new();
+    let live = history.tasks.iter().filter(|row| row.finished_at.is_none());
+    for whole in live {
+        let Some(progress) = progress_of(whole) else {
+            continue;
+        };
+        let mut from = Some((whole, progress));
+        while let Some((run, own)) = from {
+            let is_kept = run.run != whole.run;
+            let items = history
+                .tasks
+                .iter()
+                .filter(|row| row.item_of == Some(run.run));
+            for row in items.filter(|row| row.finished_at.is_some()) {
+                let has_failed = matches!(row.status.as_str(), "failed" | "timed_out");
+                if is_kept && row.status != "succeeded" {
+                    continue;
+                }
+                ends.push(LoadedItemEnd {
+                    item_of: whole.run,
+                    item_index: row.item_index.expect("an item has its index"),
+                    result: row.result.clone().filter(|_| progress.keeps_results),
+                    error: row.error.clone().filter(|_| has_failed),
+                    is_kept,
+                });
+            }
+            let before = own.kept_of;
+            let before = before.and_then(|no| history.tasks.iter().find(|row| row.run == no));
+            from = before.and_then(|row| Some((row, progress_of(row)?)));
+        }
+    }
+    ends
+}
+
+fn progress_of(row: &LoadedTask) -> Option<Progress> {
+    let progress = row.item_progress.as_ref()?;
+    Some(serde_json::from_str(progress.text()).expect("our own JSON"))
 }
 
 fn new_row(row: &ExecutionRow) -> LoadedRow {
@@ -157,6 +197,7 @@ fn new_row(row: &ExecutionRow) -> LoadedRow {
         status: state.status.to_owned(),
         parameters: jsonb(&row.parameters),
         parent: row.parent,
+        timeout_s: row.timeout_s,
         reply_to: row.reply_to.clone(),
         traceparent: None,
         created_at: row.created_at,

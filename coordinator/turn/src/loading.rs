@@ -36,6 +36,7 @@ impl Turns {
             };
         }
         found.controls.extend(loaded.controls);
+        found.pasts.extend(loaded.pasts);
         self.take_in(&loaded.executions, &found);
         for (name, definition) in loaded.children {
             self.library.note(name, definition, &found, self.now);

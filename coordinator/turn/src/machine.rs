@@ -19,7 +19,7 @@ use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::mutant::Mutant;
 use crate::partitions::Partition;
 use crate::publications::Publications;
-use crate::rows::{Commit, ControlLookup, FoundStart, LostJob, PartitionNo};
+use crate::rows::{Commit, ControlLookup, FoundStart, LoadedPast, LostJob, PartitionNo};
 use crate::suspects::Suspects;
 use crate::timers::Timers;
 
@@ -106,6 +106,7 @@ pub(crate) enum Phase {
 pub(crate) struct Found {
     pub(crate) starts: Option<Vec<FoundStart>>,
     pub(crate) controls: Vec<ControlLookup>,
+    pub(crate) pasts: Vec<LoadedPast>,
     pub(crate) workflows: BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
 }
 

@@ -104,6 +104,15 @@ impl ControlRequest {
     }
 }
 
+impl ControlRequest {
+    /// The execution, if the command asks for all that it has behind it.
+    #[must_use]
+    pub fn past(&self) -> Option<ExecutionId> {
+        let is_rerun = self.control.command == "rerun";
+        is_rerun.then_some(self.control.execution_id)
+    }
+}
+
 /// Where replies go.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReplyAddress {

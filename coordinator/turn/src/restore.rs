@@ -1,12 +1,12 @@
 //! From rows to an execution: the way back of [`crate::encode`], the same for a cache miss and for a
 //! take-over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_engine::execution::{
-    Branch, Execution, ExecutionStatus, Flow, HeldFailure, Item, ItemEnds, Progress, Run,
-    RunStatus, SeenTask, Spread, Unsaved,
+    Branch, Execution, ExecutionStatus, Flow, Generation, HeldFailure, Item, ItemEnds, Past,
+    Progress, Run, RunStatus, SeenTask, Spread, Unsaved,
 };
 use flotilla_engine::items::ItemList;
 use flotilla_engine::rule::Need;
@@ -14,11 +14,12 @@ use flotilla_engine::scope::{EndStatus, Ended, TaskView};
 use flotilla_engine::variables::Write;
 use flotilla_engine::{Json, TaskIndex, Workflow};
 use flotilla_protocol::RunNo;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::cache::Held;
 use crate::encode::BranchJson;
-use crate::rows::{LoadedExecution, LoadedRow, LoadedTask};
+use crate::rows::{LoadedExecution, LoadedPast, LoadedRow, LoadedTask, VariableRow};
 
 /// Rows that this version cannot read. Nothing is lost: they stay as they are.
 #[derive(Debug, Error)]
@@ -56,7 +57,7 @@ pub enum RestoreError {
 /// The first column that cannot be read.
 pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held, RestoreError> {
     let row = &loaded.row;
-    let known = Known::new(loaded, &workflow);
+    let known = Known::new(&loaded.variables, &loaded.seen, &workflow);
     let ends_json: BranchJson = parse("workflow_execution.ends", &row.ends)?;
     let mut live = BTreeMap::new();
     for task in &loaded.tasks {
@@ -76,17 +77,22 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         if let Some(spread) = whole.and_then(|run| run.spread.as_deref_mut()) {
             let result = end.result.clone().unwrap_or_else(Json::null);
             spread.ends.add(end.item_index, &result, end.error.as_ref());
+            if end.is_kept {
+                spread.kept.insert(end.item_index);
+            }
         }
     }
     let ends = known.branch("workflow_execution.ends", &ends_json)?;
     let last_ended = known.seen("workflow_execution.ends", &ends_json.last_ended)?;
+    let generation = generation(row, &ends_json);
     let execution = Execution {
         id: row.execution_id,
         status: status(row)?,
         created_at: row.created_at,
         finished_at: row.finished_at,
-        parameters: row.parameters.clone(),
+        parameters: effective_parameters(&row.parameters, generation.parameters.as_ref()),
         parent: row.parent,
+        timeout: row.timeout_s,
         counts: row.counts,
         visits: row.visits.clone(),
         last_run: row.last_run,
@@ -98,7 +104,8 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         flow: known.flow(ends_json)?,
         links: loaded.links.iter().copied().collect(),
         errors: parse("workflow_execution.errors", &row.errors)?,
-        output: row.output.clone(),
+        output: output_of(row).cloned(),
+        generation,
         workflow,
     };
     Ok(Held {
@@ -111,6 +118,56 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         reply_to: parse("workflow_execution.reply_to", &row.reply_to)?,
         traceparent: row.traceparent.as_deref().map(Arc::from),
     })
+}
+
+/// Makes what an execution has behind it of its rows.
+///
+/// # Errors
+/// The first column that cannot be read.
+pub fn restore_past(loaded: &LoadedPast, workflow: &Workflow) -> Result<Past, RestoreError> {
+    let known = Known::new(&loaded.variables, &loaded.tasks, workflow);
+    let mut past = Past::default();
+    for row in loaded.tasks.iter().filter(|row| row.finished_at.is_some()) {
+        past.runs.insert(row.run, known.run(row)?);
+    }
+    let writes = loaded.variables.iter();
+    past.links = writes
+        .map(|row| (row.write_no, row.previous_write_no))
+        .collect();
+    Ok(past)
+}
+
+/// What holds since the last rerun, or since the start.
+fn generation(row: &LoadedRow, ends: &BranchJson) -> Generation {
+    let first = Generation::first(row.created_at);
+    match &ends.rerun {
+        None => first,
+        Some(rerun) => Generation {
+            no: rerun.no,
+            began_at: rerun.began_at,
+            finals: rerun.finals,
+            parameters: rerun.parameters.as_ref().map(Json::of),
+            errors: rerun.errors.clone(),
+        },
+    }
+}
+
+/// Parameters of the start, and over them those that reruns have given.
+pub(crate) fn effective_parameters(bound: &Json, given: Option<&Json>) -> Json {
+    let Some(given) = given else {
+        return bound.clone();
+    };
+    let read = |json: &Json| -> BTreeMap<String, Box<RawValue>> {
+        serde_json::from_str(json.text()).unwrap_or_default()
+    };
+    let mut all = read(bound);
+    all.extend(read(given));
+    Json::of(&all)
+}
+
+/// What `output_map` gave: a rerun leaves a JSON null in its place.
+pub(crate) fn output_of(row: &LoadedRow) -> Option<&Json> {
+    row.output.as_ref().filter(|output| !output.is_null())
 }
 
 fn status(row: &LoadedRow) -> Result<ExecutionStatus, RestoreError> {
@@ -135,8 +192,8 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(loaded: &LoadedExecution, workflow: &'a Workflow) -> Self {
-        let writes = loaded.variables.iter().map(|row| {
+    fn new(variables: &[VariableRow], seen: &[LoadedTask], workflow: &'a Workflow) -> Self {
+        let writes = variables.iter().map(|row| {
             let write = Write {
                 no: row.write_no,
                 name: row.name.as_str().into(),
@@ -145,7 +202,7 @@ impl<'a> Known<'a> {
             };
             (row.write_no, Arc::new(write))
         });
-        let views = loaded.seen.iter().filter_map(|row| {
+        let views = seen.iter().filter_map(|row| {
             let view = TaskView {
                 status: EndStatus::from_word(&row.status)?,
                 result: row.result.clone().unwrap_or_else(Json::null),
@@ -178,6 +235,7 @@ impl<'a> Known<'a> {
             secrets: row.secrets.clone(),
             timeout: row.timeout_s,
             until: branch.until,
+            again: branch.again,
             item: item(row),
             spread: spread.map(Box::new),
             branch: self.branch(column, &branch)?,
@@ -320,13 +378,20 @@ fn spread(row: &LoadedTask) -> Result<Option<Spread>, RestoreError> {
         list: ItemList::from_stored(list),
         progress,
         ends: ItemEnds::new(progress.keeps_results),
+        kept: BTreeSet::new(),
     }))
 }
 
-/// How the last attempt of a live run ended, if one has.
+/// How a run ended; of a live one how its last attempt did, if one has.
 fn last_end(row: &LoadedTask) -> Option<Ended> {
     let has_ended =
         row.result.is_some() || row.error.is_some() || row.status == RunStatus::Retrying.word();
     let or_null = |json: &Option<Json>| json.clone().unwrap_or_else(Json::null);
+    if let Some(status) = EndStatus::from_word(&row.status) {
+        return Some(Ended {
+            status,
+            ..Ended::of_last_attempt(or_null(&row.result), or_null(&row.error))
+        });
+    }
     has_ended.then(|| Ended::of_last_attempt(or_null(&row.result), or_null(&row.error)))
 }

@@ -155,12 +155,6 @@ impl Deciding<'_> {
         found: &FoundStart,
     ) -> Result<(), Refusal> {
         let workflow = self.workflow(request, found)?;
-        if request.start.timeout.is_some() {
-            return Err(Refusal {
-                kind: "invalid_input",
-                message: "timeout of a start is not supported yet".to_owned(),
-            });
-        }
         let id = request.start.execution_id.unwrap_or(request.fresh_id);
         let mut changes = Changes::default();
         let start = execution::Start {
@@ -168,6 +162,7 @@ impl Deciding<'_> {
             workflow,
             parameters: request.start.parameters.as_deref(),
             parent: None,
+            timeout: request.start.timeout,
         };
         let execution =
             execution::start(start, self.now, &mut changes).map_err(|rejection| Refusal {

@@ -7,24 +7,7 @@ use conformance::{Case, Report, Status, run};
 
 /// Cases that do not pass yet, by the beginning of their names, and why. The list must shrink: a case
 /// that passes, or does not pass for another reason, fails the test.
-const OPEN: [(&str, Status, &str); 8] = [
-    (
-        "rerun-02-undispatched-work-continues.yaml",
-        Status::Unsupported,
-        "`rerun`",
-    ),
-    ("rerun-05-at-the-join.yaml", Status::Unsupported, "`rerun`"),
-    ("rerun-08-items-reset.yaml", Status::Unsupported, "`rerun`"),
-    (
-        "rerun-11-handled-failures-are-not-repeated.yaml",
-        Status::Unsupported,
-        "`rerun`",
-    ),
-    (
-        "rerun-14-fresh-retry-budget.yaml",
-        Status::Unsupported,
-        "`rerun`",
-    ),
+const OPEN: [(&str, Status, &str); 3] = [
     (
         "signal-02-times-out.yaml",
         Status::Unsupported,

@@ -63,6 +63,7 @@ impl Execution {
                 command,
                 message_id,
             } => self.controlled(command, message_id.as_deref(), now, changes),
+            Event::RerunOrdered(rerun) => self.rerun(rerun, now, changes),
         };
         self.trim_links();
         self.trim_fired();

@@ -69,7 +69,7 @@ impl Step<'_> {
     ) -> Option<RunNo> {
         let execution = &mut *self.execution;
         let most = self.workflow.max_runs_per_task;
-        if execution.visits[to.0] >= most {
+        if execution.visits[to.0] >= most && !self.workflow.tasks[to.0].is_finally {
             execution.ends.merge(&branch, &execution.links);
             let name = Arc::clone(&self.workflow.tasks[to.0].name);
             let message = format!("task {name} was visited {most} times (max_runs_per_task)");

@@ -5,6 +5,7 @@ use flotilla_protocol::message::{CompletionStatus, TaskError};
 use flotilla_protocol::{RunNo, TaskId};
 
 use super::changes::TimerKind;
+use super::rerun::Rerun;
 use crate::json::Json;
 
 /// One attempt of one run, as messages name it.
@@ -87,6 +88,8 @@ pub enum Event {
         /// The id of the message, so that the log tells which message did it.
         message_id: Option<String>,
     },
+    /// A user wants tasks of an execution that has ended to run again.
+    RerunOrdered(Box<Rerun>),
 }
 
 /// What a user can order an execution to do.
@@ -192,6 +195,20 @@ pub enum ControlRefusal {
     NotPaused,
     /// An execution that is failing or cancelling cannot be paused.
     WrongStatus,
+    /// Only what has ended can run again.
+    StillRunning,
+    /// It is a child, which its parent starts anew.
+    IsChild,
+    /// The definition has no such task.
+    UnknownTask,
+    /// The task was never run.
+    NeverRan,
+    /// Nothing has failed, and no task was named.
+    NothingFailed,
+    /// Parameters that a start would be refused for.
+    InvalidParameters,
+    /// Variables that nothing assigns, or that are too large.
+    InvalidVariables,
 }
 
 impl ControlRefusal {
@@ -202,6 +219,13 @@ impl ControlRefusal {
             Self::AlreadyFinished => "already_finished",
             Self::NotPaused => "not_paused",
             Self::WrongStatus => "wrong_status",
+            Self::StillRunning => "still_running",
+            Self::IsChild => "is_child",
+            Self::UnknownTask => "unknown_task",
+            Self::NeverRan => "never_ran",
+            Self::NothingFailed => "nothing_failed",
+            Self::InvalidParameters => "invalid_parameters",
+            Self::InvalidVariables => "invalid_variables",
         }
     }
 }

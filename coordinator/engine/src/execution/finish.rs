@@ -52,6 +52,9 @@ impl Step<'_> {
         for failure in std::mem::take(&mut self.execution.flow.held_failures) {
             self.fail(failure.error);
         }
+        for error in std::mem::take(&mut self.execution.generation.errors) {
+            self.fail(error);
+        }
         if self.workflow.finally.is_empty() || self.execution.in_finally() {
             self.finish();
             return false;

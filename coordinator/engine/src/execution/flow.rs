@@ -14,7 +14,8 @@ use crate::workflow::TaskIndex;
 #[derive(Debug, Clone, Default)]
 pub struct Flow {
     /// Of each join behind a split, by route: how many generations have run. A route that nothing
-    /// alive is on any more may be absent.
+    /// alive is on any more may be absent. Since a rerun of every join; one that is not behind a split has
+    /// the route 0.
     pub fired: BTreeMap<(TaskIndex, RunNo), u32>,
     /// Tasks with `needs` that were omitted.
     pub omitted: BTreeSet<TaskIndex>,
@@ -137,7 +138,7 @@ impl Execution {
         let alive: BTreeSet<RunNo> = self.live.values().map(|run| run.branch.route).collect();
         self.flow
             .fired
-            .retain(|(_, route), _| alive.contains(route));
+            .retain(|(_, route), _| *route == 0 || alive.contains(route));
     }
 }
 

@@ -1,5 +1,7 @@
 //! A task with items: its first window, and one item after another.
 
+use std::collections::BTreeSet;
+
 use flotilla_protocol::RunNo;
 
 use super::changes::{TimerChange, TimerKind, TransitionKind};
@@ -43,6 +45,11 @@ impl Step<'_> {
             Ok(_) => return self.end_run(no, Ended::succeeded(Json::of(&[(); 0]))),
             Err(error) => return self.end_run(no, Ended::not_evaluated(&error)),
         };
+        self.begin_items(no, spread, exempt);
+    }
+
+    /// Renders the first window.
+    pub(super) fn begin_items(&mut self, no: RunNo, spread: Spread, exempt: bool) {
         let Some(run) = self.execution.live.get_mut(&no) else {
             return;
         };
@@ -116,25 +123,28 @@ impl Step<'_> {
             stopped: false,
             cancelling: false,
             exempt,
+            kept_of: None,
             put_off: false,
         };
         Ok(Spread {
             list,
             progress,
             ends: ItemEnds::new(progress.keeps_results),
+            kept: BTreeSet::new(),
         })
     }
 
     /// Counts the next item as in flight; `None` if there is no room for another.
     fn next_piece(&mut self, no: RunNo) -> Option<u32> {
         let run = self.execution.live.get_mut(&no)?;
-        let progress = &mut run.spread.as_deref_mut()?.progress;
-        if !progress.has_room() {
+        let spread = run.spread.as_deref_mut()?;
+        if !spread.progress.has_room() {
             return None;
         }
-        let index = progress.next;
-        progress.next += 1;
-        progress.active += 1;
+        let index = spread.progress.next;
+        spread.progress.next += 1;
+        spread.progress.active += 1;
+        spread.pass_kept();
         self.changes.touched.insert(no);
         Some(index)
     }

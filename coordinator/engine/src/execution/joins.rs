@@ -9,6 +9,7 @@ use super::changes::TransitionKind;
 use super::failure::{ExecutionError, kind};
 use super::flow::{JoinKey, join_key};
 use super::log::RunEntry;
+use super::past::is_complete;
 use super::step::Step;
 use crate::json::Json;
 use crate::workflow::{Join, TaskIndex};
@@ -51,17 +52,8 @@ impl Step<'_> {
             run.caused_by.push(from_run);
             run.arrived.insert(from_task);
         }
-        let arrived = run.arrived.len();
         self.changes.touched.insert(no);
-        let complete = match join {
-            Join::All => match &self.workflow.tasks[to.0].parallel {
-                Some(parallel) => parallel.is_complete(&run.arrived),
-                None => arrived >= self.workflow.tasks[to.0].predecessors.len(),
-            },
-            Join::Count(count) => arrived >= count as usize,
-            // Whether more can come is asked once the step has come to rest.
-            Join::Active => false,
-        };
+        let complete = is_complete(&self.workflow.tasks[to.0], join, run);
         let detail = Json::of(
             &serde_json::json!({ "from": from.map(|(run, _)| run), "complete": complete }),
         );
@@ -94,8 +86,10 @@ impl Step<'_> {
     /// Whether a join has run for such arrivals.
     fn has_fired(&self, key: JoinKey) -> bool {
         let execution = &*self.execution;
-        let generations = if self.workflow.tasks[key.task.0].behind_split {
-            let fired = execution.flow.fired.get(&(key.task, key.route));
+        let behind_split = self.workflow.tasks[key.task.0].behind_split;
+        let generations = if behind_split || execution.generation.no > 0 {
+            let route = if behind_split { key.route } else { 0 };
+            let fired = execution.flow.fired.get(&(key.task, route));
             fired.copied().unwrap_or(0)
         } else {
             execution.visits[key.task.0]
@@ -118,9 +112,10 @@ impl Step<'_> {
             run.unsaved.branch = true;
         }
         self.changes.touched.insert(no);
-        if task.behind_split {
+        if task.behind_split || self.execution.generation.no > 0 {
+            let route = if task.behind_split { key.route } else { 0 };
             let fired = &mut self.execution.flow.fired;
-            fired.insert((key.task, key.route), key.generation + 1);
+            fired.insert((key.task, route), key.generation + 1);
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! One event is one step. All that a step releases is rendered before any of it is dispatched.
 
+mod again;
 mod alive;
 mod apply;
 mod arrive;
@@ -28,7 +29,9 @@ mod joins;
 mod log;
 mod needs;
 mod parallel;
+mod past;
 mod policy;
+mod rerun;
 mod retry;
 mod routes;
 mod run;
@@ -45,12 +48,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
+pub use again::Generation;
 pub use branch::{Branch, SeenTask, WriteLinks};
 pub use changes::{Changes, Job, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
 pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcome, Report};
 pub use failure::{ExecutionError, kind};
 pub use family::{ChildRefusal, ChildStart, Family, FamilyMessage, MAX_DEPTH, Parent, follow};
 pub use flow::{Flow, HeldFailure};
+pub use past::Past;
+pub use rerun::{Rerun, RerunOrder, RerunPlan, RerunRefusal};
 pub use retry::jittered_delay_s;
 pub use run::{Run, RunStatus, Unsaved};
 pub use spread::{
@@ -92,6 +98,8 @@ pub struct Execution {
     pub parameters: Json,
     /// The run of another execution whose child it is.
     pub parent: Option<Parent>,
+    /// Seconds that it may take, as its start says; `None`: as the definition says.
+    pub timeout: Option<f64>,
     /// How many tasks stand where.
     pub counts: Counts,
     /// Visits of each task, by its index.
@@ -116,6 +124,8 @@ pub struct Execution {
     pub errors: Vec<ExecutionError>,
     /// What `output_map` gave, once the execution has ended.
     pub output: Option<Json>,
+    /// Which rerun this is, and what holds since.
+    pub generation: Generation,
 }
 
 /// Where an execution stands.

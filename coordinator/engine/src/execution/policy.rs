@@ -13,7 +13,7 @@ impl Execution {
     #[must_use]
     pub fn in_finally(&self) -> bool {
         let mut finally = self.workflow.finally.iter();
-        finally.any(|task| self.visits[task.0] > 0)
+        finally.any(|task| self.visits[task.0] > self.generation.finals)
     }
 
     /// Whether a failure keeps everything from starting.

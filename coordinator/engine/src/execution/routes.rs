@@ -33,30 +33,39 @@ impl Step<'_> {
     /// takes nothing, and has its routes looked at once more for that failure. During a cancel no
     /// route is looked at, and what the task publishes is kept.
     pub(super) fn follow(&self, run: &Run, ended: Ended) -> (Follow, Ended, Option<Ended>) {
-        let workflow = Arc::clone(&self.workflow);
-        let task = &workflow.tasks[run.task.0];
-        let ended = Ended {
-            timeout_is_failure: !task.handles_timeout,
-            is_ignored: task.ignore_failure,
-            ..ended
-        };
-        let fires = !self.is_stopped(run);
-        match Evaluation::new(self.execution, task, run, &ended, fires).follow() {
-            Ok(follow) => (follow, ended, None),
-            Err(error) => {
-                let failed = Ended {
-                    result: ended.result.clone(),
-                    is_ignored: task.ignore_failure,
-                    ..Ended::not_evaluated(&error)
-                };
-                let again = Evaluation::new(self.execution, task, run, &failed, fires).follow();
-                let nothing = || Follow {
-                    branch: run.branch.clone(),
-                    taken: Vec::new(),
-                    writes: Vec::new(),
-                };
-                (again.unwrap_or_else(|_| nothing()), failed, Some(ended))
-            }
+        follow(self.execution, run, ended, !self.is_stopped(run))
+    }
+}
+
+/// Likewise; routes are looked at if it `fires`.
+pub(super) fn follow(
+    execution: &Execution,
+    run: &Run,
+    ended: Ended,
+    fires: bool,
+) -> (Follow, Ended, Option<Ended>) {
+    let workflow = Arc::clone(&execution.workflow);
+    let task = &workflow.tasks[run.task.0];
+    let ended = Ended {
+        timeout_is_failure: !task.handles_timeout,
+        is_ignored: task.ignore_failure,
+        ..ended
+    };
+    match Evaluation::new(execution, task, run, &ended, fires).follow() {
+        Ok(follow) => (follow, ended, None),
+        Err(error) => {
+            let failed = Ended {
+                result: ended.result.clone(),
+                is_ignored: task.ignore_failure,
+                ..Ended::not_evaluated(&error)
+            };
+            let again = Evaluation::new(execution, task, run, &failed, fires).follow();
+            let nothing = || Follow {
+                branch: run.branch.clone(),
+                taken: Vec::new(),
+                writes: Vec::new(),
+            };
+            (again.unwrap_or_else(|_| nothing()), failed, Some(ended))
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Run {
     pub spread: Option<Box<Spread>>,
     /// What the run sees, and hands on; of an item, what the task as a whole sees.
     pub branch: Branch,
+    /// The run that it repeats, or goes on for, by a rerun.
+    pub again: Option<RunNo>,
     /// The runs that led here.
     pub caused_by: Vec<RunNo>,
     /// Predecessors that have arrived at this join; of a task with `needs`, those of its needed tasks
@@ -154,6 +156,7 @@ impl Run {
             item: None,
             spread: None,
             branch,
+            again: None,
             caused_by: Vec::new(),
             arrived: BTreeSet::new(),
             needed: BTreeMap::new(),

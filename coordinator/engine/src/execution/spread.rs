@@ -9,7 +9,7 @@
 //! only what the end of the whole needs. So neither an item's start nor its end costs more where
 //! there are more items.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_protocol::RunNo;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,8 @@ pub struct Spread {
     pub progress: Progress,
     /// What the items that have ended left.
     pub ends: ItemEnds,
+    /// Items that are not run, since they have succeeded before.
+    pub kept: BTreeSet<u32>,
 }
 
 /// How far a task has come with its items. "Items" are batches where there are batches.
@@ -83,6 +85,9 @@ pub struct Progress {
     /// Whether it goes on although the execution has failed: it stood beside `fail`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub exempt: bool,
+    /// The run that this one repeats, whose items that have succeeded are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_of: Option<RunNo>,
     /// Whether a timer is set that lets more of them start.
     #[serde(default, skip_serializing_if = "is_false")]
     pub put_off: bool,
@@ -219,6 +224,13 @@ pub(super) struct ItemFailure<'a> {
 }
 
 impl Spread {
+    /// Moves on to the first item that is not kept.
+    pub(super) fn pass_kept(&mut self) {
+        while self.kept.contains(&self.progress.next) {
+            self.progress.next += 1;
+        }
+    }
+
     /// Takes in the end of the run of an item.
     pub(super) fn note_end(&mut self, index: u32, ended: &Ended) {
         self.progress.active = self.progress.active.saturating_sub(1);

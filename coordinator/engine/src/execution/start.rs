@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use flotilla_protocol::ExecutionId;
 use serde_json::value::RawValue;
 
+use super::again::Generation;
 use super::branch::{Branch, WriteLinks};
 use super::changes::{Changes, Transition, TransitionKind};
 use super::failure::FieldError;
@@ -33,6 +34,8 @@ pub struct Start<'a> {
     pub parameters: Option<&'a RawValue>,
     /// The run of another execution whose child it is to be.
     pub parent: Option<Parent>,
+    /// Seconds that it may take, more than 0, in place of what the definition says; `None`: as that says.
+    pub timeout: Option<f64>,
 }
 
 /// Why no execution is made.
@@ -61,6 +64,7 @@ pub fn start(
         finished_at: None,
         parameters,
         parent: start.parent,
+        timeout: start.timeout,
         counts: Counts::default(),
         last_run: 0,
         last_write: 0,
@@ -72,6 +76,7 @@ pub fn start(
         flow: Flow::default(),
         errors: Vec::new(),
         output: None,
+        generation: Generation::first(now),
     };
     let mut step = Step::new(&mut execution, now, changes);
     // Children of children would all begin in one turn.

@@ -283,7 +283,7 @@ impl<'a> Step<'a> {
         self.changes.ended.push(run);
     }
 
-    fn send_on(&mut self, run: &Run, ended: &Ended, follow: Follow) {
+    pub(super) fn send_on(&mut self, run: &Run, ended: &Ended, follow: Follow) {
         self.execution.last_write += follow.writes.len() as u64;
         for write in &follow.writes {
             self.execution.links.insert(write.no, write.previous);

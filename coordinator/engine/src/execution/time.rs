@@ -25,10 +25,15 @@ use crate::workflow::CancellationPolicy;
 pub const NO_RUN: RunNo = 0;
 
 impl Execution {
+    /// Seconds that it may take; `None`: it has no limit. What its start says goes before the definition.
+    fn time_limit(&self) -> Option<f64> {
+        self.timeout.or(self.workflow.timeout)
+    }
+
     /// When it has taken as long as it may; `None`: it has no limit.
     fn times_out_at(&self) -> Option<DateTime<Utc>> {
-        let timeout = self.workflow.timeout?;
-        Some(after(self.created_at, timeout))
+        let timeout = self.time_limit()?;
+        Some(after(self.generation.began_at, timeout))
     }
 
     /// Whether it has taken as long as it may.
@@ -98,7 +103,7 @@ impl Step<'_> {
     pub(super) fn move_limit(&mut self, from: ExecutionStatus) {
         match (has_timer(from), has_timer(self.execution.status)) {
             (false, true) => self.limit_execution(),
-            (true, false) if self.workflow.timeout.is_some() => {
+            (true, false) if self.execution.time_limit().is_some() => {
                 self.changes.timers.push(TimerChange::Clear { run: NO_RUN });
             }
             (true, true | false) | (false, false) => {}
@@ -117,7 +122,7 @@ impl Step<'_> {
     /// The execution has taken as long as it may: what runs is cancelled, and once it has stopped,
     /// the execution ends as timed out.
     fn time_out(&mut self) {
-        let timeout = self.workflow.timeout.unwrap_or_default();
+        let timeout = self.execution.time_limit().unwrap_or_default();
         let message = format!("the execution took longer than {timeout} s");
         let error = ExecutionError::new(kind::WORKFLOW_TIMEOUT, message);
         self.execution.errors.push(error);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Command, Event, Execution, Job, JobCancel, Outcome, Report, Run, Start,
-    TimerChange, TimerKind, start,
+    AttemptId, Changes, Command, Event, Execution, Job, JobCancel, Outcome, Past, Report, Rerun,
+    RerunOrder, Run, Start, TimerChange, TimerKind, start,
 };
 use flotilla_engine::{Json, compile};
 use flotilla_protocol::ExecutionId;
@@ -25,6 +25,8 @@ pub struct Scene {
     pub timers: BTreeMap<u32, (TimerKind, DateTime<Utc>)>,
     /// Runs that have ended, in order.
     pub ended: Vec<Run>,
+    /// The same, with the writes, for reruns.
+    pub past: Past,
     /// What workers were told to stop, in order.
     pub cancels: Vec<JobCancel>,
     /// The log.
@@ -50,6 +52,7 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
         workflow: Arc::clone(&compiled.workflow),
         parameters: Some(&given),
         parent: None,
+        timeout: None,
     };
     let execution = start(request, now, &mut changes).map_err(|rejection| rejection.message)?;
     let mut scene = Scene {
@@ -58,6 +61,7 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
         jobs: Vec::new(),
         timers: BTreeMap::new(),
         ended: Vec::new(),
+        past: Past::default(),
         cancels: Vec::new(),
         log: Vec::new(),
         details: Vec::new(),
@@ -67,10 +71,10 @@ pub fn try_begin(yaml: &str, parameters: &Value) -> Result<Scene, String> {
 }
 
 impl Scene {
-    fn take(&mut self, changes: Changes) {
+    fn take(&mut self, mut changes: Changes) {
         self.execution.check().expect("the invariants hold");
-        self.jobs.extend(changes.jobs);
-        for change in changes.timers {
+        self.jobs.append(&mut changes.jobs);
+        for change in std::mem::take(&mut changes.timers) {
             match change {
                 TimerChange::Set { run, kind, due } => drop(self.timers.insert(run, (kind, due))),
                 TimerChange::Clear { run } => drop(self.timers.remove(&run)),
@@ -86,6 +90,7 @@ impl Scene {
             self.log
                 .push(format!("{} {from}>{to}", transition.kind.word()));
         }
+        self.past.add(&changes);
         self.ended.extend(changes.ended);
         self.cancels.extend(changes.cancels);
     }
@@ -147,6 +152,22 @@ impl Scene {
 
     pub fn cancel(&mut self) -> Outcome {
         self.control(Command::Cancel { reason: None })
+    }
+
+    /// Runs again what has failed, or the named tasks.
+    pub fn rerun(&mut self, from: &[&str]) -> Outcome {
+        self.rerun_with(RerunOrder {
+            from: from.iter().map(ToString::to_string).collect(),
+            ..RerunOrder::default()
+        })
+    }
+
+    pub fn rerun_with(&mut self, order: RerunOrder) -> Outcome {
+        self.apply(&Event::RerunOrdered(Box::new(Rerun {
+            order,
+            past: self.past.clone(),
+            message_id: None,
+        })))
     }
 
     fn control(&mut self, command: Command) -> Outcome {

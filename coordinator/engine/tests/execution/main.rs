@@ -18,6 +18,7 @@ mod outputs;
 mod parallel;
 mod pause;
 mod policies;
+mod rerun;
 mod retries;
 mod secrets;
 mod starts;

@@ -45,6 +45,7 @@ impl Bench {
             workflow: Arc::clone(workflow),
             parameters: None,
             parent: None,
+            timeout: None,
         };
         let execution = start(request, now(), &mut changes).expect("no parameters are asked for");
         let mut bench = Self {

@@ -35,6 +35,7 @@ pub fn trace(yaml: &str, script: &[&str]) -> String {
         workflow: Arc::clone(&compiled.workflow),
         parameters: None,
         parent: None,
+        timeout: None,
     };
     let execution = start(request, begun, &mut changes).expect("no parameters are asked for");
     let mut player = Player {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    Changes, ChildRefusal, ChildStart, Event, Execution, Family, Outcome, Start, TimerChange,
+    Changes, ChildRefusal, ChildStart, Event, Execution, Family, Outcome, Past, Start, TimerChange,
     TimerKind, follow, start,
 };
 use flotilla_protocol::{ExecutionId, RunNo};
-use flotilla_turn::{Held, Kept};
+use flotilla_turn::{Held, Kept, RestoreError};
 
-use super::{Due, Player, Rank, Reload};
+use super::{AFTER_THE_END, Due, Player, Rank, Reload};
 
 /// Runs of one execution that are told apart from those of others.
 const MOST_RUNS: RunNo = 1_000_000;
@@ -76,6 +76,7 @@ impl Family for Moment<'_, '_> {
             workflow: Arc::clone(workflow),
             parameters: Some(child.parameters.raw()),
             parent: Some(child.parent),
+            timeout: None,
         };
         let mut changes = Changes::default();
         let started = start(request, self.player.now, &mut changes);
@@ -144,6 +145,10 @@ impl Player<'_> {
         {
             rows.keep(&mut member.held, &changes, self.now);
         }
+        if id == self.root {
+            self.past.add(&changes);
+        }
+        let member = self.members.get_mut(&id).expect("it was there");
         for change in &changes.timers {
             match *change {
                 TimerChange::Set { run, kind, due } => {
@@ -168,6 +173,21 @@ impl Player<'_> {
         }
         if changes.finished {
             self.note_end_of_child(id);
+        }
+        if changes.finished
+            && id == self.root
+            && let Some(action) = self.after_the_end.pop_front()
+        {
+            self.plan(AFTER_THE_END, Rank::Outside, Due::Action(action));
+        }
+    }
+
+    /// What the execution that was started from outside has behind it.
+    pub(super) fn past(&self) -> Result<Past, RestoreError> {
+        let root = &self.members[&self.root];
+        match (self.reload, &root.rows) {
+            (Reload::AfterEachEvent, Some(rows)) => rows.past(&root.held.execution.workflow),
+            (Reload::AfterEachEvent | Reload::AtRestarts, _) => Ok(self.past.clone()),
         }
     }
 

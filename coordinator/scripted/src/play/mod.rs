@@ -4,13 +4,13 @@ mod member;
 mod note;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::{
-    AttemptId, Changes, Command, Event, Execution, ExecutionError, Job, Report, Run, Start,
-    TimerKind, start,
+    AttemptId, Changes, Command, Event, Execution, ExecutionError, Job, Past, Report, Rerun,
+    RerunOrder, Run, Start, TimerKind, start,
 };
 use flotilla_engine::{Json, Workflow};
 use flotilla_protocol::{ExecutionId, RunNo};
@@ -24,6 +24,8 @@ use crate::seen::Seen;
 
 /// Events after which an execution that still goes on is left alone.
 const EVENT_LIMIT: usize = 1_000_000;
+/// From the end of an execution to what happens after it.
+const AFTER_THE_END: TimeDelta = TimeDelta::seconds(1);
 /// When every execution starts, in seconds since 1970.
 const BEGINNING_S: i64 = 1_700_000_000;
 /// The id of every execution.
@@ -56,6 +58,7 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         workflow: Arc::clone(workflow),
         parameters: script.parameters.as_ref().map(Json::raw),
         parent: None,
+        timeout: None,
     };
     let execution = match start(request, now, &mut changes) {
         Ok(execution) => execution,
@@ -83,13 +86,18 @@ pub fn play_with(workflow: &Arc<Workflow>, script: &Script, reload: Reload) -> S
         in_hand: BTreeMap::new(),
         of_task: BTreeMap::new(),
         of_item: BTreeMap::new(),
+        after_the_end: VecDeque::new(),
+        past: Past::default(),
         seen: Seen {
             created: 1,
             ..Seen::default()
         },
     };
     for event in &script.events {
-        player.plan(event.at, Rank::Outside, Due::Action(event.action.clone()));
+        match event.at {
+            Some(at) => drop(player.plan(at, Rank::Outside, Due::Action(event.action.clone()))),
+            None => player.after_the_end.push_back(event.action.clone()),
+        }
     }
     player.add(execution, changes, String::new());
     player.follow(root);
@@ -154,6 +162,10 @@ struct Player<'a> {
     /// Deliveries so far.
     of_task: BTreeMap<Arc<str>, usize>,
     of_item: BTreeMap<(Arc<str>, u32), usize>,
+    /// What happens each time that the execution has ended.
+    after_the_end: VecDeque<Action>,
+    /// What the execution has behind it.
+    past: Past,
     seen: Seen,
 }
 
@@ -230,6 +242,7 @@ impl Player<'_> {
             Action::Pause => Command::Pause,
             Action::Resume => Command::Resume,
             Action::Cancel => Command::Cancel { reason: None },
+            Action::Rerun(order) => return self.rerun(order),
             Action::Check => {
                 let status = self.root().status.word().to_owned();
                 let now = self.elapsed_s(self.now);
@@ -246,6 +259,20 @@ impl Player<'_> {
             message_id: None,
         };
         self.apply(self.root, &event);
+    }
+
+    fn rerun(&mut self, order: &RerunOrder) {
+        match self.past() {
+            Ok(past) => {
+                let event = Event::RerunOrdered(Box::new(Rerun {
+                    order: order.clone(),
+                    past,
+                    message_id: None,
+                }));
+                self.apply(self.root, &event);
+            }
+            Err(error) => self.seen.damage.push(error.to_string()),
+        }
     }
 
     fn finish(mut self) -> Seen {

@@ -108,18 +108,24 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "nothing_dispatched_after_cancel",
-        rule: "once an execution is cancelled, none of its tasks is dispatched but those of finally",
+        rule: "once an execution is cancelled, none of its tasks is dispatched but those of finally, until it is run again",
         query: Executions(
             "SELECT l.execution_id, concat('it was cancelled in entry ', c.seq, \
                  ', and attempt ', l.attempt, ' of ', l.task_id, ' dispatched in entry ', l.seq) \
              FROM workflow_transition AS l \
              JOIN ( \
-                 SELECT execution_id, min(seq) AS seq FROM workflow_transition \
-                 WHERE execution_id = ANY ($1) AND task_id IS NULL \
-                     AND (to_status = 'cancelling' OR (kind = 'control_applied' \
-                         AND detail ->> 'command' = 'cancel')) \
-                 GROUP BY execution_id \
-             ) AS c ON c.execution_id = l.execution_id AND c.seq < l.seq \
+                 SELECT execution_id, seq, is_cancel, \
+                     lead(seq) OVER (PARTITION BY execution_id ORDER BY seq) AS until \
+                 FROM ( \
+                     SELECT execution_id, seq, to_status = 'cancelling' \
+                         OR coalesce(detail ->> 'command' = 'cancel', false) AS is_cancel \
+                     FROM workflow_transition \
+                     WHERE execution_id = ANY ($1) AND task_id IS NULL \
+                         AND (to_status = 'cancelling' OR (kind = 'control_applied' \
+                             AND detail ->> 'command' IN ('cancel', 'rerun'))) \
+                 ) AS m \
+             ) AS c ON c.execution_id = l.execution_id AND c.is_cancel AND c.seq < l.seq \
+                 AND (c.until IS NULL OR c.until > l.seq) \
              WHERE l.execution_id = ANY ($1) AND l.kind = 'task_dispatched' \
                  AND NOT coalesce(l.detail ? 'finally', false)",
         ),

@@ -60,7 +60,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "success_has_all_items",
-        rule: "a task that has succeeded has a run of each of its items, and no more of them failed than it tolerates",
+        rule: "a task that has succeeded has a run of each of its items, or has kept one that succeeded, and no more of them failed than it tolerates",
         query: Executions(
             "SELECT w.execution_id, concat('run ', w.run, ' has succeeded, and its progress is ', \
                  w.item_progress) \
@@ -69,9 +69,18 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                  AND w.status = 'succeeded' \
                  AND ((w.item_progress ->> 'failed')::bigint > (w.item_progress ->> 'tolerated')::bigint \
                      OR (w.item_progress ->> 'count')::bigint <> ( \
-                         SELECT count(*) FROM workflow_task AS i \
-                         WHERE i.execution_id = w.execution_id AND i.run > w.run \
-                             AND i.item_of = w.run))",
+                         WITH RECURSIVE chain (run) AS ( \
+                             SELECT w.run UNION ALL \
+                             SELECT (p.item_progress ->> 'kept_of')::integer FROM chain AS c \
+                             JOIN workflow_task AS p \
+                                 ON p.execution_id = w.execution_id AND p.run = c.run \
+                             WHERE p.item_progress ? 'kept_of' \
+                         ) \
+                         SELECT count(*) FROM chain AS c \
+                         JOIN workflow_task AS i \
+                             ON i.execution_id = w.execution_id AND i.run > c.run \
+                             AND i.item_of = c.run \
+                         WHERE i.item_of = w.run OR i.status = 'succeeded'))",
         ),
     },
 ];

@@ -69,7 +69,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "execution_starts_and_ends_once",
-        rule: "a log begins with the start of the execution, and has one end if the execution has ended, else none",
+        rule: "a log begins with the start of the execution, and has an end for each rerun, and one more if the execution has ended",
         query: Executions(
             "SELECT e.execution_id, concat(l.starts, ' starts, the first in entry ', l.first, ', ', \
                  l.ends, ' ends, and the execution is ', e.status) \
@@ -79,25 +79,30 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                      count(*) FILTER (WHERE kind = 'execution_started') AS starts, \
                      min(seq) FILTER (WHERE kind = 'execution_started') AS first, \
                      count(*) FILTER (WHERE kind = 'execution_status_changed' AND to_status IN \
-                         ('succeeded', 'failed', 'cancelled', 'timed_out')) AS ends \
+                         ('succeeded', 'failed', 'cancelled', 'timed_out')) AS ends, \
+                     count(*) FILTER (WHERE kind = 'control_applied' AND task_id IS NULL \
+                         AND detail ->> 'command' = 'rerun') AS reruns \
                  FROM workflow_transition WHERE execution_id = ANY ($1) GROUP BY execution_id \
              ) AS l ON l.execution_id = e.execution_id \
              WHERE e.execution_id = ANY ($1) AND (l.starts <> 1 OR l.first <> 1 \
-                 OR l.ends <> CASE WHEN e.finished_at IS NULL THEN 0 ELSE 1 END)",
+                 OR l.ends <> l.reruns + CASE WHEN e.finished_at IS NULL THEN 0 ELSE 1 END)",
         ),
     },
     Invariant {
         name: "nothing_follows_the_end",
-        rule: "the end of an execution is the last entry of its log",
+        rule: "nothing follows the end of an execution but a rerun, and nothing else leaves a final status",
         query: Executions(
-            "SELECT l.execution_id, concat('it ends with entry ', l.ended, ' of ', l.last) \
+            "SELECT l.execution_id, concat('it ends with entry ', l.seq, ', and ', l.next, ' of ', \
+                 coalesce(l.command, 'no command'), ' follows') \
              FROM ( \
-                 SELECT execution_id, max(seq) AS last, \
-                     min(seq) FILTER (WHERE kind = 'execution_status_changed' AND to_status IN \
-                         ('succeeded', 'failed', 'cancelled', 'timed_out')) AS ended \
-                 FROM workflow_transition WHERE execution_id = ANY ($1) GROUP BY execution_id \
+                 SELECT execution_id, seq, kind, to_status, lead(kind) OVER log AS next, \
+                     lead(detail ->> 'command') OVER log AS command \
+                 FROM workflow_transition WHERE execution_id = ANY ($1) \
+                 WINDOW log AS (PARTITION BY execution_id ORDER BY seq) \
              ) AS l \
-             WHERE l.ended < l.last",
+             WHERE l.kind = 'execution_status_changed' AND l.next IS NOT NULL \
+                 AND l.to_status IN ('succeeded', 'failed', 'cancelled', 'timed_out') \
+                 AND (l.next <> 'control_applied' OR l.command IS DISTINCT FROM 'rerun')",
         ),
     },
     Invariant {

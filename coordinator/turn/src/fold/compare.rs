@@ -9,6 +9,7 @@ use super::Fold;
 use super::same::{Differences, shown};
 use crate::cache::Held;
 use crate::encode::{self, Before};
+use crate::restore::{effective_parameters, output_of};
 use crate::rows::{LoadedTask, LoadedTransition, TaskRow};
 
 impl Fold<'_> {
@@ -65,10 +66,14 @@ impl Fold<'_> {
         differences.compare(name("last_seq"), &row.last_seq, &state.last_seq);
         differences.compare(name("live_runs"), &row.live_runs, &state.live_runs);
         let parameters = &held.execution.parameters;
-        differences.compare_json(name("parameters"), Some(&row.parameters), Some(parameters));
+        let stored = effective_parameters(
+            &row.parameters,
+            held.execution.generation.parameters.as_ref(),
+        );
+        differences.compare_json(name("parameters"), Some(&stored), Some(parameters));
         differences.compare_json(name("ends"), Some(&row.ends), Some(&state.ends));
         differences.compare_json(name("errors"), Some(&row.errors), state.errors.as_ref());
-        differences.compare_json(name("output"), row.output.as_ref(), state.output.as_ref());
+        differences.compare_json(name("output"), output_of(row), state.output.as_ref());
     }
 
     pub(super) fn compare_run(&self, run: &Run, differences: &mut Differences) {

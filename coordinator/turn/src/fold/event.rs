@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use flotilla_engine::Json;
 use flotilla_engine::execution::{
-    AttemptId, Command, Event, NO_RUN, Report, RunStatus, TimerKind, TransitionKind, kind,
+    AttemptId, Command, Event, NO_RUN, Report, Rerun, RerunOrder, RunStatus, TimerKind,
+    TransitionKind, kind,
 };
 use flotilla_protocol::RunNo;
 use flotilla_protocol::message::{CompletionStatus, TaskError};
@@ -45,6 +46,12 @@ struct ControlDetail {
     command: String,
     reason: Option<String>,
     message_id: Option<String>,
+    #[serde(default)]
+    from: Vec<String>,
+    #[serde(default)]
+    reset_items: bool,
+    parameters: Option<Box<RawValue>>,
+    vars: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +85,7 @@ impl Fold<'_> {
             | TransitionKind::TaskRetryScheduled
             | TransitionKind::TaskDispatched => self.run_changed(entry),
             TransitionKind::ControlApplied if entry.task_id.is_some() => self.timer_fired(entry),
-            TransitionKind::ControlApplied => controlled(entry),
+            TransitionKind::ControlApplied => self.controlled(entry),
             TransitionKind::JobResent => resent(entry),
             TransitionKind::ExecutionStatusChanged => timed_out(entry),
             TransitionKind::ExecutionStarted | TransitionKind::JoinArrived => None,
@@ -239,6 +246,35 @@ impl Fold<'_> {
         }
     }
 
+    fn controlled(&self, entry: &LoadedTransition) -> Option<Event> {
+        let detail: ControlDetail = parse(entry.detail.as_ref()?.raw())?;
+        let command = match detail.command.as_str() {
+            "cancel" => Command::Cancel {
+                reason: detail.reason,
+            },
+            "pause" => Command::Pause,
+            "resume" => Command::Resume,
+            "rerun" => {
+                let order = RerunOrder {
+                    from: detail.from,
+                    reset_items: detail.reset_items,
+                    parameters: detail.parameters.map(Json::new),
+                    vars: detail.vars.map(Json::new),
+                };
+                return Some(Event::RerunOrdered(Box::new(Rerun {
+                    order,
+                    past: self.past.clone(),
+                    message_id: detail.message_id,
+                })));
+            }
+            _ => return None,
+        };
+        Some(Event::Controlled {
+            command,
+            message_id: detail.message_id,
+        })
+    }
+
     pub(super) fn stored_run(&self, no: RunNo) -> Option<&LoadedTask> {
         let tasks = &self.history.tasks;
         let at = tasks.binary_search_by_key(&no, |row| row.run).ok()?;
@@ -265,22 +301,6 @@ fn timed_out(entry: &LoadedTransition) -> Option<Event> {
     Some(Event::TimerFired {
         run: NO_RUN,
         kind: TimerKind::ExecutionTimeout,
-    })
-}
-
-fn controlled(entry: &LoadedTransition) -> Option<Event> {
-    let detail: ControlDetail = parse(entry.detail.as_ref()?.raw())?;
-    let command = match detail.command.as_str() {
-        "cancel" => Command::Cancel {
-            reason: detail.reason,
-        },
-        "pause" => Command::Pause,
-        "resume" => Command::Resume,
-        _ => return None,
-    };
-    Some(Event::Controlled {
-        command,
-        message_id: detail.message_id,
     })
 }
 

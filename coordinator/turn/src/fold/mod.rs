@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_engine::Workflow;
-use flotilla_engine::execution::{Changes, Execution, Start, TimerChange, Transition, start};
+use flotilla_engine::execution::{Changes, Execution, Past, Start, TimerChange, Transition, start};
 use flotilla_protocol::RunNo;
 
 use self::compare::describe;
@@ -73,6 +73,8 @@ struct Fold<'a> {
     /// Writes that have been compared.
     writes: usize,
     timers: BTreeMap<RunNo, TimerRow>,
+    /// What the execution has behind it, for reruns.
+    past: Past,
 }
 
 impl<'a> Fold<'a> {
@@ -99,6 +101,7 @@ impl<'a> Fold<'a> {
             workflow,
             parameters: Some(row.parameters.raw()),
             parent: row.parent,
+            timeout: row.timeout_s,
         };
         let mut changes = Changes::default();
         let execution = match start(request, first.at, &mut changes) {
@@ -115,6 +118,7 @@ impl<'a> Fold<'a> {
             next: 0,
             writes: 0,
             timers: BTreeMap::new(),
+            past: Past::default(),
         };
         fold.take(first.at, changes, differences).then_some(fold)
     }
@@ -151,6 +155,7 @@ impl<'a> Fold<'a> {
             }
             self.next += 1;
         }
+        self.past.add(&changes);
         for write in &changes.writes {
             self.compare_write(write, differences);
         }

@@ -107,6 +107,8 @@ pub struct ExecutionRow {
     pub partition: PartitionNo,
     /// The run whose child it is.
     pub parent: Option<Parent>,
+    /// Seconds that it may take, as its start says.
+    pub timeout_s: Option<f64>,
     /// The key that the user gave.
     pub idempotency_key: Option<String>,
     /// Labels, an object of texts.

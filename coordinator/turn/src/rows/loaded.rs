@@ -23,8 +23,21 @@ pub struct LoadedExecution {
     pub links: Vec<(u64, Option<u64>)>,
     /// Ended runs that `ends` or a live run names.
     pub seen: Vec<LoadedTask>,
-    /// Ended items of live runs: all where the list of results is made, else those that failed.
+    /// Ended items of live runs: all where the list of results is made, else those that failed; and
+    /// those that a rerun has kept.
     pub item_ends: Vec<LoadedItemEnd>,
+}
+
+/// All that an execution has behind it, for a rerun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedPast {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// Runs that have ended, without inputs. Of a task of which no item has failed or was left out the
+    /// items are absent.
+    pub tasks: Vec<LoadedTask>,
+    /// All writes, with values.
+    pub variables: Vec<VariableRow>,
 }
 
 /// How an item has ended, as it is loaded.
@@ -38,6 +51,8 @@ pub struct LoadedItemEnd {
     pub result: Option<Json>,
     /// Its error, if it failed.
     pub error: Option<Json>,
+    /// Whether it is the end of an earlier run of the task, which a rerun has kept.
+    pub is_kept: bool,
 }
 
 /// An execution's row as it is loaded.
@@ -53,6 +68,8 @@ pub struct LoadedRow {
     pub status: String,
     /// The run whose child it is.
     pub parent: Option<Parent>,
+    /// Seconds that it may take, as its start says.
+    pub timeout_s: Option<f64>,
     /// Parameters with defaults.
     pub parameters: Json,
     /// Where replies go.

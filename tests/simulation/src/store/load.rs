@@ -8,7 +8,8 @@ use flotilla_engine::execution::{Progress, TransitionKind};
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::rows::{
     ControlLookup, ExecutionRow, ExistingStart, FoundDefinition, FoundStart, LoadedExecution,
-    LoadedItemEnd, LoadedRow, LoadedTask, LostJob, PartitionNo, StartLookup, TaskRow, VariableRow,
+    LoadedItemEnd, LoadedPast, LoadedRow, LoadedTask, LostJob, PartitionNo, StartLookup, TaskRow,
+    VariableRow,
 };
 use flotilla_turn::{LoadRequest, Loaded};
 use serde::Deserialize;
@@ -52,6 +53,7 @@ impl Store {
         let loaded = Loaded {
             starts: starts.map(|lookup| self.look_up(lookup)).collect(),
             executions: self.load_families(&request.executions),
+            pasts: request.pasts.iter().map(|id| self.past(*id)).collect(),
             controls: self.carried_out(&request.controls),
             children: children
                 .map(|name| (name.clone(), self.newest(name)))
@@ -241,19 +243,15 @@ impl Store {
         })
     }
 
-    /// What the ended items of these live tasks left.
+    /// What the ended items of these live tasks left, and those of earlier runs that they have kept.
     fn item_ends(&self, tasks: &[LoadedTask], id: ExecutionId) -> Vec<LoadedItemEnd> {
         let mut ends = Vec::new();
         for whole in tasks {
-            let Some(progress) = &whole.item_progress else {
+            let Some(progress) = progress_of(whole.item_progress.as_ref()) else {
                 continue;
             };
-            let progress: Progress = serde_json::from_str(progress.text()).expect("our own JSON");
-            let later = self.tasks.range((id, whole.run + 1)..=(id, RunNo::MAX));
-            let items = later
-                .map(|(_, row)| row)
-                .filter(|row| row.item_of == Some(whole.run) && row.finished_at.is_some());
-            for row in items {
+            let mut kept_of = progress.kept_of;
+            for row in self.items(id, whole.run) {
                 let has_failed = matches!(row.status, "failed" | "timed_out");
                 if progress.keeps_results || has_failed {
                     ends.push(LoadedItemEnd {
@@ -261,11 +259,58 @@ impl Store {
                         item_index: row.item_index.expect("an item has its index"),
                         result: row.result.clone().filter(|_| progress.keeps_results),
                         error: row.error.clone().filter(|_| has_failed),
+                        is_kept: false,
                     });
                 }
             }
+            while let Some(run) = kept_of {
+                let succeeded = self.items(id, run).filter(|row| row.status == "succeeded");
+                ends.extend(succeeded.map(|row| LoadedItemEnd {
+                    item_of: whole.run,
+                    item_index: row.item_index.expect("an item has its index"),
+                    result: row.result.clone().filter(|_| progress.keeps_results),
+                    error: None,
+                    is_kept: true,
+                }));
+                let before = self.tasks[&(id, run)].item_progress.as_ref();
+                kept_of = progress_of(before).and_then(|own| own.kept_of);
+            }
         }
         ends
+    }
+
+    /// Items of a run that have ended.
+    fn items(&self, id: ExecutionId, of: RunNo) -> impl Iterator<Item = &TaskRow> {
+        let later = self.tasks.range((id, of + 1)..=(id, RunNo::MAX));
+        let items = later.map(|(_, row)| row);
+        items.filter(move |row| row.item_of == Some(of) && row.finished_at.is_some())
+    }
+
+    /// What an execution has behind it.
+    fn past(&self, id: ExecutionId) -> LoadedPast {
+        let runs = self.tasks.range((id, 0)..=(id, RunNo::MAX));
+        let ended = runs.filter(|(_, row)| row.finished_at.is_some() && self.is_in_past(row));
+        let variables = self.variables.range((id, 0)..=(id, u64::MAX));
+        LoadedPast {
+            execution_id: id,
+            tasks: ended
+                .map(|(_, row)| LoadedTask {
+                    input: None,
+                    ..loaded_task(row)
+                })
+                .collect(),
+            variables: variables.map(|(_, row)| row.clone()).collect(),
+        }
+    }
+
+    /// Items only of tasks of which not all have succeeded.
+    fn is_in_past(&self, row: &TaskRow) -> bool {
+        let Some(of) = row.item_of else {
+            return true;
+        };
+        let whole = &self.tasks[&(row.execution_id, of)];
+        progress_of(whole.item_progress.as_ref())
+            .is_some_and(|own| own.failed > 0 || own.cancelled > 0 || own.next < own.count)
     }
 
     /// Which write replaced which, as far back as a live run sees an older one.
@@ -294,6 +339,10 @@ pub(crate) fn child_of(row: &TaskRow) -> Option<ExecutionId> {
     is_child.then(|| ExecutionId::of_child(row.task_id, row.attempt))
 }
 
+fn progress_of(json: Option<&Json>) -> Option<Progress> {
+    json.map(|json| serde_json::from_str(json.text()).expect("our own JSON"))
+}
+
 pub(super) fn loaded_row(row: &ExecutionRow) -> LoadedRow {
     let state = row.state.clone();
     LoadedRow {
@@ -301,6 +350,7 @@ pub(super) fn loaded_row(row: &ExecutionRow) -> LoadedRow {
         definition_hash: row.definition_hash,
         partition: row.partition,
         parent: row.parent,
+        timeout_s: row.timeout_s,
         status: state.status.to_owned(),
         parameters: row.parameters.clone(),
         reply_to: state.reply_to.expect("always set"),

@@ -167,6 +167,7 @@ impl Scene {
             workflow: compiled.workflow,
             parameters: Some(&given),
             parent: None,
+            timeout: None,
         };
         let execution = start(request, now, &mut changes).expect("the start is accepted");
         let mut scene = Self {

@@ -1,6 +1,6 @@
 -- Sub-workflows: an execution may be the child of a run of another. It lives in the partition of its
--- parent, and what they tell each other is committed with one turn. And secrets: an input names the
--- places that the worker fills in.
+-- parent, and what they tell each other is committed with one turn. Secrets: an input names the places
+-- that the worker fills in. And a start may say how long its execution may take.
 --
 -- commit_turn_v3 is commit_turn_v2 with these columns; what is said there holds here. Coordinators of
 -- the version before go on with the former, and leave definitions with sub-workflows or secrets to those
@@ -11,6 +11,7 @@ SET LOCAL lock_timeout = '5s';
 ALTER TABLE workflow_execution
     ADD COLUMN parent_execution_id uuid,
     ADD COLUMN parent_run integer,
+    ADD COLUMN timeout_s double precision,
     ADD CONSTRAINT workflow_execution_parent_is_complete CHECK (
         (parent_execution_id IS NULL) = (parent_run IS NULL)
     ) NOT VALID;
@@ -19,6 +20,7 @@ CREATE INDEX workflow_execution_children ON workflow_execution (parent_execution
     WHERE parent_execution_id IS NOT NULL;
 
 COMMENT ON COLUMN workflow_execution.parent_execution_id IS 'The execution that started it as a child; NULL if nobody did.';
+COMMENT ON COLUMN workflow_execution.timeout_s IS 'Seconds that the execution may take, where its start says so; NULL for what the definition says.';
 COMMENT ON COLUMN workflow_execution.parent_run IS 'The run of that execution whose attempt it is (workflow_task.run); NULL without a parent.';
 ALTER TABLE workflow_task ADD COLUMN secrets jsonb;
 COMMENT ON COLUMN workflow_task.secrets IS 'The places of the input that the worker fills in, a list of {"at": JSON pointer, "parts": [{"text"} or {"secret": name}]}; NULL if there are none. What is filled in is never stored.';
@@ -36,14 +38,14 @@ SELECT
     e.idempotency_key,
     e.tags,
     e.partition,
-    e.parameters,
+    e.parameters || coalesce(e.ends #> '{rerun,parameters}', '{}') AS parameters,
     (
         SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
         FROM jsonb_each_text(e.ends -> 'vars') AS seen (name, write_no)
         JOIN workflow_variable AS v
             ON v.execution_id = e.execution_id AND v.write_no = seen.write_no::bigint
     ) AS variables,
-    e.output,
+    nullif(e.output, 'null') AS output,
     e.errors,
     e.created_at,
     e.created_at AS started_at,
@@ -87,6 +89,8 @@ CREATE FUNCTION commit_turn_v3(
     -- Of children; empty if the turn creates none.
     created_parent_execution_ids uuid[],
     created_parent_runs integer[],
+    -- Of starts with a time limit; empty if the turn has none.
+    created_timeouts double precision[],
     -- Executions: what changes. Nine counts for each, in the order of the columns.
     execution_ids uuid[],
     execution_statuses text[],
@@ -259,7 +263,7 @@ BEGIN
             tasks_total, tasks_active, tasks_succeeded, tasks_failed, tasks_timed_out,
             tasks_cancelled, tasks_skipped, tasks_omitted, attempts_total,
             visits, last_run, last_write, last_seq, live_runs, ends, errors, output, reply_to,
-            finished_at, parent_execution_id, parent_run
+            finished_at, parent_execution_id, parent_run, timeout_s
         )
         SELECT
             e.execution_id, e.definition_hash, e.workflow, e.version, e.partition,
@@ -272,18 +276,20 @@ BEGIN
             execution_counts[9 * e.n],
             e.visits::integer[], e.last_run, e.last_write, e.last_seq, e.live_runs::integer[],
             e.ends, coalesce(e.errors, '[]'), e.output, e.reply_to, e.finished_at,
-            e.parent_execution_id, e.parent_run
+            e.parent_execution_id, e.parent_run, e.timeout_s
         FROM unnest(
             created_definition_hashes, created_workflows, created_versions, created_partitions,
             created_idempotency_keys, created_tags, created_parameters, created_traceparents,
             created_execution_ats, execution_ids, execution_statuses, execution_visits,
             execution_last_runs, execution_last_writes, execution_last_seqs, execution_live_runs,
             execution_ends, execution_errors, execution_outputs, execution_reply_tos,
-            execution_finished_ats, created_parent_execution_ids, created_parent_runs
+            execution_finished_ats, created_parent_execution_ids, created_parent_runs,
+            created_timeouts
         ) WITH ORDINALITY AS e (
             definition_hash, workflow, version, partition, idempotency_key, tags, parameters,
             traceparent, created_at, execution_id, status, visits, last_run, last_write, last_seq,
-            live_runs, ends, errors, output, reply_to, finished_at, parent_execution_id, parent_run, n
+            live_runs, ends, errors, output, reply_to, finished_at, parent_execution_id, parent_run,
+            timeout_s, n
         )
         WHERE e.n <= created_executions;
     END IF;

@@ -1,0 +1,215 @@
+//! Runs that have ended, and how they hang together: what a rerun looks at. Not kept in memory while
+//! an execution lives; its rows have them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_protocol::RunNo;
+
+use super::branch::WriteLinks;
+use super::changes::Changes;
+use super::run::{Run, RunStatus};
+use crate::rule::Verdict;
+use crate::scope::EndStatus;
+use crate::workflow::{Join, Task, TaskIndex, Workflow};
+
+/// All runs of an execution that have ended, and all writes of its variables.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// The runs, those of items among them. Of a run of items that all succeeded, its items may be
+    /// absent; inputs are not looked at.
+    pub runs: BTreeMap<RunNo, Run>,
+    /// Which write replaced which.
+    pub links: WriteLinks,
+}
+
+impl Past {
+    /// Takes in what one or more events have changed.
+    pub fn add(&mut self, changes: &Changes) {
+        for run in &changes.ended {
+            self.runs.insert(run.no, run.clone());
+        }
+        let writes = changes.writes.iter();
+        self.links
+            .extend(writes.map(|write| (write.no, write.previous)));
+    }
+
+    /// Runs of tasks of the graph that count: not those of items or of `finally`, and none that a rerun
+    /// has replaced, or that followed from one of those.
+    pub(super) fn current<'a>(&'a self, workflow: &'a Workflow) -> Current<'a> {
+        let repeated = self.runs.values().filter_map(|run| run.again);
+        let replaced = self.followers(&repeated.collect(), workflow);
+        let is_current = |run: &&Run| {
+            run.item.is_none()
+                && !workflow.tasks[run.task.0].is_finally
+                && !replaced.contains(&run.no)
+        };
+        let runs = self.runs.values().filter(is_current);
+        Current {
+            workflow,
+            runs: runs.map(|run| (run.no, run)).collect(),
+        }
+    }
+
+    /// Runs, and all that they have led to.
+    fn followers(&self, of: &BTreeSet<RunNo>, workflow: &Workflow) -> BTreeSet<RunNo> {
+        let all = Current {
+            workflow,
+            runs: self.runs.iter().map(|(no, run)| (*no, run)).collect(),
+        };
+        all.followers(of)
+    }
+
+    /// Items of a run that have succeeded, by its own word or, where it has kept some, by that of the
+    /// runs before it: by their index.
+    pub(super) fn kept_items(&self, whole: &Run) -> BTreeMap<u32, &Run> {
+        let mut kept = BTreeMap::new();
+        let mut at = Some(whole);
+        while let Some(run) = at {
+            for item in self.runs.values() {
+                let Some(place) = item.item.filter(|place| place.of == run.no) else {
+                    continue;
+                };
+                if item.status == RunStatus::Ended(EndStatus::Succeeded) {
+                    kept.entry(place.index).or_insert(item);
+                }
+            }
+            let before = run.spread.as_deref().and_then(|own| own.progress.kept_of);
+            at = before.and_then(|no| self.runs.get(&no));
+        }
+        kept
+    }
+
+    /// The run whose list of items a run goes on with: its own, or that of the run that it repeats
+    /// where it had none yet.
+    pub(super) fn spread_of<'a>(&'a self, run: &'a Run) -> Option<&'a Run> {
+        let mut at = Some(run);
+        while let Some(run) = at {
+            if run.spread.is_some() {
+                return Some(run);
+            }
+            at = run.again.and_then(|no| self.runs.get(&no));
+        }
+        None
+    }
+}
+
+/// The runs that count.
+pub(super) struct Current<'a> {
+    pub workflow: &'a Workflow,
+    pub runs: BTreeMap<RunNo, &'a Run>,
+}
+
+impl Current<'_> {
+    /// Runs, and all that they have led to: by a transition, or as a task that is needed.
+    pub fn followers(&self, of: &BTreeSet<RunNo>) -> BTreeSet<RunNo> {
+        let mut found = self.led_from(of);
+        found.extend(of);
+        found
+    }
+
+    /// All that runs have led to; they themselves only where one has led to another.
+    pub fn led_from(&self, of: &BTreeSet<RunNo>) -> BTreeSet<RunNo> {
+        let mut found = BTreeSet::new();
+        let mut led_to: BTreeMap<RunNo, Vec<RunNo>> = BTreeMap::new();
+        for run in self.runs.values() {
+            for cause in &run.caused_by {
+                led_to.entry(*cause).or_default().push(run.no);
+            }
+        }
+        let mut open: Vec<RunNo> = of.iter().copied().collect();
+        while let Some(no) = open.pop() {
+            let mut next = led_to.remove(&no).unwrap_or_default();
+            if let Some(run) = self.runs.get(&no).filter(|run| run.item.is_none()) {
+                next.extend(self.needing(run.task));
+            }
+            open.extend(next.into_iter().filter(|no| found.insert(*no)));
+        }
+        found
+    }
+
+    /// Runs of tasks with `needs` that have noted how a task ended, an omission as well.
+    fn needing(&self, task: TaskIndex) -> Vec<RunNo> {
+        let has_noted = |run: &&&Run| run.needed.contains_key(&task);
+        let runs = self.runs.values().filter(has_noted);
+        runs.map(|run| run.no).collect()
+    }
+
+    /// Runs that some other one was led to from.
+    pub fn with_followers(&self) -> BTreeSet<RunNo> {
+        let causes = self.runs.values().flat_map(|run| run.caused_by.iter());
+        causes.copied().collect()
+    }
+
+    /// Whether a run ended before it could begin because others had not arrived, or not ended.
+    pub fn has_waited(&self, run: &Run) -> bool {
+        self.has_not_begun(run) && !run.held && !self.is_due(run)
+    }
+
+    /// Whether a run was about to begin when it was ended.
+    pub fn was_held_back(&self, run: &Run) -> bool {
+        self.has_not_begun(run) && (run.held || self.is_due(run))
+    }
+
+    fn has_not_begun(&self, run: &Run) -> bool {
+        let is_cut_off = match run.status {
+            RunStatus::Ended(EndStatus::Omitted | EndStatus::Cancelled) => true,
+            RunStatus::Ended(_)
+            | RunStatus::Waiting
+            | RunStatus::Delayed
+            | RunStatus::Dispatched
+            | RunStatus::Running
+            | RunStatus::Retrying
+            | RunStatus::Spread => false,
+        };
+        is_cut_off && run.attempt == 0 && run.spread.is_none()
+    }
+
+    /// Whether all that it waits for has arrived, or ended. Of a join that waits for what is alive
+    /// nobody knows: it is asked anew.
+    fn is_due(&self, run: &Run) -> bool {
+        let task = &self.workflow.tasks[run.task.0];
+        if let Some(needs) = &task.needs {
+            let ended: Vec<_> = run
+                .arrived
+                .iter()
+                .filter_map(|task| run.needed.get(task).copied())
+                .collect();
+            return needs.rule.decide(needs.tasks.len(), &ended) == Verdict::Runs;
+        }
+        task.join.is_none_or(|join| is_complete(task, join, run))
+    }
+
+    /// The generations of joins that have run, by join and route.
+    pub fn fired(&self, without: &BTreeSet<RunNo>) -> BTreeMap<(TaskIndex, RunNo), u32> {
+        let mut fired = BTreeMap::new();
+        for run in self.runs.values() {
+            let task = &self.workflow.tasks[run.task.0];
+            if task.join.is_none() || without.contains(&run.no) || self.has_waited(run) {
+                continue;
+            }
+            let passed = run.branch.passed(run.task);
+            let generations = if task.in_cycle { passed } else { 1 };
+            let route = if task.behind_split {
+                run.branch.route
+            } else {
+                0
+            };
+            let known = fired.entry((run.task, route)).or_insert(0);
+            *known = generations.max(*known);
+        }
+        fired
+    }
+}
+
+/// Whether a join has all its arrivals. One that waits for what is alive never says so.
+pub(super) fn is_complete(task: &Task, join: Join, run: &Run) -> bool {
+    let arrived = run.arrived.len();
+    match join {
+        Join::All => match &task.parallel {
+            Some(parallel) => parallel.is_complete(&run.arrived),
+            None => arrived >= task.predecessors.len(),
+        },
+        Join::Count(count) => arrived >= count as usize,
+        Join::Active => false,
+    }
+}

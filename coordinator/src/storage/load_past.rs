@@ -1,0 +1,77 @@
+//! Loads what executions have behind them: runs that have ended, and all writes of variables. Only a
+//! rerun asks for it.
+
+use std::collections::BTreeMap;
+
+use flotilla_protocol::ExecutionId;
+use flotilla_turn::rows::LoadedPast;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StorageError;
+use super::load_rows;
+
+/// What these executions have behind them, in the order of ids; one that does not exist has nothing.
+///
+/// Inputs are left out: nothing reads them. So are the items of tasks of which all have succeeded.
+///
+/// # Errors
+///
+/// When the database fails or holds what this version cannot read.
+pub async fn load_pasts(
+    conn: &mut PgConnection,
+    ids: &[ExecutionId],
+) -> Result<Vec<LoadedPast>, StorageError> {
+    let mut pasts: BTreeMap<ExecutionId, LoadedPast> = BTreeMap::new();
+    for id in ids {
+        let past = LoadedPast {
+            execution_id: *id,
+            tasks: Vec::new(),
+            variables: Vec::new(),
+        };
+        pasts.insert(*id, past);
+    }
+    let ids: Vec<Uuid> = pasts.keys().map(|id| id.0).collect();
+    let rows = sqlx::query(
+        "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
+             t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
+             t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
+             t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
+             t.batch_size, t.items::text, t.item_progress::text \
+         FROM workflow_task AS t \
+         LEFT JOIN workflow_task AS w \
+             ON w.execution_id = t.execution_id AND w.run = t.item_of \
+         WHERE t.execution_id = ANY ($1) AND t.finished_at IS NOT NULL \
+             AND (t.item_of IS NULL \
+                 OR (w.item_progress ->> 'failed')::bigint > 0 \
+                 OR (w.item_progress ->> 'cancelled')::bigint > 0 \
+                 OR (w.item_progress ->> 'next')::bigint < (w.item_progress ->> 'count')::bigint) \
+         ORDER BY t.execution_id, t.run",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(StorageError::step("load runs that have ended"))?;
+    for row in &rows {
+        let (id, task) = load_rows::task(row)?;
+        if let Some(past) = pasts.get_mut(&id) {
+            past.tasks.push(task);
+        }
+    }
+    let rows = sqlx::query(
+        "SELECT v.execution_id, v.write_no, v.name, v.value::text, v.previous_write_no \
+         FROM workflow_variable AS v WHERE v.execution_id = ANY ($1) \
+         ORDER BY v.execution_id, v.write_no",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(StorageError::step("load all writes"))?;
+    for row in &rows {
+        let variable = load_rows::variable(row)?;
+        if let Some(past) = pasts.get_mut(&variable.execution_id) {
+            past.variables.push(variable);
+        }
+    }
+    Ok(pasts.into_values().collect())
+}
