@@ -58,6 +58,8 @@ pub struct RerunPlan {
     /// Runs that count no more: those that are repeated, begin or wait again, and what they have led
     /// to.
     pub replaced: BTreeSet<RunNo>,
+    /// Runs that stay as they are.
+    pub kept: Vec<RunNo>,
     /// Failures that stay, since nothing of them runs again.
     pub errors: Vec<ExecutionError>,
     /// Parameters that reruns have given, an object; `None`: none have.
@@ -333,6 +335,8 @@ impl Execution {
                 plan.reopened.push(*no);
             }
         }
+        let kept = current.runs.keys().filter(|no| !plan.replaced.contains(no));
+        plan.kept = kept.copied().collect();
         let led = current.with_followers();
         let followed = current.runs.values().filter(|run| {
             !plan.replaced.contains(&run.no) && self.fate_of(run, &led) == Unfollowed::Leads

@@ -220,7 +220,7 @@ impl Store {
     fn item_ends(&self, tasks: &[LoadedTask], id: ExecutionId) -> Vec<LoadedItemEnd> {
         let mut ends = Vec::new();
         for whole in tasks {
-            let Some(progress) = progress(whole.item_progress.as_ref()) else {
+            let Some(progress) = progress_of(whole.item_progress.as_ref()) else {
                 continue;
             };
             let mut kept_of = progress.kept_of;
@@ -246,7 +246,7 @@ impl Store {
                     is_kept: true,
                 }));
                 let before = self.tasks[&(id, run)].item_progress.as_ref();
-                kept_of = progress(before).and_then(|own| own.kept_of);
+                kept_of = progress_of(before).and_then(|own| own.kept_of);
             }
         }
         ends
@@ -282,7 +282,7 @@ impl Store {
             return true;
         };
         let whole = &self.tasks[&(row.execution_id, of)];
-        progress(whole.item_progress.as_ref())
+        progress_of(whole.item_progress.as_ref())
             .is_some_and(|own| own.failed > 0 || own.cancelled > 0 || own.next < own.count)
     }
 
@@ -306,7 +306,7 @@ impl Store {
     }
 }
 
-fn progress(json: Option<&Json>) -> Option<Progress> {
+fn progress_of(json: Option<&Json>) -> Option<Progress> {
     json.map(|json| serde_json::from_str(json.text()).expect("our own JSON"))
 }
 
