@@ -89,6 +89,10 @@ pub enum Happening {
     StartPassedOn,
     /// A client sent a command.
     Commanded,
+    /// A client ordered a rerun.
+    RerunOrdered,
+    /// An execution ran again.
+    RanAgain,
     /// An execution was paused at the end.
     Paused,
     /// An inbox was deleted.
@@ -152,6 +156,8 @@ impl Happening {
         (Self::CancelSent, "cancels sent"),
         (Self::StartPassedOn, "starts passed on"),
         (Self::Commanded, "commands"),
+        (Self::RerunOrdered, "reruns ordered"),
+        (Self::RanAgain, "executions that ran again"),
         (Self::Paused, "executions left paused"),
         (Self::InboxDeleted, "inboxes deleted"),
         (Self::PartitionAdded, "partitions added"),
