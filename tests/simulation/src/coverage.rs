@@ -112,7 +112,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 51] = [
+    const NAMES: [(Self, &'static str); 53] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),

@@ -19,5 +19,6 @@ mod parallel;
 mod pause;
 mod policies;
 mod rerun;
+mod rerun_flow;
 mod retries;
 mod starts;
