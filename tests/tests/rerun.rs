@@ -43,7 +43,7 @@ async fn failed(fleet: &Fleet) -> Start {
 async fn what_failed_runs_again_by_a_command_and_what_succeeded_is_kept() {
     let fleet = Fleet::new().await;
     let coordinator = fleet.coordinator().await;
-    let worker = fleet.worker().await;
+    let worker = fleet.worker_with(&["--allow-shell"]).await;
     let start = failed(&fleet).await;
     let execution = start.execution_id();
     let id = execution.to_string();
@@ -119,7 +119,7 @@ async fn what_failed_runs_again_by_a_command_and_what_succeeded_is_kept() {
 async fn a_rerun_survives_the_death_of_its_owner() {
     let fleet = Fleet::new().await;
     let coordinator = fleet.coordinator().await;
-    let worker = fleet.worker().await;
+    let worker = fleet.worker_with(&["--allow-shell"]).await;
     let start = failed(&fleet).await;
     let execution = start.execution_id();
     let id = execution.to_string();
