@@ -1,5 +1,7 @@
 //! Which failures of before a rerun still count at its end.
 
+use flotilla_protocol::TaskId;
+
 use super::Execution;
 use super::failure::{ExecutionError, kind};
 use super::past::{Current, Past};
@@ -20,7 +22,7 @@ impl Execution {
                 evaluates_again |= error.kind != kind::WORKFLOW_TIMEOUT;
                 continue;
             }
-            let run = error.task_id.map(|id| id.run());
+            let run = error.task_id.map(TaskId::run);
             let is_finally = run
                 .and_then(|no| past.runs.get(&no))
                 .is_some_and(|run| self.workflow.tasks[run.task.0].is_finally);

@@ -338,11 +338,7 @@ impl Execution {
 
     /// Whether something waits again that was not found to wait in vain.
     fn waits_to_settle(&self, plan: &RerunPlan) -> bool {
-        let failed: BTreeSet<RunNo> = self
-            .errors
-            .iter()
-            .filter_map(|error| error.task_id.map(|id| id.run()))
-            .collect();
+        let failed: BTreeSet<RunNo> = self.errors.iter().filter_map(failed_run).collect();
         plan.reopened.iter().any(|no| !failed.contains(no))
     }
 }
