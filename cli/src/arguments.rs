@@ -13,6 +13,7 @@ use crate::command::list::ListArguments;
 use crate::command::logs::LogsArguments;
 use crate::command::migrate::MigrateArguments;
 use crate::command::register::RegisterArguments;
+use crate::command::rerun::RerunArguments;
 use crate::command::show::ShowArguments;
 use crate::command::start::StartArguments;
 use crate::command::test::TestArguments;
@@ -123,6 +124,8 @@ pub enum Command {
     /// Resume an execution that is paused
     #[command(after_help = "Example: flotilla resume 0190b6a4-0000-7000-8000-000000000001")]
     Resume(ControlArguments),
+    /// Run tasks of an execution that has ended again
+    Rerun(RerunArguments),
     /// Look for rows that contradict each other; may run beside a fleet that works
     Check(CheckArguments),
     /// Look at messages that could not be used, and retry or discard them
@@ -166,6 +169,7 @@ impl Command {
             | Self::Cancel(_)
             | Self::Pause(_)
             | Self::Resume(_)
+            | Self::Rerun(_)
             | Self::Check(_)
             | Self::Dead(_)
             | Self::WorkerTest(_)

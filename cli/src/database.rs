@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_coordinator::rehearsal::{self, Rehearsal, RehearsalError};
 use flotilla_coordinator::storage::check::{self, Checked, Since};
 use flotilla_coordinator::storage::{
     self, DeadLetter, ListFilter, LiveExecution, Migrated, News, ReadUpTo, Resolution, Shown,
     StorageError, StoredDefinition,
 };
+use flotilla_engine::execution::{RerunOrder, RerunRefusal};
 use flotilla_engine::{ActionFile, DefinitionHash, Workflow};
 use flotilla_protocol::ExecutionId;
 use serde_json::Value;
 use sqlx::PgPool;
 
+use crate::command::show::unknown;
 use crate::failure::Failure;
 use crate::servers::without_password;
 use crate::source::Known;
@@ -198,6 +201,30 @@ impl Database {
 
     fn failed(&self, error: StorageError) -> Failure {
         failed(&self.url, error)
+    }
+}
+
+impl Database {
+    /// What a rerun would do, or why it would be refused.
+    pub async fn rehearse(
+        url: &str,
+        id: ExecutionId,
+        order: &RerunOrder,
+    ) -> Result<Result<Rehearsal, RerunRefusal>, Failure> {
+        let connecting = Box::pin(storage::connect_read_only(url));
+        let mut connection = match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(failed(url, error)),
+            Err(late) => return Err(unreachable(url).because(late)),
+        };
+        match rehearsal::rehearse(&mut connection, id, order).await {
+            Ok(found) => Ok(Ok(found)),
+            Err(RehearsalError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(RehearsalError::Storage(error)) => Err(failed(url, error)),
+            Err(RehearsalError::UnknownExecution) => Err(unknown(id)),
+            Err(error @ RehearsalError::Unreadable(_)) => Err(Failure::refused(error.to_string())
+                .hint("use the version of flotilla that its coordinators have")),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod inbound;
 mod orders;
 mod outbound;
 mod reception;
+pub mod rehearsal;
 mod shared_connection;
 pub mod storage;
 mod task_logs;

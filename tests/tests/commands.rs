@@ -102,7 +102,7 @@ async fn a_refused_command_says_why() {
     let fleet = Fleet::new().await;
     let coordinator = fleet.coordinator().await;
     let nobody = Uuid::now_v7().to_string();
-    for command in ["cancel", "pause", "resume"] {
+    for command in ["cancel", "pause", "resume", "rerun"] {
         let output = fleet.output(&[command, &nobody]);
         assert_eq!(output.status.code(), Some(2), "{command}");
         let reply = document(&output);

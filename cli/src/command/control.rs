@@ -58,7 +58,8 @@ pub async fn resume(global: &Global, arguments: &ControlArguments) -> Result<Exi
     run(global, &command("resume", arguments.id)).await
 }
 
-fn command(word: &str, id: ExecutionId) -> WorkflowControl {
+/// A command, with nothing beside its name.
+pub fn command(word: &str, id: ExecutionId) -> WorkflowControl {
     WorkflowControl {
         execution_id: id,
         command: word.to_owned(),
@@ -70,7 +71,8 @@ fn command(word: &str, id: ExecutionId) -> WorkflowControl {
     }
 }
 
-async fn run(global: &Global, control: &WorkflowControl) -> Result<Exit, Failure> {
+/// Sends a command, and shows the answer.
+pub async fn run(global: &Global, control: &WorkflowControl) -> Result<Exit, Failure> {
     let asked = Asked {
         name: "control message",
         queue: names::CONTROL_QUEUE,
@@ -104,7 +106,8 @@ async fn answer(replies: &mut Replies) -> Option<WorkflowControlReply> {
     }
 }
 
-fn show(global: &Global, reply: &WorkflowControlReply) -> Exit {
+/// Shows the answer to a command.
+pub fn show(global: &Global, reply: &WorkflowControlReply) -> Exit {
     if global.output.is_json() {
         print_json(reply);
     }
@@ -126,7 +129,7 @@ fn accepted(reply: &WorkflowControlReply) -> String {
     match reply.command.as_str() {
         "cancel" => format!("execution {id} is cancelling"),
         "pause" => format!("execution {id} is pausing"),
-        "resume" => format!("execution {id} is running again"),
+        "resume" | "rerun" => format!("execution {id} is running again"),
         other => format!("execution {id} has taken the command {other}"),
     }
 }
@@ -135,7 +138,9 @@ fn accepted(reply: &WorkflowControlReply) -> String {
 fn refusal(reply: &WorkflowControlReply) -> (String, &'static str) {
     let (id, command) = (reply.execution_id, &reply.command);
     let reason = reply.reason.as_deref().unwrap_or("no reason given");
-    match reason {
+    // Behind the word may stand what is wrong.
+    let (word, detail) = reason.split_once(": ").unwrap_or((reason, reason));
+    match word {
         "unknown_execution" => (
             format!("there is no execution {id}"),
             "`flotilla list` shows those that there are",
@@ -153,6 +158,18 @@ fn refusal(reply: &WorkflowControlReply) -> (String, &'static str) {
                 "execution {id} is failing or being cancelled, and ends soon: {command} is not possible ({reason})"
             ),
             "`flotilla show ID` shows where it stands; `flotilla cancel ID` ends what still runs",
+        ),
+        "still_running" => (
+            format!("execution {id} has not ended, so nothing of it can run again ({reason})"),
+            "`flotilla show ID` shows what it waits for; `flotilla cancel ID` ends it",
+        ),
+        "unknown_task" | "never_ran" | "nothing_failed" => (
+            format!("nothing of execution {id} runs again: {detail} ({word})"),
+            "`flotilla show ID` shows its tasks; --from names those that are to run again",
+        ),
+        "invalid_parameters" | "invalid_variables" => (
+            format!("execution {id} does not run again with this: {detail} ({word})"),
+            "`flotilla show ID` shows the parameters and variables that it has",
         ),
         "not_supported" | "unknown_command" => (
             format!("the coordinator that answered does not know {command} ({reason})"),
@@ -205,7 +222,13 @@ mod tests {
             "wrong_status",
             "not_supported",
             "unknown_command",
-            "still_running",
+            "still_running: the execution is running, and has not ended",
+            "unknown_task: the workflow has no task x",
+            "never_ran: task x has not run",
+            "nothing_failed: nothing has failed that could run again",
+            "invalid_parameters: x: is missing",
+            "invalid_variables: nothing assigns the variable x",
+            "of_a_later_version",
         ] {
             let (what, hint) = refusal(&reply("cancel", Some(reason)));
             assert!(what.len() > 30, "{what}");
@@ -223,6 +246,7 @@ mod tests {
             ("cancel", format!("execution {id} is cancelling")),
             ("pause", format!("execution {id} is pausing")),
             ("resume", format!("execution {id} is running again")),
+            ("rerun", format!("execution {id} is running again")),
         ] {
             assert_eq!(accepted(&reply(command, None)), says);
         }

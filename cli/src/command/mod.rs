@@ -12,6 +12,7 @@ pub mod list;
 pub mod logs;
 pub mod migrate;
 pub mod register;
+pub mod rerun;
 pub mod schema;
 pub mod show;
 pub mod start;
@@ -47,6 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Cancel(arguments) => Box::pin(control::cancel(&global, arguments)).await,
         Command::Pause(arguments) => Box::pin(control::pause(&global, &arguments)).await,
         Command::Resume(arguments) => Box::pin(control::resume(&global, &arguments)).await,
+        Command::Rerun(arguments) => Box::pin(rerun::run(&global, &arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(&global, &arguments)).await,
         Command::Dead(command) => Box::pin(dead::run(&global, &command)).await,
         Command::Coordinator(arguments) => Box::pin(coordinator::run(&global, arguments)).await,

@@ -4,12 +4,55 @@
 use std::collections::BTreeMap;
 
 use flotilla_protocol::ExecutionId;
-use flotilla_turn::rows::LoadedPast;
-use sqlx::PgConnection;
+use flotilla_turn::rows::{LoadedExecution, LoadedPast};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::StorageError;
+use super::definitions::{StoredDefinition, load_definitions};
+use super::load::load_executions;
 use super::load_rows;
+
+/// An execution with all that it has behind it, and its definition.
+#[derive(Debug)]
+pub struct WithPast {
+    /// Its row, and what is alive of it.
+    pub execution: LoadedExecution,
+    /// What it has behind it.
+    pub past: LoadedPast,
+    /// Its definition; `None` if it is not there.
+    pub definition: Option<StoredDefinition>,
+}
+
+/// An execution with all that it has behind it, of one moment; `None` if it does not exist.
+///
+/// # Errors
+///
+/// When the database fails or holds what this version cannot read.
+pub async fn load_with_past(
+    conn: &mut PgConnection,
+    id: ExecutionId,
+) -> Result<Option<WithPast>, StorageError> {
+    let mut moment = conn
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .map_err(StorageError::step("hold on to a moment"))?;
+    let Some(execution) = load_executions(&mut moment, &[id]).await?.pop() else {
+        return Ok(None);
+    };
+    let past = load_pasts(&mut moment, &[id]).await?.pop();
+    let hashes = [execution.row.definition_hash];
+    let definition = load_definitions(&mut *moment, &hashes).await?.pop();
+    moment
+        .commit()
+        .await
+        .map_err(StorageError::step("let go of a moment"))?;
+    Ok(past.map(|past| WithPast {
+        execution,
+        past,
+        definition,
+    }))
+}
 
 /// What these executions have behind them, in the order of ids; one that does not exist has nothing.
 ///

@@ -47,7 +47,7 @@ pub use error::{StorageError, chain};
 pub use history::load_history;
 pub use live::{load_controls, load_silent_jobs, partition_of};
 pub use load::load_executions;
-pub use load_past::load_pasts;
+pub use load_past::{WithPast, load_pasts, load_with_past};
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
 pub use partitions::{Share, listen, load_timers, release_partitions, take_partitions};

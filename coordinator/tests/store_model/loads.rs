@@ -204,6 +204,74 @@ async fn an_execution_is_loaded_with_what_its_live_runs_see(pool: PgPool) {
     .await;
 }
 
+/// A run with items, of which some were not run to their end.
+fn whole(run: u32, status: &'static str, progress: &str) -> TaskRow {
+    TaskRow {
+        status,
+        items: Some(json("[1, 2, 3]")),
+        item_progress: Some(json(progress)),
+        branch: Some(json("{}")),
+        finished_at: (status != "running").then(|| at(5)),
+        ..succeeded(id(1), run)
+    }
+}
+
+fn item(run: u32, of: u32, index: u32, status: &'static str) -> TaskRow {
+    TaskRow {
+        status,
+        item_of: Some(of),
+        item_index: Some(index),
+        branch: Some(json("{}")),
+        ..succeeded(id(1), run)
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_rerun_finds_what_ended_and_the_items_that_were_kept(pool: PgPool) {
+    with_partitions(&pool, 1, async |database| {
+        let progress = |failed: u32, more: &str| {
+            format!(
+                r#"{{"count": 3, "concurrency": 9, "tolerated": 0, "next": 3, "active": 0,
+                    "failed": {failed}, "keeps_results": true{more}}}"#
+            )
+        };
+        let mut commit = start_turn(1, id(1));
+        commit.new_executions[0].state.live_runs = vec![8];
+        commit.new_tasks = vec![
+            whole(1, "failed", &progress(2, "")),
+            item(2, 1, 0, "succeeded"),
+            item(3, 1, 1, "failed"),
+            item(4, 1, 2, "failed"),
+            whole(5, "failed", &progress(1, r#", "kept_of": 1"#)),
+            item(6, 5, 1, "succeeded"),
+            item(7, 5, 2, "failed"),
+            whole(8, "running", &progress(0, r#", "kept_of": 5"#)),
+            whole(9, "succeeded", &progress(0, "")),
+            item(10, 9, 0, "succeeded"),
+        ];
+        commit.variables = vec![variable(id(1), 1, "x", None)];
+        database.committed(&commit).await;
+        let request = LoadRequest {
+            executions: vec![id(1)],
+            pasts: vec![id(1)],
+            ..LoadRequest::default()
+        };
+        let found = database.load(request).await;
+        let kept = found.executions[0]
+            .item_ends
+            .iter()
+            .filter(|end| end.is_kept);
+        let mut kept: Vec<(u32, u32)> = kept.map(|end| (end.item_of, end.item_index)).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [(8, 0), (8, 1)]);
+        let past = &found.pasts[0];
+        let runs: Vec<u32> = past.tasks.iter().map(|task| task.run).collect();
+        assert_eq!(runs, [1, 2, 3, 4, 5, 6, 7, 9]);
+        assert_eq!(past.variables.len(), 1);
+    })
+    .await;
+}
+
 #[sqlx::test(migrations = false)]
 async fn executions_come_in_the_order_of_their_ids_and_once(pool: PgPool) {
     with_partitions(&pool, 1, async |database| {

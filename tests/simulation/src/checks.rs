@@ -188,6 +188,10 @@ impl World {
             if before != row.seq - 1 || !follows {
                 self.violate(|| format!("a gap in the log of {} at {}", show_id(id), row.seq));
             }
+            let is_rerun = |detail: &Json| detail.text().contains(r#""command":"rerun""#);
+            if row.detail.as_ref().is_some_and(is_rerun) {
+                self.note(Happening::RanAgain);
+            }
             if let Some(key) = attempt_of(row).filter(|_| ends_attempt(row)) {
                 self.check_end_of_attempt(key);
             }
@@ -374,7 +378,10 @@ impl World {
         let Some(row) = self.store.executions.get(&id) else {
             return;
         };
-        let is_done = row.state.finished_at.is_some() || row.state.status == "cancelling";
+        // What a rerun began is not what was cancelled.
+        let ran_again = row.state.ends.text().contains(r#""rerun":"#);
+        let is_done =
+            row.state.finished_at.is_some() || row.state.status == "cancelling" || ran_again;
         if request.control.command != "cancel" || is_done || self.had_poison() {
             return;
         }

@@ -160,7 +160,9 @@ impl World {
         }
         let no = random.below(self.clients.asked.len());
         let id = self.execution_of(no).unwrap_or(self.clients.asked[no].id);
-        let command = random.pick(&["cancel", "pause", "pause", "resume", "resume"]);
+        let command = random.pick(&[
+            "cancel", "pause", "pause", "resume", "resume", "rerun", "rerun",
+        ]);
         let client = random.percent(50).then(|| random.below(CLIENTS));
         let request = self.send_command(id, command, client);
         if random.percent(20) {
@@ -176,7 +178,11 @@ impl World {
         command: &str,
         client: Option<usize>,
     ) -> Arc<ControlRequest> {
-        self.note(Happening::Commanded);
+        self.note(if command == "rerun" {
+            Happening::RerunOrdered
+        } else {
+            Happening::Commanded
+        });
         self.say(|| format!("a client sends {command} to {}", show_id(execution_id)));
         self.clients.commands += 1;
         let request = Arc::new(ControlRequest {

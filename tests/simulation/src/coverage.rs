@@ -89,6 +89,10 @@ pub enum Happening {
     StartPassedOn,
     /// A client sent a command.
     Commanded,
+    /// A client ordered a rerun.
+    RerunOrdered,
+    /// An execution ran again.
+    RanAgain,
     /// An execution was paused at the end.
     Paused,
     /// An inbox was deleted.
@@ -110,7 +114,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 52] = [
+    const NAMES: [(Self, &'static str); 54] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -154,6 +158,8 @@ impl Happening {
         (Self::CancelSent, "cancels sent"),
         (Self::StartPassedOn, "starts passed on"),
         (Self::Commanded, "commands"),
+        (Self::RerunOrdered, "reruns ordered"),
+        (Self::RanAgain, "executions that ran again"),
         (Self::Paused, "executions left paused"),
         (Self::InboxDeleted, "inboxes deleted"),
         (Self::PartitionAdded, "partitions added"),

@@ -17,7 +17,7 @@ use crate::database::Database;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print, print_json};
 use crate::progress;
-pub use request::seconds;
+pub use request::{object_of, pair, seconds};
 
 use replies::StartReplies;
 use request::Request;

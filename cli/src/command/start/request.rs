@@ -96,6 +96,21 @@ fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
+/// An object of what a flag was given; `None` if it was not.
+pub fn object_of(flag: &str, given: &[(String, String)]) -> Result<Option<RawJson>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let (mut all, mut seen) = (Map::new(), BTreeMap::new());
+    for (key, text) in given {
+        once(&mut seen, flag, key, text)?;
+        all.insert(key.clone(), value(text));
+    }
+    let raw = serde_json::value::to_raw_value(&all);
+    raw.map(Some)
+        .map_err(|error| Failure::refused(format!("what {flag} gives is no JSON")).because(error))
+}
+
 /// Reads `key=value`.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

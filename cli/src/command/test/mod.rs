@@ -48,7 +48,8 @@ A file names its workflow and what is scripted and expected:
 A task_result is one answer, a list of them for the first, second, … execution, or {items: {0: …}, \
 default: …}. An answer has status (succeeded, failed, timed_out, lost, never), result, echo, error, \
 takes, duplicates, duplicate_gap, on_cancel and silent_after. Events are pause, resume, cancel, check, \
-restart_coordinator and start_again. Time is virtual, in seconds from the start.
+restart_coordinator, start_again and rerun (with from, reset_items, parameters and vars; \
+`after: final` in place of `at`: a second after the end). Time is virtual, in seconds from the start.
 
 Each task that ran is also made to fail once; where nothing would handle that, it is said.
 

@@ -5,20 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_protocol::{ExecutionId, RunNo};
-use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::event::ControlRefusal;
-use super::failure::{ExecutionError, kind};
+use super::failure::ExecutionError;
 use super::past::{Current, Past};
 use super::routes::follow;
 use super::run::{Run, RunStatus};
-use super::sight::system;
-use super::{Execution, ExecutionStatus, MAX_VARIABLE_BYTES};
+use super::{Execution, ExecutionStatus};
 use crate::json::Json;
-use crate::parameters::BindError;
 use crate::scope::EndStatus;
-use crate::workflow::{FailPolicy, Publish, Routes, Task, Workflow};
+use crate::workflow::FailPolicy;
 
 /// What a user wants to run again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +55,8 @@ pub struct RerunPlan {
     /// Runs that count no more: those that are repeated, begin or wait again, and what they have led
     /// to.
     pub replaced: BTreeSet<RunNo>,
+    /// Runs that stay as they are.
+    pub kept: Vec<RunNo>,
     /// Failures that stay, since nothing of them runs again.
     pub errors: Vec<ExecutionError>,
     /// Parameters that reruns have given, an object; `None`: none have.
@@ -145,58 +144,6 @@ impl Execution {
         } else {
             Err(RerunRefusal::NothingFailed)
         }
-    }
-
-    fn given_variables(
-        &self,
-        order: &RerunOrder,
-    ) -> Result<BTreeMap<Arc<str>, Json>, RerunRefusal> {
-        let given = read(order.vars.as_ref());
-        let known = assigned(&self.workflow);
-        let bytes: usize = given.values().map(|value| value.get().len()).sum();
-        if bytes > MAX_VARIABLE_BYTES {
-            let message = format!("the variables take {bytes} bytes; at most {MAX_VARIABLE_BYTES}");
-            return Err(RerunRefusal::InvalidVariables(message));
-        }
-        let mut vars = BTreeMap::new();
-        for (name, value) in given {
-            let Some(name) = known.get(name.as_str()) else {
-                let message = format!("nothing assigns the variable {name}");
-                return Err(RerunRefusal::InvalidVariables(message));
-            };
-            vars.insert(Arc::clone(name), Json::new(value));
-        }
-        Ok(vars)
-    }
-
-    /// Binds the parameters anew, as at the start, where some are given.
-    fn bind_again(&self, order: &RerunOrder, plan: &mut RerunPlan) -> Result<(), RerunRefusal> {
-        plan.overridden.clone_from(&self.generation.parameters);
-        let given = read(order.parameters.as_ref());
-        if given.is_empty() {
-            return Ok(());
-        }
-        let mut all = read(Some(&self.parameters));
-        all.extend(given.clone());
-        let system = system(self.id, &self.workflow, self.created_at);
-        let all = Json::of(&all);
-        let bound = self.workflow.parameters.bind(Some(all.raw()), &system);
-        let bound = bound.map_err(|error| {
-            RerunRefusal::InvalidParameters(match error {
-                BindError::Default(error) => error.message,
-                BindError::Invalid(problems) => {
-                    let list = problems
-                        .iter()
-                        .map(|problem| format!("{}: {}", problem.name, problem.message));
-                    list.collect::<Vec<_>>().join("; ")
-                }
-            })
-        })?;
-        let mut overridden = read(self.generation.parameters.as_ref());
-        overridden.extend(given);
-        plan.overridden = Some(Json::of(&overridden));
-        plan.parameters = Some(bound);
-        Ok(())
     }
 
     /// Runs that failed without being handled, or that were cut off by the end.
@@ -340,6 +287,8 @@ impl Execution {
                 plan.reopened.push(*no);
             }
         }
+        let kept = current.runs.keys().filter(|no| !plan.replaced.contains(no));
+        plan.kept = kept.copied().collect();
         let led = current.with_followers();
         let followed = current.runs.values().filter(|run| {
             !plan.replaced.contains(&run.no) && self.fate_of(run, &led) == Unfollowed::Leads
@@ -394,36 +343,9 @@ impl Execution {
         }
     }
 
-    /// Which failures stay. True if something that is evaluated at the end has failed, which is done
-    /// again in any case.
-    fn keep_errors(&self, current: &Current<'_>, past: &Past, plan: &mut RerunPlan) -> bool {
-        let mut evaluates_again = false;
-        for error in &self.errors {
-            if is_of_the_end(error) {
-                evaluates_again |= error.kind != kind::WORKFLOW_TIMEOUT;
-                continue;
-            }
-            let run = error.task_id.map(|id| id.run());
-            let is_finally = run
-                .and_then(|no| past.runs.get(&no))
-                .is_some_and(|run| self.workflow.tasks[run.task.0].is_finally);
-            evaluates_again |= is_finally;
-            let counts =
-                run.is_none_or(|no| current.runs.contains_key(&no) && !plan.replaced.contains(&no));
-            if counts && !is_finally {
-                plan.errors.push(error.clone());
-            }
-        }
-        evaluates_again
-    }
-
     /// Whether something waits again that was not found to wait in vain.
     fn waits_to_settle(&self, plan: &RerunPlan) -> bool {
-        let failed: BTreeSet<RunNo> = self
-            .errors
-            .iter()
-            .filter_map(|error| error.task_id.map(|id| id.run()))
-            .collect();
+        let failed: BTreeSet<RunNo> = self.errors.iter().filter_map(failed_run).collect();
         plan.reopened.iter().any(|no| !failed.contains(no))
     }
 }
@@ -442,38 +364,4 @@ enum Unfollowed {
 /// The run that an error is about.
 fn failed_run(error: &ExecutionError) -> Option<RunNo> {
     Some(error.task_id?.run())
-}
-
-/// Whether it is an error of what is evaluated at the end, or the time limit.
-fn is_of_the_end(error: &ExecutionError) -> bool {
-    let is_output = |field: &str| field == "output" || field.starts_with("output_map");
-    error.task.is_none()
-        && (error.kind == kind::WORKFLOW_TIMEOUT || error.field.as_deref().is_some_and(is_output))
-}
-
-/// The entries of an object.
-fn read(object: Option<&Json>) -> BTreeMap<String, Box<RawValue>> {
-    // The contract has checked that it is one.
-    let entries = object.map(|object| serde_json::from_str(object.text()));
-    entries.and_then(Result::ok).unwrap_or_default()
-}
-
-/// All variables that something assigns.
-fn assigned(workflow: &Workflow) -> BTreeSet<Arc<str>> {
-    fn names(list: &[Publish]) -> impl Iterator<Item = Arc<str>> {
-        list.iter().map(|entry| Arc::clone(&entry.name))
-    }
-    let of_routes = |task: &Task| -> Vec<Arc<str>> {
-        let (branches, routes) = match &task.routes {
-            Routes::All(routes) => (&[][..], routes),
-            Routes::First { branches, others } => (branches.as_slice(), others),
-        };
-        let of_branches = branches.iter().flat_map(|branch| names(&branch.publish));
-        let of_routes = routes.iter().flat_map(|route| names(&route.publish));
-        of_branches.chain(of_routes).collect()
-    };
-    let initial = workflow.vars.iter().map(|(name, _)| Arc::clone(name));
-    let tasks = workflow.tasks.iter();
-    let published = tasks.flat_map(|task| names(&task.publish).chain(of_routes(task)));
-    initial.chain(published).collect()
 }

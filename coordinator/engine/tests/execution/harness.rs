@@ -289,6 +289,13 @@ impl Scene {
     }
 }
 
+/// Answers the jobs that wait, whatever comes after them included, with success.
+pub fn succeed_all(scene: &mut Scene) {
+    while let Some(task) = scene.waiting().first().map(ToString::to_string) {
+        scene.succeed(&task, &json!("ok"));
+    }
+}
+
 pub fn id(job: &Job) -> AttemptId {
     AttemptId {
         task_id: job.task_id,

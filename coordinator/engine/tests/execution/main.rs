@@ -19,6 +19,7 @@ mod parallel;
 mod pause;
 mod policies;
 mod rerun;
+mod rerun_flow;
 mod retries;
 mod secrets;
 mod starts;

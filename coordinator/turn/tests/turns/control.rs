@@ -24,7 +24,7 @@ pub fn control(world: &mut World, id: u128, command: &str, message_id: Option<&s
 }
 
 /// The replies so far, as `command accepted reason`.
-fn replies(world: &World) -> Vec<String> {
+pub fn replies(world: &World) -> Vec<String> {
     let replies = world.broker.replies.iter();
     replies
         .map(|reply| {
@@ -108,6 +108,7 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     control(&mut world, 1, "resume", None);
     control(&mut world, 7, "cancel", None);
     control(&mut world, 1, "rerun", None);
+    control(&mut world, 1, "dance", None);
     world.calm(0);
     world.complete(succeeded(&job, &json!(1)));
     world.calm(0);
@@ -116,7 +117,8 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     let refused = [
         "\"resume\" false \"not_paused\"",
         "\"cancel\" false \"unknown_execution\"",
-        "\"rerun\" false \"not_supported\"",
+        "\"rerun\" false \"still_running: the execution is running, and has not ended\"",
+        "\"dance\" false \"not_supported\"",
         "\"cancel\" false \"already_finished\"",
     ];
     assert_eq!(replies(&world), refused);

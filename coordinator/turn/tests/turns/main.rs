@@ -10,6 +10,7 @@ mod flow;
 mod heartbeats;
 mod messages;
 mod poison;
+mod rerun;
 mod shares;
 mod starts;
 mod timers;
