@@ -11,7 +11,7 @@ export FLOTILLA_HOME ?= $(CURDIR)/.flotilla
 # A shell that is not a login shell often does not have cargo's folder.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help build up down clean demo test sim exhaustive check guard guard-renew
+.PHONY: help build up down clean demo test sim exhaustive check guard guard-renew bench compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,21 @@ guard: ## count the instructions of the engine and the turn against benches/base
 guard-renew: ## write benches/baseline.json anew, where more instructions are meant
 	@deploy/servers.sh install-valgrind
 	@$(GUARD) renew benches/baseline.json
+
+# Private servers, or the given ones, which nothing else may use meanwhile.
+SERVERS := if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${AMQP_URL:-}" ]; then \
+	    deploy/servers.sh up >/dev/null; set -a; . "$$FLOTILLA_HOME/env"; set +a; \
+	fi
+
+bench: build ## measure what there are goals for, and print both; BENCH_SECONDS (20) a run, BENCH_RUNS (3), BENCH_ONLY, BENCH_FOLDER
+	@cargo build --release --package flotilla-benches </dev/null
+	@$(SERVERS); "$${CARGO_TARGET_DIR:-target}/release/flotilla-loadtest" bench
+
+compare: build ## Flotilla and its peers at the same work; PEER_SECONDS (20) a run, PEER_RUNS (3), PEER_SYSTEMS, PEER_WORKLOADS
+	@loadtest/peers/install.sh
+	@$(SERVERS); \
+	PEERS_HOME="$$FLOTILLA_HOME/peers" FLOTILLA_LOADTEST="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/flotilla-loadtest" \
+	    "$$FLOTILLA_HOME/peers/venv/bin/python" loadtest/peers/compare.py
 
 check: ## format, lints, documentation, layout rules, dependencies; writes nothing to the tree
 	cargo fmt --all --check

@@ -157,12 +157,21 @@ impl Rows<f64> {
 }
 
 impl Messages {
-    /// Those of this process.
+    /// Those of this process so far.
     pub fn own() -> Self {
         let traffic = traffic();
         Self {
             published: traffic.published,
             delivered: traffic.delivered,
+        }
+    }
+
+    /// Those of this process since `before`: one process may make several runs.
+    pub fn of_this_process(before: Self) -> Self {
+        let now = Self::own();
+        Self {
+            published: now.published.saturating_sub(before.published),
+            delivered: now.delivered.saturating_sub(before.delivered),
         }
     }
 
