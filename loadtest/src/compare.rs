@@ -11,7 +11,7 @@ use crate::arguments::{CompareArguments, Output};
 use crate::failure::Failure;
 
 /// A figure of a result: where it stands, and whether more of it is better.
-const FIGURES: [(&str, &str, bool); 16] = [
+const FIGURES: [(&str, &str, bool); 17] = [
     ("tasks/s", "/tasks_per_s", true),
     ("executions/s", "/executions_per_s", true),
     ("latency p50 ms", "/latency_ms/p50", false),
@@ -32,6 +32,7 @@ const FIGURES: [(&str, &str, bool); 16] = [
     ("rows/task", "/costs/rows_per_task", false),
     ("commits/task", "/costs/transactions_per_task", false),
     ("WAL bytes/task", "/costs/wal_bytes_per_task", false),
+    ("WAL flushes/task", "/costs/wal_flushes_per_task", false),
 ];
 
 /// What must be the same, else figures say little.
@@ -144,7 +145,7 @@ fn differ(found: &mut Vec<(String, Value, Value)>, place: &str, before: &Value, 
 impl Comparison {
     fn table(&self) -> String {
         use std::fmt::Write;
-        let mut text = String::from("                      A            B      B/A\n");
+        let mut text = String::from("                       A            B      B/A\n");
         for figure in &self.figures {
             let Figure {
                 name,
@@ -157,7 +158,7 @@ impl Comparison {
             // Writing into a text cannot fail.
             let _ = writeln!(
                 text,
-                "{name:<16}{before:>12.3} {after:>12.3} {ratio:>8.3}{verdict}"
+                "{name:<17}{before:>12.3} {after:>12.3} {ratio:>8.3}{verdict}"
             );
         }
         for (place, before, after) in &self.differences {

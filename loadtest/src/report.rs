@@ -215,13 +215,17 @@ impl Report {
 }
 
 impl Costs {
-    fn table(&self) -> [(String, String); 3] {
+    fn table(&self) -> [(String, String); 4] {
         [
             ("messages/task".to_owned(), shown(self.messages_per_task, 2)),
             ("rows/task".to_owned(), shown(Some(self.rows_per_task), 2)),
             (
                 "WAL bytes/task".to_owned(),
                 shown(self.wal_bytes_per_task, 0),
+            ),
+            (
+                "WAL flushes/task".to_owned(),
+                shown(self.wal_flushes_per_task, 4),
             ),
         ]
     }
