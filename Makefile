@@ -72,6 +72,7 @@ bench: build ## measure what there are goals for, and print both; BENCH_SECONDS 
 	@$(SERVERS); "$${CARGO_TARGET_DIR:-target}/release/flotilla-loadtest" bench
 
 compare: build ## Flotilla and its peers at the same work; PEER_SECONDS (20) a run, PEER_RUNS (3), PEER_SYSTEMS, PEER_WORKLOADS
+	@deploy/servers.sh install-clients
 	@loadtest/peers/install.sh
 	@$(SERVERS); \
 	PEERS_HOME="$$FLOTILLA_HOME/peers" FLOTILLA_LOADTEST="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/flotilla-loadtest" \

@@ -71,6 +71,8 @@ def main(workload, seconds, in_flight):
             + ["--concurrency", concurrency, "--loglevel", "ERROR", "--without-gossip"]
             + ["--without-mingle", "--without-heartbeat"],
             cwd=os.path.dirname(os.path.abspath(__file__)),
+            # It warns of root at each start, also where all of it is a private folder.
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdout=subprocess.DEVNULL,
             stderr=sys.stderr,
         )

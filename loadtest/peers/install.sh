@@ -7,7 +7,9 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 home=${FLOTILLA_HOME:-$here/../../.flotilla}/peers
-mkdir -p "$home"
+mkdir -p "$home/node"
+# Node looks for modules beside the file that asks for them.
+cp "$here/package.json" "$here"/*.mjs "$home/node/"
 
 stamp() { cat "$here/requirements.txt" "$here/package.json" | sha256sum; }
 if [ "$(cat "$home/installed" 2>/dev/null)" = "$(stamp)" ]; then
@@ -16,7 +18,5 @@ fi
 echo "peers: installing Celery, DBOS and Restate into $home" >&2
 python3 -m venv "$home/venv"
 "$home/venv/bin/pip" install --quiet --requirement "$here/requirements.txt"
-mkdir -p "$home/node"
-cp "$here/package.json" "$here/restate_service.mjs" "$here/restate_load.mjs" "$home/node/"
 (cd "$home/node" && npm install --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error >&2)
 stamp >"$home/installed"

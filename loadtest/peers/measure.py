@@ -82,9 +82,9 @@ class Cpu:
         return total
 
     def per_task(self, tasks):
-        """Milliseconds of CPU a task since the beginning, by group."""
+        """Milliseconds of CPU a task since the beginning, by group; None where nothing has ended."""
         now = self._read()
-        return {name: (now[name] - self.before[name]) / max(tasks, 1) for name in now}
+        return {name: (now[name] - self.before[name]) / tasks if tasks else None for name in now}
 
 
 def result(system, workload, ended, seconds, tasks_each, cpu):
@@ -105,7 +105,7 @@ def result(system, workload, ended, seconds, tasks_each, cpu):
         "executions_per_s": len(ended) / seconds,
         "tasks_per_s": tasks / seconds,
         "latency_ms": {"p50": at(0.5), "p99": at(0.99)},
-        "cpu_ms_per_task": sum(by_process.values()),
+        "cpu_ms_per_task": sum(by_process.values()) if tasks else None,
         "cpu_by_process": by_process,
     }
 

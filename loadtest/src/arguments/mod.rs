@@ -87,7 +87,7 @@ pub struct LoadArguments {
     /// How many tasks a chain or a random graph has
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub length: u32,
-    /// How wide a fan-out is (at most 900), or how many items a task has
+    /// How wide a fan-out is (at most 998), or how many items a task has
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub width: u32,
     /// How many items may be in flight at a time, per execution [default: as many as the server allows]
