@@ -11,10 +11,10 @@ export FLOTILLA_HOME ?= $(CURDIR)/.flotilla
 # A shell that is not a login shell often does not have cargo's folder.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help build up down clean demo test sim exhaustive check
+.PHONY: help build up down clean demo test sim exhaustive check guard guard-renew bench compare
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # By name: the simulation compiles planted bugs into the turn logic, and a build of all members would
 # share that with the product.
@@ -49,6 +49,34 @@ sim: ## simulate the fleet for SIM_SECONDS (60) or with one SIM_SEED, optimised
 # Optimised, and with checks all the same: the tests ask for them themselves.
 exhaustive: ## all small graphs against the interpreter, optimised (`make test` runs every 19th, of loops fewer); FLOW_CASES random ones
 	@FLOW_ALL=1 FLOW_CASES=$${FLOW_CASES:-100000} cargo test --release --package flotilla-engine --test flow </dev/null
+
+# The build of the tests, in which the engine and the turn are optimised. By all members at once, so that
+# it shares what the tests have compiled.
+GUARD := cargo build --quiet --workspace --bin flotilla-bench </dev/null && "$${CARGO_TARGET_DIR:-target}/debug/flotilla-bench"
+
+guard: ## count the instructions of the engine and the turn against benches/baseline.json (needs valgrind)
+	@deploy/servers.sh install-valgrind || true
+	@$(GUARD) guard benches/baseline.json
+
+guard-renew: ## write benches/baseline.json anew, where more instructions are meant
+	@deploy/servers.sh install-valgrind
+	@$(GUARD) renew benches/baseline.json
+
+# Private servers, or the given ones, which nothing else may use meanwhile.
+SERVERS := if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${AMQP_URL:-}" ]; then \
+	    deploy/servers.sh up >/dev/null; set -a; . "$$FLOTILLA_HOME/env"; set +a; \
+	fi
+
+bench: build ## measure what there are goals for, and print both; BENCH_SECONDS (20) a run, BENCH_RUNS (3), BENCH_ONLY, BENCH_FOLDER
+	@cargo build --release --package flotilla-benches </dev/null
+	@$(SERVERS); "$${CARGO_TARGET_DIR:-target}/release/flotilla-loadtest" bench
+
+compare: build ## Flotilla and its peers at the same work; PEER_SECONDS (20) a run, PEER_RUNS (3), PEER_SYSTEMS, PEER_WORKLOADS
+	@deploy/servers.sh install-clients
+	@loadtest/peers/install.sh
+	@$(SERVERS); \
+	PEERS_HOME="$$FLOTILLA_HOME/peers" FLOTILLA_LOADTEST="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/flotilla-loadtest" \
+	    "$$FLOTILLA_HOME/peers/venv/bin/python" loadtest/peers/compare.py
 
 check: ## format, lints, documentation, layout rules, dependencies; writes nothing to the tree
 	cargo fmt --all --check

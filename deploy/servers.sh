@@ -10,6 +10,7 @@
 #   ctl ARGS...         rabbitmqctl against the private node
 #   psql ARGS...        psql against DATABASE_URL
 #   install-clients     installs what the example workers in Python and JavaScript run on, if missing
+#   install-valgrind    installs what `make guard` counts instructions with, if missing
 #   start-postgres      stop-postgres      kill-postgres      (kill: kill -9, for fault tests)
 #   start-rabbitmq      stop-rabbitmq      kill-rabbitmq
 #   abort-postgres      ends it as `pg_ctl stop -m immediate` does: without a checkpoint, for fault tests
@@ -50,6 +51,7 @@ usage: servers.sh up | down | clean | status
        servers.sh ctl ARGS...        rabbitmqctl against the private node
        servers.sh psql ARGS...       psql against DATABASE_URL
        servers.sh install-clients    what the example workers run on: python3-venv, nodejs, npm
+       servers.sh install-valgrind   what `make guard` counts instructions with
        servers.sh start-postgres | stop-postgres | kill-postgres | abort-postgres
        servers.sh start-rabbitmq | stop-rabbitmq | kill-rabbitmq
 State is kept in $FLOTILLA_HOME (default: .flotilla in the current folder).
@@ -72,6 +74,7 @@ main() {
     case $command in
         up) with_lock up ;;
         install-clients) with_lock install_missing_clients ;;
+        install-valgrind) with_lock install_missing_valgrind ;;
         down | clean) [ ! -d "$FLOTILLA_HOME" ] || with_lock "$command" ;;
         start-postgres | start-rabbitmq) with_instance "${command/-/_}" ;;
         stop-postgres | stop-rabbitmq) with_instance "${command/-/_}" ;;
@@ -673,6 +676,10 @@ install_missing_clients() {
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)
     [ "${#packages[@]}" -eq 0 ] || install_as_root "${packages[@]}"
+}
+
+install_missing_valgrind() {
+    command -v valgrind >/dev/null || install_as_root valgrind
 }
 
 install_as_root() { # package...

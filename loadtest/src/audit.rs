@@ -21,6 +21,8 @@ pub struct Audit {
     pub lost: i64,
     /// Executions, task runs, dispatches and ends of attempts beyond the one that there has to be.
     pub doubled: i64,
+    /// Attempts that were dispatched.
+    pub attempts: u64,
     /// What contradicts the invariants of `flotilla check`.
     pub findings: Vec<Finding>,
 }
@@ -31,6 +33,7 @@ struct Found {
     rows: i64,
     finished: i64,
     runs: i64,
+    attempts: i64,
 }
 
 /// Looks at the executions of a run: at their number by the range of their ids, which are made in
@@ -45,8 +48,9 @@ pub async fn audit(
 ) -> Result<Audit, Failure> {
     let mut connection = connect_read_only(url).await?;
     let names: Vec<&str> = workflows.iter().map(|w| w.reference.as_str()).collect();
-    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-        "SELECT workflow, count(*), count(finished_at), coalesce(sum(tasks_total), 0)::bigint
+    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT workflow, count(*), count(finished_at), coalesce(sum(tasks_total), 0)::bigint,
+             coalesce(sum(attempts_total), 0)::bigint
          FROM workflow_execution_summary
          WHERE execution_id BETWEEN $1 AND $2 AND workflow = ANY ($3)
          GROUP BY workflow",
@@ -58,11 +62,12 @@ pub async fn audit(
     .await?;
     let found: BTreeMap<String, Found> = rows
         .into_iter()
-        .map(|(name, rows, finished, runs)| {
+        .map(|(name, rows, finished, runs, attempts)| {
             let found = Found {
                 rows,
                 finished,
                 runs,
+                attempts,
             };
             (name, found)
         })
@@ -87,12 +92,14 @@ fn judge(
     let mut audit = Audit {
         lost: 0,
         doubled: number(attempts),
+        attempts: 0,
         findings,
     };
     for (workflow, started) in workflows.iter().zip(started) {
         let found = found.get(&workflow.reference).copied().unwrap_or_default();
         let started = number(*started);
         let more_runs = found.runs - found.finished * i64::from(workflow.runs);
+        audit.attempts += u64::try_from(found.attempts).unwrap_or(0);
         audit.lost += (started - found.finished).max(0);
         audit.doubled += (found.rows - started).max(0) + more_runs.max(0);
     }
@@ -102,14 +109,15 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shape::Shape;
+    use crate::shape::{Shape, Sizes};
 
     fn judged(rows: i64, finished: i64, runs: i64) -> (i64, i64) {
-        let mix = Shape::Chain.mix(3, 1);
+        let mix = Shape::Chain.mix(&Sizes::small());
         let found = Found {
             rows,
             finished,
             runs,
+            attempts: runs,
         };
         let found = BTreeMap::from([("loadtest.chain".to_owned(), found)]);
         let audit = judge(&mix.workflows, &[5], &found, Vec::new());
@@ -126,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_workflow_without_any_row_is_lost() {
-        let mix = Shape::Single.mix(1, 1);
+        let mix = Shape::Single.mix(&Sizes::small());
         let audit = judge(&mix.workflows, &[2], &BTreeMap::new(), Vec::new());
         assert_eq!((audit.lost, audit.doubled), (2, 0));
     }
 
     #[test]
     fn attempts_that_happened_twice_are_doubled() {
-        let mix = Shape::Single.mix(1, 1);
+        let mix = Shape::Single.mix(&Sizes::small());
         let finding = |invariant| Finding {
             invariant,
             execution_id: None,

@@ -21,6 +21,7 @@ const COUNTED_AFTER: Duration = Duration::from_millis(1200);
 pub struct Counters {
     transactions: u64,
     wal_bytes: Option<u64>,
+    wal_flushes: Option<u64>,
     tables: BTreeMap<String, Rows>,
 }
 
@@ -61,6 +62,8 @@ pub struct Costs {
     pub transactions_per_task: f64,
     /// Bytes of the write-ahead log, of all databases of the server; null if it does not say.
     pub wal_bytes_per_task: Option<f64>,
+    /// How often that log was flushed to disk, likewise. Fewer than commits, where several share one.
+    pub wal_flushes_per_task: Option<f64>,
 }
 
 impl Counters {
@@ -80,6 +83,11 @@ impl Counters {
         )
         .fetch_one(&mut connection)
         .await?;
+        // The view has other columns in some versions.
+        let wal_flushes: Option<i64> =
+            sqlx::query_scalar("SELECT (to_jsonb(w) ->> 'wal_sync')::bigint FROM pg_stat_wal AS w")
+                .fetch_one(&mut connection)
+                .await?;
         let tables: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
             "SELECT relname::text, n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del
              FROM pg_stat_user_tables WHERE schemaname = 'public'",
@@ -101,6 +109,7 @@ impl Counters {
         Ok(Self {
             transactions: number(transactions),
             wal_bytes: wal_bytes.map(number),
+            wal_flushes: wal_flushes.map(number),
             tables: rows.collect(),
         })
     }
@@ -122,7 +131,10 @@ impl Counters {
             })
             .filter(|(_, rows)| rows.total() > 0.0)
             .collect();
-        let wal = self.wal_bytes.zip(before.wal_bytes);
+        let since = |now: Option<u64>, then: Option<u64>| {
+            let both = now.zip(then);
+            both.map(|(now, then)| per_task(now.saturating_sub(then)))
+        };
         let published = messages.values().map(|of| of.map(|of| of.published));
         Costs {
             messages: messages
@@ -133,7 +145,8 @@ impl Counters {
             rows_per_task: rows_by_table.values().map(Rows::total).sum(),
             rows_by_table,
             transactions_per_task: per_task(self.transactions.saturating_sub(before.transactions)),
-            wal_bytes_per_task: wal.map(|(now, then)| per_task(now.saturating_sub(then))),
+            wal_bytes_per_task: since(self.wal_bytes, before.wal_bytes),
+            wal_flushes_per_task: since(self.wal_flushes, before.wal_flushes),
         }
     }
 }
@@ -157,12 +170,21 @@ impl Rows<f64> {
 }
 
 impl Messages {
-    /// Those of this process.
+    /// Those of this process so far.
     pub fn own() -> Self {
         let traffic = traffic();
         Self {
             published: traffic.published,
             delivered: traffic.delivered,
+        }
+    }
+
+    /// Those of this process since `before`: one process may make several runs.
+    pub fn of_this_process(before: Self) -> Self {
+        let now = Self::own();
+        Self {
+            published: now.published.saturating_sub(before.published),
+            delivered: now.delivered.saturating_sub(before.delivered),
         }
     }
 
@@ -231,6 +253,7 @@ mod tests {
         let counters = |transactions, wal, table| Counters {
             transactions,
             wal_bytes: Some(wal),
+            wal_flushes: None,
             tables: BTreeMap::from([
                 ("workflow_task".to_owned(), table),
                 ("idle".to_owned(), rows(7, 7)),
@@ -248,6 +271,7 @@ mod tests {
         assert!(near(costs.rows_per_task, 3.0), "{costs:?}");
         assert!(near(costs.transactions_per_task, 1.0), "{costs:?}");
         assert_eq!(costs.wal_bytes_per_task, Some(200.0));
+        assert_eq!(costs.wal_flushes_per_task, None);
         assert_eq!(costs.messages_per_task, Some(4.0));
         assert_eq!(costs.rows_by_table.len(), 1);
         let unknown = BTreeMap::from([("worker", None), ("loadtest", Some(said))]);

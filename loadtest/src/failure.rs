@@ -51,6 +51,20 @@ pub enum Failure {
     /// The queue of replies is gone.
     #[error("the connection to RabbitMQ was lost")]
     RepliesLost,
+    /// Neither perf nor valgrind is here.
+    #[error("a profile needs perf or valgrind, and neither works here")]
+    NoProfiler,
+    /// A file is not the result of a run.
+    #[error("{path} is not the result of a run: {reason}")]
+    NoResult {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing can be copied.
+    #[error("no finished execution of the load test is there to be copied: run a load first")]
+    NothingToCopy,
     /// The broker has no queue for starts.
     #[error("a start was not taken by the broker: is the database migrated?")]
     NotTaken,
@@ -80,6 +94,9 @@ impl Failure {
             | Self::Command { .. }
             | Self::Rejected(_)
             | Self::RepliesLost
+            | Self::NoProfiler
+            | Self::NoResult { .. }
+            | Self::NothingToCopy
             | Self::NotTaken => 2,
         }
     }

@@ -4,24 +4,34 @@
 //! ```text
 //! load ──workflow.start──► fleet ──workflow.finished──► load
 //!   timeline, measure: each second, and /proc of every process; costs: rows, log, messages
-//!   audit: SQL at the end, and the invariants ──► report ──► page, chart
+//!   audit: SQL at the end, and the invariants; stages: where the time goes ──► report ──► page, chart
+//!
+//! session: what is around a load ──► run (one load), ramp (more and more of it)
+//! fill: copies of finished executions; bench: many runs, and the goals ──► compare (two results)
 //! ```
 
 mod arguments;
 mod audit;
+mod bench;
 mod chart;
+mod compare;
 mod costs;
 mod failure;
+mod fill;
 mod load;
 mod machine;
 mod measure;
 mod page;
 mod processes;
+mod profile;
 mod progress;
+mod ramp;
 mod report;
 mod run;
 mod servers;
+mod session;
 mod shape;
+mod stages;
 mod timeline;
 
 use std::process::ExitCode;
@@ -38,14 +48,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 // One thread is enough for the load, and leaves the other cores to what is measured.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
+    // What the connection to the broker has to say we say ourselves; it counts each of its ends as an
+    // error. A statement that takes long is no news here.
     tracing_subscriber::fmt()
-        .with_env_filter("warn,lapin=error")
+        .with_env_filter("warn,lapin=off,sqlx=error")
         .with_writer(std::io::stderr)
         .init();
-    match Box::pin(run::run(&arguments)).await {
-        Ok(report) if report.is_clean() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
+    let is_well = match Arguments::parse().command {
+        Command::Run(arguments) => Box::pin(run::run(&arguments))
+            .await
+            .map(|report| report.is_clean()),
+        Command::Ramp(arguments) => Box::pin(ramp::ramp(&arguments)).await,
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Fill(arguments) => Box::pin(fill::fill(&arguments)).await,
+        Command::Bench(arguments) => Box::pin(bench::bench(&arguments)).await,
+    };
+    match is_well {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(failure) => {
             eprintln!("flotilla-loadtest: {}", failure.chain());
             ExitCode::from(failure.exit_code())

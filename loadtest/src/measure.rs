@@ -12,7 +12,7 @@ const PAGE_BYTES: u64 = 4096;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The processes that are measured, by the names in the report; `None`: not to be seen from here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Measured(BTreeMap<&'static str, Option<Vec<u32>>>);
 
 /// What each of them has used.
@@ -44,12 +44,18 @@ impl Measured {
         ]))
     }
 
+    /// All of these that can be seen, each with the processes that it has started.
+    pub fn pids(&self) -> BTreeMap<&'static str, Vec<u32>> {
+        let stats = stats();
+        let seen = self.0.iter();
+        let seen = seen.filter_map(|(name, roots)| Some((*name, roots.as_ref()?)));
+        seen.map(|(name, roots)| (name, descendants(&stats, roots)))
+            .collect()
+    }
+
     /// What they have used until now.
     pub fn usage(&self) -> Usage {
-        let stats: BTreeMap<u32, Stat> = pids()
-            .into_iter()
-            .filter_map(|pid| Some((pid, read(pid)?)))
-            .collect();
+        let stats = stats();
         let used = |roots: &Vec<u32>| tree(&stats, roots);
         Usage(
             self.0
@@ -61,6 +67,13 @@ impl Measured {
 }
 
 impl Usage {
+    /// Memory of their own now, in MB.
+    pub fn rss_mb(&self) -> BTreeMap<&'static str, Option<f64>> {
+        let memory = |used: &Option<Used>| used.map(|used| used.rss_mb);
+        let all = self.0.iter();
+        all.map(|(name, used)| (*name, memory(used))).collect()
+    }
+
     /// CPU time since `before`, in milliseconds.
     pub fn cpu_since(&self, before: &Self) -> BTreeMap<&'static str, Option<f64>> {
         let since = |name: &str, now: &Option<Used>| {
@@ -80,22 +93,35 @@ struct Stat {
     used: Used,
 }
 
-/// The processes and all that they have started; of this one, only itself.
+fn stats() -> BTreeMap<u32, Stat> {
+    let read = |pid| Some((pid, read(pid)?));
+    pids().into_iter().filter_map(read).collect()
+}
+
+/// What the processes and all that they have started have used.
 fn tree(stats: &BTreeMap<u32, Stat>, roots: &[u32]) -> Used {
-    let own = std::process::id();
     let mut total = Used::default();
-    let mut rest = roots.to_vec();
-    while let Some(pid) = rest.pop() {
+    for pid in descendants(stats, roots) {
         if let Some(stat) = stats.get(&pid) {
             total.cpu_ms += stat.used.cpu_ms;
             total.rss_mb += stat.used.rss_mb;
         }
+    }
+    total
+}
+
+/// The processes and all that they have started; of this one, only itself.
+fn descendants(stats: &BTreeMap<u32, Stat>, roots: &[u32]) -> Vec<u32> {
+    let own = std::process::id();
+    let (mut found, mut rest) = (Vec::new(), roots.to_vec());
+    while let Some(pid) = rest.pop() {
         let children = stats
             .iter()
             .filter(|(_, stat)| stat.parent == pid && pid != own);
         rest.extend(children.map(|(child, _)| *child));
+        found.push(pid);
     }
-    total
+    found
 }
 
 fn read(pid: u32) -> Option<Stat> {

@@ -30,9 +30,9 @@ fn heading(body: &mut String, report: &Report) {
         (None, in_flight) => format!("closed loop, {} in flight", in_flight.unwrap_or(0)),
     };
     let shape = match report.shape {
-        "chain" => format!("chain of {}", settings.length),
-        "fanout" => format!("fan-out 1 → {} → 1", settings.width),
-        "items" => format!("{} items", settings.width),
+        "chain" => format!("chain of {}", settings.sizes.length),
+        "fanout" => format!("fan-out 1 → {} → 1", settings.sizes.width),
+        "items" => format!("{} items", settings.sizes.width),
         other => other.to_owned(),
     };
     add(
@@ -155,6 +155,12 @@ fn tables(body: &mut String, report: &Report) {
         "Result",
         &table(&[], result.map(|(name, value)| vec![name, value])),
     ));
+    let stages = report.stages.stages.iter().map(|stage| {
+        let name = format!("{} (from {}, to {})", stage.name, stage.from, stage.to);
+        vec![name, shown(stage.p50_ms, 1), shown(stage.p99_ms, 1)]
+    });
+    let head = ["where the time goes", "p50 ms", "p99 ms"];
+    body.push_str(&card("Stages", &table(&head, stages)));
     let messages = report.costs.messages.iter().map(|(kind, of)| {
         let of = of.map(
             |Messages {

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::arguments::RunArguments;
+use crate::arguments::FleetArguments;
 use crate::failure::Failure;
 use crate::shape::Workflow;
 
@@ -37,18 +37,25 @@ pub struct Logs {
 }
 
 impl Processes {
-    /// Starts what the arguments ask for and waits until all of it consumes.
-    pub async fn start(arguments: &RunArguments, folder: &Path) -> Result<Self, Failure> {
+    /// Starts what the arguments ask for and waits until all of it consumes. With `callgrind` they run
+    /// under it, and each leaves its counts in the folder.
+    pub async fn start(
+        arguments: &FleetArguments,
+        folder: &Path,
+        callgrind: bool,
+    ) -> Result<Self, Failure> {
         let mut processes = Self::default();
         for number in 0..arguments.coordinators {
             let log = folder.join(format!("coordinator-{number}.log"));
-            let child = service(arguments, &log, "coordinator", number).await?;
+            let runner = runner(arguments, &log, callgrind)?;
+            let child = service(runner, &log, "coordinator", number).await?;
             processes.coordinators.push(child);
             processes.logs.coordinators.push(log);
         }
         for number in 0..arguments.workers {
             let log = folder.join(format!("worker-{number}.log"));
-            let child = service(arguments, &log, "worker", number).await?;
+            let runner = runner(arguments, &log, callgrind)?;
+            let child = service(runner, &log, "worker", number).await?;
             processes.workers.push(child);
             processes.logs.workers.push(log);
         }
@@ -87,7 +94,7 @@ impl Processes {
 
 /// Brings the database to this version and registers the workflows.
 pub async fn prepare(
-    arguments: &RunArguments,
+    arguments: &FleetArguments,
     folder: &Path,
     workflows: &[Workflow],
 ) -> Result<(), Failure> {
@@ -103,7 +110,7 @@ pub async fn prepare(
     Ok(())
 }
 
-async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
+async fn run(arguments: &FleetArguments, words: &[&str]) -> Result<(), Failure> {
     let path = binary(arguments)?;
     let output = command(&path, arguments).args(words).output().await;
     let output = output.map_err(|source| Failure::File { path, source })?;
@@ -118,18 +125,38 @@ async fn run(arguments: &RunArguments, words: &[&str]) -> Result<(), Failure> {
     })
 }
 
+/// The program, or what runs it and counts what it does.
+fn runner(
+    arguments: &FleetArguments,
+    log: &Path,
+    callgrind: bool,
+) -> Result<(PathBuf, Command), Failure> {
+    let path = binary(arguments)?;
+    if !callgrind {
+        let command = command(&path, arguments);
+        return Ok((path, command));
+    }
+    let valgrind = PathBuf::from("valgrind");
+    let mut command = command(&valgrind, arguments);
+    let counts = log.with_extension("callgrind");
+    command
+        .arg("--tool=callgrind")
+        .arg(format!("--callgrind-out-file={}", counts.display()))
+        .arg(path);
+    Ok((valgrind, command))
+}
+
 async fn service(
-    arguments: &RunArguments,
+    (path, mut runner): (PathBuf, Command),
     log: &Path,
     name: &str,
     number: u16,
 ) -> Result<Child, Failure> {
-    let path = binary(arguments)?;
     let stderr = File::create(log).map_err(|source| Failure::File {
         path: log.to_owned(),
         source,
     })?;
-    let mut child = command(&path, arguments)
+    let mut child = runner
         .args([name, "--name", &format!("loadtest-{name}-{number}")])
         .stdout(Stdio::piped())
         .stderr(stderr)
@@ -161,7 +188,7 @@ async fn service(
     })
 }
 
-fn command(path: &Path, arguments: &RunArguments) -> Command {
+fn command(path: &Path, arguments: &FleetArguments) -> Command {
     let mut command = Command::new(path);
     command
         .env("DATABASE_URL", &arguments.database_url)
@@ -172,7 +199,7 @@ fn command(path: &Path, arguments: &RunArguments) -> Command {
 }
 
 /// `flotilla`: as given, or in the folder of this program.
-fn binary(arguments: &RunArguments) -> Result<PathBuf, Failure> {
+fn binary(arguments: &FleetArguments) -> Result<PathBuf, Failure> {
     if let Some(given) = &arguments.flotilla {
         return Ok(given.clone());
     }

@@ -17,7 +17,7 @@ impl Progress {
     pub fn new(output: Output) -> Self {
         let is_watched = match output {
             Output::Table => std::io::stderr().is_terminal(),
-            Output::Json => false,
+            Output::Json | Output::Nothing => false,
         };
         let target = if is_watched {
             ProgressDrawTarget::stderr()

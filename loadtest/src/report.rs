@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::arguments::EndsBy;
 use crate::costs::Costs;
 use crate::machine::Machine;
+use crate::shape::Sizes;
+use crate::stages::Stages;
 use crate::timeline::{Point, milliseconds};
 
 /// The result of a run. Numbers of processes are `None` where these cannot be seen from here.
@@ -35,6 +37,8 @@ pub struct Report {
     pub cpu_by_process: BTreeMap<&'static str, Option<f64>>,
     /// Memory of their own at the end, in MB.
     pub rss_mb_by_process: BTreeMap<&'static str, Option<f64>>,
+    /// The most that they had at the end of any second, likewise.
+    pub peak_rss_mb_by_process: BTreeMap<&'static str, Option<f64>>,
     /// Executions that were started and never ended.
     pub lost: i64,
     /// Executions, runs and ends that there should be one of.
@@ -43,6 +47,10 @@ pub struct Report {
     pub findings: usize,
     /// Executions that ended other than succeeded.
     pub not_succeeded: u64,
+    /// Attempts of a task: more than 1 where some fail and are tried again.
+    pub attempts_per_task: f64,
+    /// Where the time of an execution goes.
+    pub stages: Stages,
     /// What a task costs the servers, on the average of the whole run.
     pub costs: Costs,
     /// What was asked for.
@@ -88,10 +96,9 @@ pub struct Settings {
     pub count: Option<u64>,
     /// Seconds to measure, if given.
     pub seconds: Option<u64>,
-    /// Tasks of a chain.
-    pub length: u32,
-    /// Width of a fan-out, or number of items.
-    pub width: u32,
+    /// How large what was started is.
+    #[serde(flatten)]
+    pub sizes: Sizes,
     /// Executions under way at a time; null in an open loop.
     pub in_flight: Option<u32>,
     /// Starts a second; null in a closed loop.
@@ -104,6 +111,8 @@ pub struct Settings {
     pub coordinators: u16,
     /// Workers that were started.
     pub workers: u16,
+    /// Whether a profiler looked on, which costs time.
+    pub profiled: bool,
     /// The version of this program.
     pub version: &'static str,
 }
@@ -147,7 +156,7 @@ impl Report {
         let mut text = String::new();
         for (name, value) in self.rows() {
             // Writing into a text cannot fail.
-            let _ = writeln!(text, "{name:<18}{value}");
+            let _ = writeln!(text, "{name:<22}{value}");
         }
         text.truncate(text.trim_end().len());
         text
@@ -178,7 +187,21 @@ impl Report {
             let value = format!("{:<10} {} MB", shown(*cpu, 3), shown(rss, 0));
             rows.push((format!("  {name}"), value));
         }
+        for stage in &self.stages.stages {
+            let (p50, p99) = (shown(stage.p50_ms, 1), shown(stage.p99_ms, 1));
+            rows.push((
+                format!("  {}", stage.name),
+                format!("p50 {p50}, p99 {p99} ms"),
+            ));
+        }
         rows.extend(self.costs.table());
+        if self.attempts_per_task > 1.0 {
+            let attempts = format!("{:.3}", self.attempts_per_task);
+            rows.push(row("attempts/task", attempts));
+        }
+        if self.shape == "random" {
+            rows.push(row("seed", self.settings.sizes.seed.to_string()));
+        }
         rows.push(row("lost", self.lost.to_string()));
         rows.push(row("doubled", self.doubled.to_string()));
         if self.findings > 0 {
@@ -192,13 +215,17 @@ impl Report {
 }
 
 impl Costs {
-    fn table(&self) -> [(String, String); 3] {
+    fn table(&self) -> [(String, String); 4] {
         [
             ("messages/task".to_owned(), shown(self.messages_per_task, 2)),
             ("rows/task".to_owned(), shown(Some(self.rows_per_task), 2)),
             (
                 "WAL bytes/task".to_owned(),
                 shown(self.wal_bytes_per_task, 0),
+            ),
+            (
+                "WAL flushes/task".to_owned(),
+                shown(self.wal_flushes_per_task, 4),
             ),
         ]
     }

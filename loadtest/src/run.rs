@@ -1,36 +1,31 @@
 //! One run: prepare, warm up, measure, drain, audit.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
-use crate::arguments::{Output, RunArguments};
-use crate::audit::{Audit, audit};
-use crate::costs::{Costs, Counters, Messages};
+use crate::arguments::{Output, ResultArguments, RunArguments};
 use crate::failure::Failure;
-use crate::load::{Load, Until};
-use crate::machine::Machine;
-use crate::measure::{Measured, Usage};
+use crate::load::{Load, Pace, Until};
+use crate::measure::Usage;
 use crate::page::page;
-use crate::processes::{Processes, prepare};
+use crate::profile::{self, Profiler, Tool};
 use crate::progress::Progress;
 use crate::report::{Latency, Report, Settings, distribution};
-use crate::timeline::{Timeline, count};
+use crate::session::{After, Session};
+use crate::shape::Sizes;
+use crate::timeline::{Timeline, count, peak_rss_mb};
 
 /// How long a point of the timeline is.
 const SLICE: Duration = Duration::from_secs(1);
-/// By how much the first execution may seem to be created before the load began.
-const CLOCK_MARGIN: Duration = Duration::from_secs(1);
-/// Findings that are printed; their number is in the report.
-const SHOWN_FINDINGS: usize = 20;
 
 /// A load with what is noted of it meanwhile.
-struct Running<'a> {
-    load: Load,
-    timeline: Timeline<'a>,
-    progress: &'a Progress,
+pub struct Running<'a> {
+    /// The load.
+    pub load: Load,
+    /// Its seconds.
+    pub timeline: Timeline,
+    /// Who watches.
+    pub progress: &'a Progress,
 }
 
 /// What was measured, before anything is asked of Postgres.
@@ -43,48 +38,59 @@ struct Window {
 
 /// Runs, and shows the result.
 pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
-    let mix = arguments.shape.mix(arguments.length, arguments.width);
-    let folder = Folder::create()?;
-    prepare(arguments, &folder.0, &mix.workflows).await?;
-    let processes = Processes::start(arguments, &folder.0).await?;
-    let measured = Measured::new(&processes, &arguments.database_url, &arguments.amqp_url);
-    let counters = Counters::read(&arguments.database_url).await?;
-    let progress = Progress::new(arguments.output);
-    let began = Instant::now();
+    let sizes = arguments.load.sizes();
+    let mix = arguments.load.shape.mix(&sizes);
+    let tool = match arguments.profile {
+        true => Some(profile::tool().await?),
+        false => None,
+    };
+    let callgrind = tool == Some(Tool::Callgrind);
+    let session = Session::begin(&arguments.fleet, &mix, callgrind).await?;
+    let measured = session.measured();
+    let progress = Progress::new(arguments.results.output);
     let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
-    let load = Load::connect(arguments, mix).await?;
+    let pace = pace(arguments, in_flight);
+    let load = Load::connect(&arguments.load, &arguments.fleet, mix, pace).await?;
     let mut running = Running {
         load,
-        timeline: Timeline::begin(&measured),
+        timeline: Timeline::begin(measured.clone()),
         progress: &progress,
     };
     running.warm_up(arguments, in_flight).await?;
+    let profiler = match tool {
+        Some(Tool::Perf) => Some(Profiler::begin(&measured, &session.folder.0)?),
+        Some(Tool::Callgrind) | None => None,
+    };
     let window = running.measure(arguments).await?;
+    let recorded = match profiler {
+        Some(profiler) => Some(profiler.end().await),
+        None => None,
+    };
     running.drain().await;
-    let logs = processes.stop().await;
     progress.begin("checking", 0);
-    let load = &running.load;
-    let audit = audit(
-        &arguments.database_url,
-        &load.mix.workflows,
-        load.starts.id_range(),
-        &load.starts.by_workflow(load.mix.workflows.len()),
-        began.elapsed() + CLOCK_MARGIN,
-    )
-    .await?;
-    let messages = BTreeMap::from([
-        ("coordinator", crate::costs::messages_of(&logs.coordinators)),
-        ("worker", crate::costs::messages_of(&logs.workers)),
-        ("loadtest", Some(Messages::own())),
-    ]);
-    let after = Counters::read(&arguments.database_url).await?;
-    let costs = after.costs_since(&counters, &messages, load.tasks());
-    let machine = Machine::look(&arguments.database_url).await?;
+    let after = session.end(&running.load).await?;
+    if let Some(json) = &arguments.results.json {
+        match (&recorded, callgrind) {
+            (Some(files), _) => profile::write_recorded(files, json).await?,
+            (None, true) => profile::write_counted(&after.folder.0, json).await?,
+            (None, false) => {}
+        }
+    }
     progress.end();
-    print_findings(&audit);
-    let report = report(arguments, running, &window, &audit, costs, machine);
-    show(arguments, &report)?;
+    let report = report(arguments, &sizes, running, &window, after);
+    show(&arguments.results, &report)?;
     Ok(report)
+}
+
+fn pace(arguments: &RunArguments, in_flight: usize) -> Pace {
+    let from = Instant::now();
+    let closed = Pace::Closed { in_flight };
+    let open = |rate| Pace::Open {
+        rate,
+        from,
+        first: 0,
+    };
+    arguments.rate.map_or(closed, open)
 }
 
 impl Running<'_> {
@@ -123,14 +129,14 @@ impl Running<'_> {
     }
 
     /// What does not end now is found by the audit.
-    async fn drain(&mut self) {
+    pub async fn drain(&mut self) {
         if let Err(failure) = self.until("draining", Until::Drained).await {
             eprintln!("flotilla-loadtest: {}", failure.chain());
         }
     }
 
     /// Carries the load on, and notes each second of it.
-    async fn until(&mut self, what: &'static str, until: Until) -> Result<(), Failure> {
+    pub async fn until(&mut self, what: &'static str, until: Until) -> Result<(), Failure> {
         let begun = (Instant::now(), self.load.starts.ended());
         let total = match until {
             Until::Ended(total) => total.saturating_sub(begun.1),
@@ -163,117 +169,90 @@ fn milliseconds(time: Duration) -> usize {
     usize::try_from(time.as_millis()).unwrap_or(usize::MAX)
 }
 
-fn print_findings(audit: &Audit) {
-    for finding in audit.findings.iter().take(SHOWN_FINDINGS) {
-        let execution = finding.execution_id.map(|id| id.to_string());
-        eprintln!(
-            "flotilla-loadtest: {}: {}: {}",
-            finding.invariant,
-            execution.unwrap_or_default(),
-            finding.detail
-        );
-    }
-}
-
 fn report(
     arguments: &RunArguments,
+    sizes: &Sizes,
     running: Running<'_>,
     window: &Window,
-    audit: &Audit,
-    costs: Costs,
-    machine: Machine,
+    after: After,
 ) -> Report {
     let samples = &running.load.samples;
     let (executions, tasks) = (samples.executions, samples.tasks);
-    let per_task = |ms: f64| ms / count(tasks.max(1));
+    // What cost time without an end in the window has no cost of its own.
+    let per_task = |ms: f64| (tasks > 0).then(|| ms / count(tasks));
     let cpu = window.after.cpu_since(&window.before);
-    let memory = |name: &&'static str, used: &Option<crate::measure::Used>| {
-        (*name, used.map(|used| used.rss_mb))
-    };
+    let all_tasks = count(running.load.tasks().max(1));
     Report {
-        shape: arguments.shape.name(),
+        shape: arguments.load.shape.name(),
         executions,
         tasks,
         seconds: window.seconds,
         executions_per_s: count(executions) / window.seconds,
         tasks_per_s: count(tasks) / window.seconds,
         latency_ms: Latency::of(&samples.latencies),
-        cpu_ms_per_task: cpu.values().copied().sum::<Option<f64>>().map(per_task),
+        cpu_ms_per_task: cpu
+            .values()
+            .copied()
+            .sum::<Option<f64>>()
+            .and_then(per_task),
         cpu_by_process: cpu
             .into_iter()
-            .map(|(name, ms)| (name, ms.map(per_task)))
+            .map(|(name, ms)| (name, ms.and_then(per_task)))
             .collect(),
-        rss_mb_by_process: window.after.0.iter().map(|(n, u)| memory(n, u)).collect(),
-        lost: audit.lost,
-        doubled: audit.doubled,
-        findings: audit.findings.len(),
+        rss_mb_by_process: window.after.rss_mb(),
+        peak_rss_mb_by_process: peak_rss_mb(&running.timeline.points),
+        lost: after.audit.lost,
+        doubled: after.audit.doubled,
+        findings: after.audit.findings.len(),
         not_succeeded: running.load.not_succeeded,
-        costs,
-        settings: settings(arguments),
-        machine,
+        attempts_per_task: count(after.audit.attempts) / all_tasks,
+        stages: after.stages,
+        costs: after.costs,
+        settings: settings(arguments, sizes),
+        machine: after.machine,
         distribution: distribution(&samples.latencies),
         timeline: running.timeline.points,
         window_s: window.from_to_s,
     }
 }
 
-fn settings(arguments: &RunArguments) -> Settings {
+fn settings(arguments: &RunArguments, sizes: &Sizes) -> Settings {
     let closed = arguments.rate.is_none();
     Settings {
         count: arguments.count,
         seconds: arguments.seconds,
-        length: arguments.length,
-        width: arguments.width,
+        sizes: *sizes,
         in_flight: closed.then_some(arguments.in_flight),
         rate: arguments.rate,
-        ends: arguments.ends,
+        ends: arguments.load.ends,
         warm_up: arguments.warm_up,
-        coordinators: arguments.coordinators,
-        workers: arguments.workers,
+        coordinators: arguments.fleet.coordinators,
+        workers: arguments.fleet.workers,
+        profiled: arguments.profile,
         version: env!("CARGO_PKG_VERSION"),
     }
 }
 
-fn show(arguments: &RunArguments, report: &Report) -> Result<(), Failure> {
+fn show(results: &ResultArguments, report: &Report) -> Result<(), Failure> {
     let json = serde_json::to_string(report).expect("a report has text keys");
-    if let Some(path) = &arguments.json {
+    if let Some(path) = &results.json {
         write(path, &format!("{json}\n"))?;
     }
-    if let Some(path) = &arguments.html {
+    if let Some(path) = &results.html {
         write(path, &page(report))?;
     }
-    match arguments.output {
+    match results.output {
         Output::Json => println!("{json}"),
         Output::Table => println!("{}", report.table()),
+        Output::Nothing => {}
     }
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file.
+pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|source| Failure::File {
         path: path.to_owned(),
         source,
     })
-}
-
-/// A folder for logs that goes away with the run.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("flotilla-loadtest-{}", Uuid::now_v7()));
-        std::fs::create_dir(&path).map_err(|source| Failure::File {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let path: &Path = &self.0;
-        // Logs in a temporary folder do no harm.
-        let _ = std::fs::remove_dir_all(path);
-    }
 }

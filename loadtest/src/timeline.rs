@@ -28,22 +28,24 @@ pub struct Point {
     pub in_flight: usize,
     /// Cores in use, by kind of process; null if it cannot be seen.
     pub cores: BTreeMap<&'static str, Option<f64>>,
+    /// Memory of their own at the end, in MB, likewise.
+    pub rss_mb: BTreeMap<&'static str, Option<f64>>,
 }
 
 /// All seconds.
-pub struct Timeline<'a> {
+pub struct Timeline {
     /// From the first start on.
     pub points: Vec<Point>,
     /// What has been measured until now.
     pub usage: Usage,
-    measured: &'a Measured,
+    measured: Measured,
     began: Instant,
     last: Instant,
 }
 
-impl<'a> Timeline<'a> {
+impl Timeline {
     /// Begins now.
-    pub fn begin(measured: &'a Measured) -> Self {
+    pub fn begin(measured: Measured) -> Self {
         let now = Instant::now();
         Self {
             points: Vec::new(),
@@ -66,6 +68,7 @@ impl<'a> Timeline<'a> {
         let passed_s = (now - self.last).as_secs_f64().max(1e-6);
         let usage = self.measured.usage();
         let cpu = usage.cpu_since(&self.usage);
+        let rss_mb = usage.rss_mb();
         self.usage = usage;
         self.last = now;
         if passed_s < SLIVER_S && !self.points.is_empty() {
@@ -87,8 +90,22 @@ impl<'a> Timeline<'a> {
                 .into_iter()
                 .map(|(name, ms)| (name, ms.map(cores)))
                 .collect(),
+            rss_mb,
         });
     }
+}
+
+/// The most memory that each kind of process had at the end of any second.
+pub fn peak_rss_mb(points: &[Point]) -> BTreeMap<&'static str, Option<f64>> {
+    let mut peaks: BTreeMap<&'static str, Option<f64>> = BTreeMap::new();
+    for (name, rss_mb) in points.iter().flat_map(|point| &point.rss_mb) {
+        let peak = peaks.entry(name).or_default();
+        *peak = match (*peak, *rss_mb) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    peaks
 }
 
 /// A count as a number to calculate with.

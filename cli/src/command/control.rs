@@ -163,6 +163,10 @@ fn refusal(reply: &WorkflowControlReply) -> (String, &'static str) {
             format!("execution {id} has not ended, so nothing of it can run again ({reason})"),
             "`flotilla show ID` shows what it waits for; `flotilla cancel ID` ends it",
         ),
+        "is_child" => (
+            format!("nothing of execution {id} runs again: {detail} ({word})"),
+            "`flotilla rerun` with the id of the parent starts a child anew",
+        ),
         "unknown_task" | "never_ran" | "nothing_failed" => (
             format!("nothing of execution {id} runs again: {detail} ({word})"),
             "`flotilla show ID` shows its tasks; --from names those that are to run again",

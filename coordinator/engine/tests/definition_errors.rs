@@ -237,7 +237,15 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, join: al}",
-        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more, found the text \"al\"",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more (did you mean all?)",
+    ),
+    (
+        "{name: a, join: actve}",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more (did you mean active?)",
+    ),
+    (
+        "{name: a, join: none}",
+        "2:25 wrong_type tasks[0].join: expected `all`, `active` or a whole number of 1 or more, found the text \"none\"",
     ),
     (
         "{name: a, when: yes}",

@@ -20,17 +20,18 @@ use flotilla_protocol::names;
 use futures::FutureExt;
 use tokio::sync::mpsc;
 
-use crate::arguments::{EndsBy, RunArguments};
+use crate::arguments::{EndsBy, FleetArguments, LoadArguments};
+use crate::costs::Messages;
 use crate::failure::Failure;
 use crate::shape::Mix;
-use pace::Pace;
+pub use pace::Pace;
 use rows::{MAX_LOOKED_AT, Rows};
-use samples::Samples;
-pub use samples::Second;
-use starts::{Started, Starts};
+pub use samples::{Samples, Second};
+pub use starts::{Started, Starts};
 
-/// How long nothing may finish before the run gives up.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long nothing may finish before the run gives up, and how much longer for each thousand tasks
+/// of an execution.
+const STALL_LIMITS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1));
 /// Starts that are made between two looks at what has come.
 const MAX_BURST: usize = 256;
 
@@ -44,7 +45,11 @@ pub struct Load {
     pub not_succeeded: u64,
     /// What is started.
     pub mix: Mix,
+    /// What this process had sent and got before.
+    pub messages_before: Messages,
     pace: Pace,
+    /// The text that each start carries.
+    payload: String,
     publisher: Publisher,
     ends: Ends,
     outcomes: Outcomes,
@@ -86,33 +91,45 @@ pub enum Until {
 
 impl Load {
     /// Connects; nothing is started yet.
-    pub async fn connect(arguments: &RunArguments, mix: Mix) -> Result<Self, Failure> {
-        let options = ConnectOptions::new(&arguments.amqp_url, "flotilla-loadtest");
+    pub async fn connect(
+        arguments: &LoadArguments,
+        fleet: &FleetArguments,
+        mix: Mix,
+        pace: Pace,
+    ) -> Result<Self, Failure> {
+        let messages_before = Messages::own();
+        let options = ConnectOptions::new(&fleet.amqp_url, "flotilla-loadtest");
         let ends = match arguments.ends {
-            EndsBy::Rows => Ends::Rows(Rows::connect(&arguments.database_url).await?),
+            EndsBy::Rows => Ends::Rows(Rows::connect(&fleet.database_url).await?),
             EndsBy::Answers => Ends::Answers(Box::new(Answers::listen(&options).await?)),
         };
         let publisher = Publisher::start(PublisherOptions::new(options));
         publisher.ready().await;
         let (outcomes, confirms) = mpsc::unbounded_channel();
-        let from = Instant::now();
-        let in_flight = usize::try_from(arguments.in_flight).unwrap_or(usize::MAX);
-        let closed = Pace::Closed { in_flight };
-        let pace = arguments
-            .rate
-            .map_or(closed, |rate| Pace::Open { rate, from });
+        let payload = "x".repeat(usize::try_from(mix.payload).unwrap_or(usize::MAX));
         Ok(Self {
             starts: Starts::default(),
             samples: Samples::default(),
             not_succeeded: 0,
             mix,
+            messages_before,
             pace,
+            payload,
             publisher,
             ends,
             outcomes,
             confirms,
-            last_progress: (0, from),
+            last_progress: (0, Instant::now()),
         })
+    }
+
+    /// From now on so many start a second, whatever has become of those before.
+    pub fn set_rate(&mut self, rate: f64) {
+        self.pace = Pace::Open {
+            rate,
+            from: Instant::now(),
+            first: self.starts.len(),
+        };
     }
 
     /// Carries the load on for a slice of time, or until it is over.
@@ -135,6 +152,11 @@ impl Load {
             self.take_ready()?;
         }
         self.look_for_progress()
+    }
+
+    /// Lets go of the broker, to which nothing more is sent.
+    pub async fn close(&self) {
+        self.publisher.close().await;
     }
 
     /// Whether the load has come to this end.
@@ -203,8 +225,12 @@ impl Load {
     fn publish(&mut self, number: usize) {
         let Started { id, workflow, .. } = self.starts.get(number);
         let workflow = &self.mix.workflows[*workflow];
+        let payload = match self.payload.as_str() {
+            "" => String::new(),
+            text => format!(",\"payload\":\"{text}\""),
+        };
         let body = format!(
-            "{{\"workflow\":\"{}\",\"version\":\"{}\",\"parameters\":{{\"start\":{number}}},\
+            "{{\"workflow\":\"{}\",\"version\":\"{}\",\"parameters\":{{\"start\":{number}{payload}}},\
              \"execution_id\":\"{id}\"}}",
             workflow.reference, workflow.version
         );
@@ -249,10 +275,10 @@ impl Load {
 
     /// An execution has ended. Answers may come twice: they are published at least once.
     fn ended(&mut self, number: usize, has_succeeded: bool) {
-        let Some(started) = self.starts.end(number) else {
+        let now = Instant::now();
+        let Some(started) = self.starts.end(number, now) else {
             return;
         };
-        let now = Instant::now();
         let counted_at = if self.pace.is_open() { started.at } else { now };
         let tasks = self.mix.workflows[started.workflow].tasks;
         self.samples.add(
@@ -272,9 +298,11 @@ impl Load {
         if ended > self.last_progress.0 || self.starts.under_way() == 0 {
             self.last_progress = (ended, now);
         }
-        if now - self.last_progress.1 > STALL_LIMIT {
+        let tasks = self.mix.workflows.iter().map(|workflow| workflow.tasks);
+        let limit = STALL_LIMITS.0 + STALL_LIMITS.1 * (tasks.max().unwrap_or(0) / 1000);
+        if now - self.last_progress.1 > limit {
             return Err(Failure::Stalled {
-                seconds: STALL_LIMIT.as_secs(),
+                seconds: limit.as_secs(),
                 missing: self.starts.under_way(),
             });
         }

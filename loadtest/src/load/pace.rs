@@ -20,6 +20,8 @@ pub enum Pace {
         rate: f64,
         /// When the first starts.
         from: Instant,
+        /// The number of that one: others may have been started before at another pace.
+        first: usize,
     },
 }
 
@@ -28,7 +30,7 @@ impl Pace {
     pub fn due(&self, now: Instant, starts: &Starts) -> usize {
         match *self {
             Self::Closed { in_flight } => in_flight.saturating_sub(starts.under_way()),
-            Self::Open { rate, from } => {
+            Self::Open { rate, from, first } => {
                 let passed = now.saturating_duration_since(from).as_secs_f64();
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -36,7 +38,7 @@ impl Pace {
                     reason = "not negative, and far below 2^53"
                 )]
                 let due = (passed * rate).floor() as usize + usize::from(now >= from);
-                due.saturating_sub(starts.len())
+                (first + due).saturating_sub(starts.len())
             }
         }
     }
@@ -46,7 +48,10 @@ impl Pace {
         match *self {
             Self::Closed { .. } => None,
             #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-            Self::Open { rate, from } => Some(from + Duration::from_secs_f64(number as f64 / rate)),
+            Self::Open { rate, from, first } => {
+                let number = number.saturating_sub(first) as f64;
+                Some(from + Duration::from_secs_f64(number / rate))
+            }
         }
     }
 
@@ -66,7 +71,7 @@ mod tests {
     fn started(count: usize, ended: usize) -> Starts {
         let mut starts = Starts::default();
         (0..count).for_each(|_| starts.add(Instant::now(), 0));
-        (0..ended).for_each(|number| assert!(starts.end(number).is_some()));
+        (0..ended).for_each(|number| assert!(starts.end(number, Instant::now()).is_some()));
         starts
     }
 
@@ -83,7 +88,11 @@ mod tests {
     #[test]
     fn an_open_loop_starts_at_its_times_whatever_has_ended() {
         let from = Instant::now();
-        let pace = Pace::Open { rate: 10.0, from };
+        let pace = Pace::Open {
+            rate: 10.0,
+            from,
+            first: 0,
+        };
         let at = |ms| from + Duration::from_millis(ms);
         assert_eq!(pace.due(from, &started(0, 0)), 1);
         assert_eq!(pace.due(at(99), &started(1, 0)), 0);
@@ -94,9 +103,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_that_begins_later_counts_from_there() {
+        let from = Instant::now();
+        let pace = Pace::Open {
+            rate: 10.0,
+            from,
+            first: 5,
+        };
+        let later = from + Duration::from_millis(201);
+        assert_eq!(pace.due(later, &started(6, 0)), 2);
+        assert_eq!(pace.scheduled(7), Some(from + Duration::from_millis(200)));
+    }
+
+    #[test]
     fn nothing_is_due_before_the_first_time() {
         let from = Instant::now() + Duration::from_secs(1);
-        let pace = Pace::Open { rate: 10.0, from };
+        let pace = Pace::Open {
+            rate: 10.0,
+            from,
+            first: 0,
+        };
         assert_eq!(pace.due(Instant::now(), &started(0, 0)), 0);
     }
 }

@@ -85,7 +85,8 @@ impl Samples {
         std::mem::take(&mut self.second)
     }
 
-    fn is_within(&self, at: Instant) -> bool {
+    /// Whether this moment is within the window.
+    pub fn is_within(&self, at: Instant) -> bool {
         self.from.is_some_and(|from| from <= at) && self.until.is_none_or(|until| at < until)
     }
 }

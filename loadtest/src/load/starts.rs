@@ -14,7 +14,8 @@ pub struct Started {
     pub at: Instant,
     /// The index of its workflow.
     pub workflow: usize,
-    has_ended: bool,
+    /// When its end was seen.
+    pub ended_at: Option<Instant>,
 }
 
 /// All of them, by number.
@@ -34,7 +35,7 @@ impl Starts {
             id,
             at,
             workflow,
-            has_ended: false,
+            ended_at: None,
         });
     }
 
@@ -44,13 +45,19 @@ impl Starts {
     }
 
     /// One has ended; `None` if it is none of these, or had ended before.
-    pub fn end(&mut self, number: usize) -> Option<Started> {
+    pub fn end(&mut self, number: usize, now: Instant) -> Option<Started> {
         let started = self.all.get_mut(number)?;
-        if std::mem::replace(&mut started.has_ended, true) {
+        if started.ended_at.is_some() {
             return None;
         }
+        started.ended_at = Some(now);
         self.under_way.remove(&started.id);
         Some(*started)
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn all(&self) -> &[Started] {
+        &self.all
     }
 
     /// The ids of those under way, at most so many, the oldest first.
@@ -108,14 +115,19 @@ mod tests {
         starts.add(Instant::now(), 1);
         let ids = starts.oldest(9);
         assert_eq!(ids, [starts.get(0).id, starts.get(1).id]);
-        assert_eq!(starts.end(1).map(|started| started.workflow), Some(1));
+        assert_eq!(
+            starts
+                .end(1, Instant::now())
+                .map(|started| started.workflow),
+            Some(1)
+        );
         assert_eq!(starts.oldest(9), ids[..1]);
         assert_eq!(
             (starts.number_of(ids[0]), starts.number_of(ids[1])),
             (Some(0), None)
         );
-        assert!(starts.end(1).is_none());
-        assert!(starts.end(2).is_none());
+        assert!(starts.end(1, Instant::now()).is_none());
+        assert!(starts.end(2, Instant::now()).is_none());
         assert_eq!((starts.ended(), starts.under_way()), (1, 1));
         assert_eq!(starts.by_workflow(2), [1, 1]);
         let (first, last) = starts.id_range();

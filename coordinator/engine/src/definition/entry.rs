@@ -20,11 +20,19 @@ pub(super) fn join_of(reader: &mut Reader, fields: Fields, path: &str) -> Option
         Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
     };
     if join.is_none() {
-        reader.wrong_type(
-            node,
-            &path,
-            "`all`, `active` or a whole number of 1 or more",
-        );
+        let expected = "`all`, `active` or a whole number of 1 or more";
+        let hint = match &node.value {
+            Value::Text(text) => super::text::did_you_mean(text, ["all", "active"]),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Map(_) => {
+                None
+            }
+        };
+        if let Some(hint) = hint {
+            let message = format!("expected {expected}");
+            reader.error("wrong_type", &node.place, &path, message).hint = Some(hint);
+        } else {
+            reader.wrong_type(node, &path, expected);
+        }
     }
     Some((join?, node.place.clone()))
 }

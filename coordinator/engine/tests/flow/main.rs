@@ -65,6 +65,7 @@ fn tally(found: &Tally, expected: &str) {
         "{definitions} definitions (refused: {refused}), {scripts} histories, {completions} completions, \
          {duplicates} duplicates"
     );
+    println!("{told}");
     assert!(told.starts_with(expected), "{told}\ninstead of\n{expected}");
 }
 

@@ -1,0 +1,50 @@
+// Keeps so many invocations under way and prints their latencies in seconds, once warm and then once
+// measured, each after a line on stdin: `node restate_load.mjs INGRESS WORKLOAD SECONDS IN_FLIGHT`
+
+import http from "node:http";
+import readline from "node:readline";
+
+const [ingress, workload, seconds, inFlight] = process.argv.slice(2);
+const agent = new http.Agent({ keepAlive: true, maxSockets: Number(inFlight) });
+
+function invoke() {
+  return new Promise((resolve, reject) => {
+    const options = {
+      method: "POST",
+      agent,
+      headers: { "content-type": "application/json" },
+    };
+    const request = http.request(`${ingress}/peer/${workload}`, options, (response) => {
+      response.resume();
+      response.on("end", () => {
+        if (response.statusCode === 200) {
+          resolve();
+        } else {
+          reject(new Error(`status ${response.statusCode}`));
+        }
+      });
+    });
+    request.on("error", reject);
+    request.end("1");
+  });
+}
+
+async function load(forSeconds) {
+  const latencies = [];
+  const until = performance.now() + forSeconds * 1000;
+  const place = async () => {
+    while (performance.now() < until) {
+      const began = performance.now();
+      await invoke();
+      latencies.push((performance.now() - began) / 1000);
+    }
+  };
+  const began = performance.now();
+  await Promise.all(Array.from({ length: Number(inFlight) }, place));
+  return { latencies, seconds: (performance.now() - began) / 1000 };
+}
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await load(line === "warm" ? 3 : Number(seconds))));
+}
+agent.destroy();

@@ -1,0 +1,119 @@
+//! What the commands beside `run` take.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::numbers::{positive, rate};
+use super::{FleetArguments, LoadArguments, Output, ResultArguments};
+
+/// What `ramp` takes.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "A step is sustained if the p99 latency of what had to start in it stays below the bound, \
+and no more is under way at its end than the rate brings in that time. The rate grows until a step is not, \
+and not in a second try either; then the place between is halved until it is known to a twentieth.\n\n\
+Exit codes: 0 done; 1 something was lost, doubled or did not succeed, or not even the first rate was \
+sustained; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
+)]
+pub struct RampArguments {
+    /// What is started.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// The first rate, in executions a second
+    #[arg(long, value_name = "R", default_value_t = 100.0, value_parser = rate)]
+    pub from: f64,
+    /// How many seconds a step takes
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub step: u64,
+    /// The p99 latency above which a rate is not sustained, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 500.0, value_parser = positive)]
+    pub bound: f64,
+    /// Whose processes run it.
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    /// Also write the result to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What stdout shows
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// What `compare` takes.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is worse; 1 something is worse; 2 usage, or no results."
+)]
+pub struct CompareArguments {
+    /// The result of a run before
+    #[arg(value_name = "A.json")]
+    pub before: PathBuf,
+    /// The result of a run after
+    #[arg(value_name = "B.json")]
+    pub after: PathBuf,
+    /// By how many percent a figure may be worse
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = positive)]
+    pub limit: f64,
+    /// What stdout shows
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// What `fill` takes.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "The copies are rows that a fleet wrote, with new ids and earlier times; `flotilla check` \
+finds nothing in them. Tables are vacuumed and analysed afterwards. No coordinator needs to run."
+)]
+pub struct FillArguments {
+    /// How many finished executions of the load test there are to be
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub executions: u64,
+    /// Postgres
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: String,
+}
+
+/// What `bench` takes.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Each run has a database of its own on the given server, NAME_bench_… beside the one in the URL, \
+which is dropped afterwards. Nothing else may use the vhost meanwhile.\n\n\
+Exit codes: 0 each value reaches its floor; 1 one does not, or something was lost or doubled; 2 usage, or \
+the fleet cannot be used; 3 a server cannot be reached."
+)]
+pub struct BenchArguments {
+    /// How many seconds a run measures
+    #[arg(long, env = "BENCH_SECONDS", value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// How many runs of each kind: the median counts
+    #[arg(long, env = "BENCH_RUNS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub runs: u32,
+    /// How many finished executions full tables hold
+    #[arg(long, env = "BENCH_FILL", value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub fill: u64,
+    /// Only these goals, by the first word of their names
+    #[arg(long, env = "BENCH_ONLY", value_name = "WORD", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Also write the result of each run, as JSON, and the table, as Markdown, into this folder
+    #[arg(long, env = "BENCH_FOLDER", value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// The program that measures the engine alone [default: `flotilla-bench` beside this one]
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// The fleet.
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+}
+
+impl RampArguments {
+    /// Where the result goes.
+    pub fn results(&self) -> ResultArguments {
+        ResultArguments {
+            json: self.json.clone(),
+            html: None,
+            output: self.output,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Two results side by side: ratios, what is worse by more than it may be, and whether they can be
+//! compared at all.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::arguments::{CompareArguments, Output};
+use crate::failure::Failure;
+
+/// A figure of a result: where it stands, and whether more of it is better.
+const FIGURES: [(&str, &str, bool); 17] = [
+    ("tasks/s", "/tasks_per_s", true),
+    ("executions/s", "/executions_per_s", true),
+    ("latency p50 ms", "/latency_ms/p50", false),
+    ("latency p99 ms", "/latency_ms/p99", false),
+    ("CPU ms/task", "/cpu_ms_per_task", false),
+    ("  coordinator", "/cpu_by_process/coordinator", false),
+    ("  worker", "/cpu_by_process/worker", false),
+    ("  postgres", "/cpu_by_process/postgres", false),
+    ("  rabbitmq", "/cpu_by_process/rabbitmq", false),
+    ("  loadtest", "/cpu_by_process/loadtest", false),
+    (
+        "MB coordinator",
+        "/peak_rss_mb_by_process/coordinator",
+        false,
+    ),
+    ("MB worker", "/peak_rss_mb_by_process/worker", false),
+    ("messages/task", "/costs/messages_per_task", false),
+    ("rows/task", "/costs/rows_per_task", false),
+    ("commits/task", "/costs/transactions_per_task", false),
+    ("WAL bytes/task", "/costs/wal_bytes_per_task", false),
+    ("WAL flushes/task", "/costs/wal_flushes_per_task", false),
+];
+
+/// What must be the same, else figures say little.
+const CONDITIONS: [&str; 3] = ["shape", "settings", "machine"];
+/// Parts of these that say how long or when, and not what.
+const INCIDENTAL: [&str; 4] = [
+    "/settings/seconds",
+    "/settings/count",
+    "/settings/warm_up",
+    "/settings/version",
+];
+
+/// What a comparison found.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    figures: Vec<Figure>,
+    /// Where shapes, settings or machines differ: place, before, after.
+    differences: Vec<(String, Value, Value)>,
+}
+
+/// One figure of both.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    before: f64,
+    after: f64,
+    ratio: f64,
+    /// Whether it is worse by more than it may be.
+    worse: bool,
+}
+
+/// Compares, and shows it; false if something is worse.
+pub fn compare(arguments: &CompareArguments) -> Result<bool, Failure> {
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let comparison = compared(&before, &after, arguments.limit);
+    match arguments.output {
+        Output::Json => {
+            let json = serde_json::to_string(&comparison).expect("a comparison has text keys");
+            println!("{json}");
+        }
+        Output::Table => print!("{}", comparison.table()),
+        Output::Nothing => {}
+    }
+    Ok(comparison.figures.iter().all(|figure| !figure.worse))
+}
+
+fn read(path: &Path) -> Result<Value, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let refused = |reason: String| Failure::NoResult {
+        path: path.to_owned(),
+        reason,
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    if value
+        .pointer("/tasks_per_s")
+        .and_then(Value::as_f64)
+        .is_none()
+    {
+        return Err(refused("it has no `tasks_per_s`".to_owned()));
+    }
+    Ok(value)
+}
+
+fn compared(before: &Value, after: &Value, limit_percent: f64) -> Comparison {
+    let figure = |(name, place, more_is_better): (&'static str, &str, bool)| {
+        let number = |of: &Value| of.pointer(place).and_then(Value::as_f64);
+        let (before, after) = (number(before)?, number(after)?);
+        let ratio = if before == 0.0 { 1.0 } else { after / before };
+        let limit = 1.0 + limit_percent / 100.0;
+        let worse = if more_is_better {
+            ratio < 1.0 / limit
+        } else {
+            ratio > limit
+        };
+        Some(Figure {
+            name,
+            before,
+            after,
+            ratio,
+            worse,
+        })
+    };
+    let mut differences = Vec::new();
+    for condition in CONDITIONS {
+        differ(&mut differences, &format!("/{condition}"), before, after);
+    }
+    Comparison {
+        figures: FIGURES.into_iter().filter_map(figure).collect(),
+        differences,
+    }
+}
+
+/// Adds the places below `place` at which the two differ.
+fn differ(found: &mut Vec<(String, Value, Value)>, place: &str, before: &Value, after: &Value) {
+    let at = |of: &Value| of.pointer(place).cloned().unwrap_or(Value::Null);
+    let (one, other) = (at(before), at(after));
+    if let (Value::Object(one), Value::Object(other)) = (&one, &other) {
+        let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+        for name in names {
+            differ(found, &format!("{place}/{name}"), before, after);
+        }
+    } else if one != other && !INCIDENTAL.contains(&place) {
+        found.push((place.to_owned(), one, other));
+    }
+}
+
+impl Comparison {
+    fn table(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::from("                       A            B      B/A\n");
+        for figure in &self.figures {
+            let Figure {
+                name,
+                before,
+                after,
+                ratio,
+                worse,
+            } = figure;
+            let verdict = if *worse { "  WORSE" } else { "" };
+            // Writing into a text cannot fail.
+            let _ = writeln!(
+                text,
+                "{name:<17}{before:>12.3} {after:>12.3} {ratio:>8.3}{verdict}"
+            );
+        }
+        for (place, before, after) in &self.differences {
+            let _ = writeln!(
+                text,
+                "WARNING: {} differs: {before} and {after}; the figures say less",
+                place.trim_start_matches('/').replace('/', " ")
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn result(tasks_per_s: f64, p99: f64, cores: u32) -> Value {
+        json!({
+            "shape": "single", "tasks_per_s": tasks_per_s, "latency_ms": {"p99": p99},
+            "cpu_ms_per_task": null,
+            "settings": {"in_flight": 200, "seconds": cores}, "machine": {"cores": cores}
+        })
+    }
+
+    fn worse(before: &Value, after: &Value) -> Vec<&'static str> {
+        let figures = compared(before, after, 10.0).figures;
+        let worse = figures.into_iter().filter(|figure| figure.worse);
+        worse.map(|figure| figure.name).collect()
+    }
+
+    #[test]
+    fn what_is_worse_by_more_than_the_limit_is_named() {
+        let before = result(1000.0, 50.0, 2);
+        assert!(worse(&before, &result(920.0, 54.0, 2)).is_empty());
+        assert_eq!(worse(&before, &result(900.0, 54.0, 2)), ["tasks/s"]);
+        assert_eq!(worse(&before, &result(2000.0, 56.0, 2)), ["latency p99 ms"]);
+    }
+
+    #[test]
+    fn other_machines_and_settings_are_told_but_not_how_long_it_took() {
+        let found = compared(&result(1.0, 1.0, 2), &result(1.0, 1.0, 4), 10.0);
+        assert_eq!(
+            found.differences,
+            [("/machine/cores".to_owned(), json!(2), json!(4))]
+        );
+        assert!(
+            found
+                .table()
+                .contains("WARNING: machine cores differs: 2 and 4")
+        );
+    }
+
+    #[test]
+    fn a_figure_that_one_does_not_know_is_left_out() {
+        let found = compared(&result(1.0, 1.0, 2), &result(1.0, 1.0, 2), 10.0);
+        let names: Vec<_> = found.figures.iter().map(|figure| figure.name).collect();
+        assert_eq!(names, ["tasks/s", "latency p99 ms"]);
+    }
+
+    #[test]
+    fn what_is_no_result_is_refused() {
+        let folder = crate::session::Folder::create().unwrap();
+        let file = folder.0.join("a.json");
+        assert!(matches!(read(&file), Err(Failure::File { .. })));
+        for text in ["{", "{}"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(
+                matches!(read(&file), Err(Failure::NoResult { .. })),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What is around every load: a folder, processes, the state of the servers before it, and what they
+//! say afterwards.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::arguments::FleetArguments;
+use crate::audit::{Audit, audit};
+use crate::costs::{Costs, Counters, Messages, messages_of};
+use crate::failure::Failure;
+use crate::load::Load;
+use crate::machine::Machine;
+use crate::measure::Measured;
+use crate::processes::{Processes, prepare};
+use crate::shape::Mix;
+use crate::stages::{self, Stages};
+
+/// By how much the first execution may seem to be created before the load began.
+const CLOCK_MARGIN: Duration = Duration::from_secs(1);
+/// Findings that are printed; their number is in the report.
+const SHOWN_FINDINGS: usize = 20;
+
+/// A fleet that is ready for a load.
+pub struct Session<'a> {
+    fleet: &'a FleetArguments,
+    /// Where processes leave files; it goes away with the session.
+    pub folder: Folder,
+    processes: Processes,
+    counters: Counters,
+    began: Instant,
+}
+
+/// What is known after a load.
+pub struct After {
+    /// What was lost or doubled.
+    pub audit: Audit,
+    /// What a task costs the servers.
+    pub costs: Costs,
+    /// Where the time goes.
+    pub stages: Stages,
+    /// What it ran on.
+    pub machine: Machine,
+    /// Where processes left files.
+    pub folder: Folder,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares the database, registers the workflows, and starts the processes.
+    pub async fn begin(
+        fleet: &'a FleetArguments,
+        mix: &Mix,
+        callgrind: bool,
+    ) -> Result<Self, Failure> {
+        let folder = Folder::create()?;
+        prepare(fleet, &folder.0, &mix.workflows).await?;
+        let processes = Processes::start(fleet, &folder.0, callgrind).await?;
+        let counters = Counters::read(&fleet.database_url).await?;
+        Ok(Self {
+            fleet,
+            folder,
+            processes,
+            counters,
+            began: Instant::now(),
+        })
+    }
+
+    /// The processes and servers that can be looked at.
+    pub fn measured(&self) -> Measured {
+        let fleet = self.fleet;
+        Measured::new(&self.processes, &fleet.database_url, &fleet.amqp_url)
+    }
+
+    /// Stops the processes.
+    pub async fn stop(self) {
+        self.processes.stop().await;
+    }
+
+    /// Stops the processes and looks at what the load has left.
+    pub async fn end(self, load: &Load) -> Result<After, Failure> {
+        let url = &self.fleet.database_url;
+        load.close().await;
+        let logs = self.processes.stop().await;
+        let workflows = &load.mix.workflows;
+        let audit = audit(
+            url,
+            workflows,
+            load.starts.id_range(),
+            &load.starts.by_workflow(workflows.len()),
+            self.began.elapsed() + CLOCK_MARGIN,
+        )
+        .await?;
+        print_findings(&audit);
+        let messages = BTreeMap::from([
+            ("coordinator", messages_of(&logs.coordinators)),
+            ("worker", messages_of(&logs.workers)),
+            (
+                "loadtest",
+                Some(Messages::of_this_process(load.messages_before)),
+            ),
+        ]);
+        let tasks = load.tasks();
+        let after = Counters::read(url).await?;
+        let started = (load.starts.len() as u64).max(1);
+        Ok(After {
+            audit,
+            costs: after.costs_since(&self.counters, &messages, tasks),
+            stages: stages::look(url, &load.starts, &load.samples, tasks / started).await?,
+            machine: Machine::look(url).await?,
+            folder: self.folder,
+        })
+    }
+}
+
+fn print_findings(audit: &Audit) {
+    for finding in audit.findings.iter().take(SHOWN_FINDINGS) {
+        let execution = finding.execution_id.map(|id| id.to_string());
+        eprintln!(
+            "flotilla-loadtest: {}: {}: {}",
+            finding.invariant,
+            execution.unwrap_or_default(),
+            finding.detail
+        );
+    }
+}
+
+/// A folder for logs that goes away with the run.
+#[derive(Debug)]
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// In the system's folder for such files.
+    pub fn create() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("flotilla-loadtest-{}", Uuid::now_v7()));
+        std::fs::create_dir(&path).map_err(|source| Failure::File {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let path: &Path = &self.0;
+        // Logs in a temporary folder do no harm.
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
