@@ -1,7 +1,7 @@
 //! Counts the instructions of each case under valgrind and compares them with the baseline.
 //!
 //! Time is not looked at: on a machine that others use it says little. Instructions differ from run to
-//! run by less than one in a hundred, since the seeds of hash tables do, and with them where free memory
+//! run by one or two in a hundred, since the seeds of hash tables do, and with them where free memory
 //! lies. Only what happens in [`crate::meter`] counts, and of it not the checks of debug builds, which
 //! no user ever runs. So the debug build that the tests make anyhow will do: the engine and the turn are
 //! optimised in it.
