@@ -296,16 +296,16 @@ impl ScriptReader<'_, '_> {
     }
 
     fn rerun(&mut self, fields: Fields, path: &str) -> RerunOrder {
-        let from = fields.get("from").map(|node| match &node.value {
-            Value::Text(name) => vec![name.clone()],
-            _ => {
-                let path = join(path, "from");
-                let items = self.reader.list(node, &path, "names of tasks");
-                let names = items
-                    .iter()
-                    .filter_map(|item| self.reader.text(item, &path));
-                names.map(ToOwned::to_owned).collect()
+        let from = fields.get("from").map(|node| {
+            if let Value::Text(name) = &node.value {
+                return vec![name.clone()];
             }
+            let path = join(path, "from");
+            let items = self.reader.list(node, &path, "names of tasks");
+            let names = items
+                .iter()
+                .filter_map(|item| self.reader.text(item, &path));
+            names.map(ToOwned::to_owned).collect()
         });
         RerunOrder {
             from: from.unwrap_or_default(),

@@ -277,7 +277,7 @@ fn damaged_rows_are_a_difference() {
 fn what_cannot_be_played_is_said() {
     let (_, case) = case(
         "
-events: [{at: 1, do: signal, signal: go}, {after: final, do: rerun}]
+events: [{at: 1, do: signal, signal: go}, {after: final, do: pause}, {after: final, do: rerun}]
 expect: {status: succeeded}
 ",
     );

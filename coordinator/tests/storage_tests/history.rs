@@ -294,6 +294,9 @@ impl History {
             executions: storage::load_executions(&mut self.conn, &request.executions)
                 .await
                 .expect("executions are loaded"),
+            pasts: storage::load_pasts(&mut self.conn, &request.pasts)
+                .await
+                .expect("pasts are loaded"),
             controls: storage::load_controls(&mut self.conn, &request.controls)
                 .await
                 .expect("commands are looked up"),
