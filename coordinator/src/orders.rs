@@ -76,13 +76,17 @@ impl Orders {
         loop {
             match storage::listen(&self.pool).await {
                 Ok(mut listener) => {
-                    while let Ok(told) = listener.recv().await {
-                        self.answer(if told.channel() == storage::REGISTERED_CHANNEL {
-                            Input::WorkflowRegistered
-                        } else {
-                            Input::PartitionsFreed
-                        });
+                    while let Ok(told) = listener.try_recv().await {
+                        let channel = told.as_ref().map(PgNotification::channel);
+                        // Without a connection anything may have happened.
+                        if channel != Some(storage::FREED_CHANNEL) {
+                            self.answer(Input::WorkflowRegistered);
+                        }
+                        if channel != Some(storage::REGISTERED_CHANNEL) {
+                            self.answer(Input::PartitionsFreed);
+                        }
                     }
+                    self.answer(Input::WorkflowRegistered);
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "cannot listen to what others do");

@@ -50,7 +50,9 @@ pub use load::load_executions;
 pub use load_past::{WithPast, load_pasts, load_with_past};
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
-pub use partitions::{Share, listen, load_timers, release_partitions, take_partitions};
+pub use partitions::{
+    FREED_CHANNEL, Share, listen, load_timers, release_partitions, take_partitions,
+};
 pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
 pub use view::{ListFilter, Shown, execution_status, list, show, summary};
 pub use watch::{LiveExecution, LiveTask, NEWS_LIMIT, News, load_live, load_news, workflow_names};

@@ -14,7 +14,7 @@ use super::load_rows::{self, Reader};
 use super::outbox::KeptReply;
 
 /// The channel on which coordinators tell each other that partitions are free.
-const FREED_CHANNEL: &str = "flotilla_partitions";
+pub const FREED_CHANNEL: &str = "flotilla_partitions";
 /// Seconds for which a coordinator counts as living after it was seen, however short its lease.
 const SHORTEST_LIFE_S: f64 = 2.0;
 /// Seconds ahead for which a take-over loads timers.

@@ -22,8 +22,8 @@ use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
 use crate::rows::{
-    Commit, ControlLookup, FoundStart, IgnoredRow, LoadedPast, PartitionNo, PartitionTurn,
-    ReplyMessage, TimerRow,
+    Commit, ControlLookup, FoundDefinition, FoundStart, IgnoredRow, LoadedPast, PartitionNo,
+    PartitionTurn, ReplyMessage, TimerRow,
 };
 
 /// What a turn has come to.
@@ -56,6 +56,8 @@ pub(crate) struct Deciding<'a> {
     pub turns: &'a mut Turns,
     pub now: DateTime<Utc>,
     pub starts: std::slice::Iter<'a, FoundStart>,
+    /// Starts that were not looked up.
+    pub known: &'a BTreeMap<DeliveryId, DefinitionHash>,
     /// The partition of this turn's starts, and how many more it takes.
     pub starts_go_to: Option<(PartitionNo, usize)>,
     /// Commands that were carried out before, in this turn or earlier.
@@ -76,6 +78,7 @@ impl Turns {
         let (now, turn_id, lease_s) = (self.now, self.next_turn_id(), self.config.lease_s);
         let mut deciding = Deciding {
             now,
+            known: &found.known,
             starts: found.starts.as_deref().unwrap_or_default().iter(),
             starts_go_to: None,
             controls: found.controls.iter().cloned().collect(),
@@ -132,7 +135,13 @@ impl Deciding<'_> {
         match item {
             Item::Delivery { id, message, .. } => match (&**message, id.channel) {
                 (Message::Start(request), _) => {
-                    if let Some(found) = self.starts.next() {
+                    if let Some(hash) = self.known.get(id) {
+                        let found = FoundStart {
+                            existing: self.existing_here(request),
+                            definition: FoundDefinition::Registered(*hash),
+                        };
+                        self.start(*id, request, &found);
+                    } else if let Some(found) = self.starts.next() {
                         self.start(*id, request, found);
                     }
                 }

@@ -1,9 +1,10 @@
 //! What a turn takes: deliveries from every channel, timers that are due, and what a former owner
 //! left to publish.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flotilla_engine::DefinitionHash;
 use flotilla_engine::execution::AttemptId;
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::decode::InboxMessage;
@@ -225,12 +226,17 @@ impl Turns {
     }
 
     /// What the turn needs and is not held.
-    pub(crate) fn missing(&self, turn: &Turn) -> LoadRequest {
+    pub(crate) fn missing(
+        &self,
+        turn: &Turn,
+        known: &BTreeMap<DeliveryId, DefinitionHash>,
+    ) -> LoadRequest {
         let mut request = LoadRequest::default();
         let mut executions = BTreeSet::new();
         for item in &turn.items {
             match item {
-                Item::Delivery { message, .. } => match &**message {
+                Item::Delivery { id, message, .. } => match &**message {
+                    Message::Start(_) if known.contains_key(id) => {}
                     Message::Start(start) => request.starts.push(lookup(start)),
                     Message::Inbox(message) => executions.extend(named_executions(message)),
                     Message::Salvaged { completed, .. } => {

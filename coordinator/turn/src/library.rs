@@ -1,4 +1,4 @@
-//! The workflows that are run as children, by their names: the newest version of each.
+//! The workflows that are started or run as children, by their names: the newest version of each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::machine::Found;
 use crate::rows::FoundDefinition;
 
 /// Seconds for which a name is not looked up again, should nobody say that something was registered.
-const TRUSTED_S: i64 = 10;
+const TRUSTED_S: i64 = 2;
 /// Names that are kept at most; templates may give any.
 const MOST_NAMES: usize = 10_000;
 
@@ -30,6 +30,11 @@ impl Library {
         is_trusted.then_some(entry)
     }
 
+    /// Notes what a start has looked up.
+    pub fn learn(&mut self, name: &str, workflow: &Arc<Workflow>, now: DateTime<Utc>) {
+        self.insert(name.to_owned(), Ok(Arc::clone(workflow)), now);
+    }
+
     /// Something was registered.
     pub fn clear(&mut self) {
         self.0.clear();
@@ -43,9 +48,6 @@ impl Library {
         found: &Found,
         now: DateTime<Utc>,
     ) {
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
-        }
         let refused = |kind, message| Err(ChildRefusal { kind, message });
         let entry = match definition {
             FoundDefinition::Registered(hash) => match found.workflows.get(&hash) {
@@ -61,6 +63,13 @@ impl Library {
                 format!("no workflow {name} is registered"),
             ),
         };
+        self.insert(name, entry, now);
+    }
+
+    fn insert(&mut self, name: String, entry: Entry, now: DateTime<Utc>) {
+        if self.0.len() >= MOST_NAMES {
+            self.0.clear();
+        }
         self.0.insert(name, (now, entry));
     }
 }

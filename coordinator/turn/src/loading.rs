@@ -113,7 +113,7 @@ impl Turns {
             Ok(decision) if !decision.wanted.is_empty() => {
                 self.discard(&decision.touched);
                 let request = LoadRequest {
-                    executions: self.missing(&turn).executions,
+                    executions: self.missing(&turn, &found.known).executions,
                     children: decision.wanted.into_iter().collect(),
                     ..LoadRequest::default()
                 };

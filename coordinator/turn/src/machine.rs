@@ -53,6 +53,8 @@ pub struct Turns {
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) library: Library,
+    /// Until when each start is looked up: one that was not had been made before.
+    pub(crate) doubts_starts_until: DateTime<Utc>,
     pub(crate) timers: Timers,
     pub(crate) publications: Publications,
     pub(crate) recoveries: VecDeque<Recovery>,
@@ -104,6 +106,9 @@ pub(crate) enum Phase {
 /// What has been found for a turn so far.
 #[derive(Default)]
 pub(crate) struct Found {
+    /// Starts that need no look-up, with what they start.
+    pub(crate) known: BTreeMap<DeliveryId, DefinitionHash>,
+    /// What was found of the others, in their order.
     pub(crate) starts: Option<Vec<FoundStart>>,
     pub(crate) controls: Vec<ControlLookup>,
     pub(crate) pasts: Vec<LoadedPast>,
@@ -138,6 +143,7 @@ impl Turns {
             now,
             partitions: BTreeMap::new(),
             library: Library::default(),
+            doubts_starts_until: DateTime::UNIX_EPOCH,
             channels: Channels::default(),
             timers: Timers::default(),
             publications: Publications::default(),
@@ -280,13 +286,15 @@ impl Turns {
         if !has_work && (!turn.renews || self.partitions.is_empty()) {
             return;
         }
-        let request = self.missing(&turn);
+        let mut found = Found::default();
+        self.known_starts(&turn, &mut found);
+        let request = self.missing(&turn, &found.known);
         if request == LoadRequest::default() {
-            self.decide(turn, Found::default(), out);
+            self.decide(turn, found, out);
         } else {
             self.phase = Phase::Loading {
                 turn,
-                found: Found::default(),
+                found,
                 is_void: false,
             };
             out.push(Effect::Load(request));

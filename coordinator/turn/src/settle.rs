@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use flotilla_protocol::{ExecutionId, RunNo};
 
 use crate::Turns;
@@ -14,6 +15,10 @@ use crate::machine::Phase;
 use crate::message::{DeliveryId, Forward};
 use crate::mutant::{self, Mutant};
 use crate::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
+
+/// Seconds for which starts are looked up after one was met that had been made before: where one comes
+/// again, as after the death of a coordinator, others do.
+const DOUBT_S: i64 = 5;
 
 impl Turns {
     /// Sends the commit of a decided turn.
@@ -73,6 +78,7 @@ impl Turns {
                 self.fenced(turn, &decision.touched, &commit, lost, out);
             }
             CommitAnswer::StartExists => {
+                self.doubts_starts_until = self.now + TimeDelta::seconds(DOUBT_S);
                 self.discard(&decision.touched);
                 let turn = self.spoil_starts(turn, out);
                 self.put_back(turn);

@@ -11,10 +11,14 @@ use crate::Turns;
 use crate::cache::Held;
 use crate::decision::{Deciding, before};
 use crate::encode::Before;
-use crate::message::{DeliveryId, Forward, RefusedMessage, StartRequest};
+use crate::gather::{Item, Turn};
+use crate::machine::Found;
+use crate::message::{DeliveryId, Forward, Message, RefusedMessage, StartRequest};
 use crate::partitions::Partition;
 use crate::publications::to_json;
-use crate::rows::{FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartRow};
+use crate::rows::{
+    ExistingStart, FoundDefinition, FoundStart, PartitionNo, ReplyMessage, StartRow,
+};
 
 /// Senders that can wait for the end of one execution; later ones ask Postgres. The list is written
 /// again with each that is added.
@@ -30,6 +34,30 @@ struct Refusal {
 }
 
 impl Turns {
+    /// Which starts of a turn need no look-up, with what they start: those of a workflow whose newest version
+    /// is known. That nobody has made them before is not known; the database says so, where it is not true,
+    /// and then they are looked up.
+    pub(crate) fn known_starts(&self, turn: &Turn, found: &mut Found) {
+        if self.now < self.doubts_starts_until {
+            return;
+        }
+        for item in &turn.items {
+            let Item::Delivery { id, message, .. } = item else {
+                continue;
+            };
+            let Message::Start(request) = &**message else {
+                continue;
+            };
+            let (name, version) = (&request.start.workflow, &request.start.version);
+            let entry = self.library.get(name, self.now);
+            if let Some(Ok(workflow)) = entry.filter(|_| version.is_none()) {
+                found.known.insert(*id, workflow.hash);
+                let workflow = Ok(Arc::clone(workflow));
+                found.workflows.entry(found.known[id]).or_insert(workflow);
+            }
+        }
+    }
+
     /// The partitions in turn; one that is being handed over only if all are.
     fn next_start_partition(&mut self) -> PartitionNo {
         let after = self.last_start_partition;
@@ -79,7 +107,7 @@ impl Deciding<'_> {
                     "execution {execution_id} of {workflow} was started with the same id or key"
                 ),
             }),
-            None => self.create(partition, request, found),
+            None => self.create(delivery, partition, request, found),
         };
         if let Err(refusal) = outcome {
             self.reject(delivery, partition, request, refusal);
@@ -96,6 +124,18 @@ impl Deciding<'_> {
         };
         self.starts_go_to = Some((partition, room - 1));
         partition
+    }
+
+    /// An execution in memory that was started with the same id.
+    pub(crate) fn existing_here(&self, request: &StartRequest) -> Option<ExistingStart> {
+        let id = request.start.execution_id?;
+        let held = self.turns.cache.get(id)?;
+        // A child bears the name of what it was started by, which is that of its workflow too.
+        Some(ExistingStart {
+            execution_id: id,
+            workflow: held.execution.workflow.reference.to_string(),
+            partition: held.partition,
+        })
     }
 
     /// A start of the same name, of this turn or before.
@@ -150,11 +190,16 @@ impl Deciding<'_> {
 
     fn create(
         &mut self,
+        delivery: DeliveryId,
         partition: PartitionNo,
         request: &StartRequest,
         found: &FoundStart,
     ) -> Result<(), Refusal> {
         let workflow = self.workflow(request, found)?;
+        if request.start.version.is_none() && !self.known.contains_key(&delivery) {
+            let name = &request.start.workflow;
+            self.turns.library.learn(name, &workflow, self.now);
+        }
         let id = request.start.execution_id.unwrap_or(request.fresh_id);
         let mut changes = Changes::default();
         let start = execution::Start {
