@@ -39,6 +39,28 @@ async fn failed(fleet: &Fleet) -> Start {
     start
 }
 
+/// What cannot run again is refused with the reason, also where it is only rehearsed.
+fn is_refused(fleet: &Fleet, id: &str) {
+    for (arguments, reason) in [
+        (["--from", "nobody"], "unknown_task"),
+        (["-p", "code=none"], "invalid_parameters"),
+        (["--var", "other=1"], "invalid_variables"),
+    ] {
+        let mut command = vec!["rerun", id];
+        command.extend(arguments);
+        for dry_run in [false, true] {
+            command.extend(dry_run.then_some("--dry-run"));
+            let output = fleet.output(&command);
+            assert_eq!(output.status.code(), Some(2), "{command:?}");
+            let said = document(&output)["reason"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            assert!(said.starts_with(reason), "{said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_failed_runs_again_by_a_command_and_what_succeeded_is_kept() {
     let fleet = Fleet::new().await;
@@ -57,25 +79,7 @@ async fn what_failed_runs_again_by_a_command_and_what_succeeded_is_kept() {
         Some("failed")
     );
 
-    for (arguments, reason) in [
-        (["--from", "nobody"], "unknown_task"),
-        (["-p", "code=none"], "invalid_parameters"),
-        (["--var", "other=1"], "invalid_variables"),
-    ] {
-        let mut command = vec!["rerun", &id];
-        command.extend(arguments);
-        for dry_run in [false, true] {
-            command.extend(dry_run.then_some("--dry-run"));
-            let output = fleet.output(&command);
-            assert_eq!(output.status.code(), Some(2), "{command:?}");
-            let said = document(&output)["reason"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            assert!(said.starts_with(reason), "{said}");
-        }
-    }
-
+    is_refused(&fleet, &id);
     let reply = fleet.command_ok(&["rerun", &id, "-p", "code=0"]);
     assert_eq!(
         reply,
