@@ -13,6 +13,7 @@ use flotilla_protocol::names;
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, DeliveryId};
 use flotilla_turn::rows::{Epoch, LostJob, PartitionNo};
+use sqlx::postgres::PgNotification;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

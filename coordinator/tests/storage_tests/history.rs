@@ -284,7 +284,6 @@ impl History {
     async fn load(&mut self, request: &LoadRequest) -> Loaded {
         let compiled = [WORKFLOW, FAMILY, CHILD].map(|source| compile(source).expect("sound"));
         Loaded {
-            pasts: Vec::new(),
             children: storage::find_definitions(&mut self.conn, &request.children)
                 .await
                 .expect("workflows are looked up"),

@@ -66,7 +66,7 @@ fn a_partition_is_handed_over_once_everything_is_confirmed() {
         world.put_start("t.one", id);
         world.deliver(0);
         world.run(0);
-        world.carry_out(0, Lane::Loads);
+        world.drain(0, Lane::Loads);
         world.run(0);
         world.commit(0, Fate::Answered);
         let acknowledged = format!("ack Start {id}");
@@ -109,7 +109,7 @@ fn nothing_starts_in_a_partition_that_is_handed_over() {
     }
     world.deliver(0);
     world.run(0);
-    world.carry_out(0, Lane::Loads);
+    world.drain(0, Lane::Loads);
     world.run(0);
     world.commit(0, Fate::Answered);
     assert_eq!(
@@ -127,7 +127,7 @@ fn confirms_are_waited_for_only_so_long() {
     world.put_start("t.one", 1);
     world.deliver(0);
     world.run(0);
-    world.carry_out(0, Lane::Loads);
+    world.drain(0, Lane::Loads);
     world.run(0);
     world.commit(0, Fate::Answered);
     world.run(0);

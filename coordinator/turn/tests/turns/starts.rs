@@ -152,7 +152,7 @@ fn a_new_owner_publishes_what_is_owed_and_still_current() {
     world.complete(succeeded(&done, &json!(1)));
     world.deliver(0);
     world.run(0);
-    world.carry_out(0, Lane::Loads);
+    world.drain(0, Lane::Loads);
     world.run(0);
     world.commit(0, Fate::Answered);
     world.run(0);
@@ -186,7 +186,7 @@ fn a_new_owner_sends_the_end_that_its_predecessor_owed() {
     world.put_request(from("client", "t.nothing", 1));
     world.deliver(0);
     world.run(0);
-    world.carry_out(0, Lane::Loads);
+    world.drain(0, Lane::Loads);
     world.run(0);
     world.commit(0, Fate::LostAfter);
     world.crash(0);
@@ -221,4 +221,55 @@ fn starts_of_one_turn_share_a_partition_and_the_next_turn_takes_another() {
         [0, 1, 2],
         "a hundred, fifty more, and two later"
     );
+}
+
+#[test]
+fn a_start_of_a_known_workflow_is_looked_up_only_after_one_that_was_there_before() {
+    let mut world = World::with_owner(1, &[ONE]);
+    let begin = |world: &mut World, id| {
+        world.put_request(from("client", "t.one", id));
+        world.deliver(0);
+        world.run(0)
+    };
+    assert_eq!(begin(&mut world, 1), ["load 1 starts, 0 executions"]);
+    world.calm(0);
+    assert_eq!(
+        begin(&mut world, 2),
+        ["commit 0:1<2"],
+        "what it starts is known"
+    );
+    world.calm(0);
+    // Ended and forgotten: only the database knows it.
+    let jobs: Vec<_> = std::iter::from_fn(|| world.take_job()).collect();
+    for job in &jobs {
+        world.complete(succeeded(job, &json!(1)));
+        world.calm(0);
+    }
+    assert_eq!(begin(&mut world, 1).len(), 1);
+    world.commit(0, Fate::Answered);
+    assert_eq!(
+        world.run(0),
+        ["load 1 starts, 0 executions"],
+        "it was there before"
+    );
+    world.calm(0);
+    assert_eq!(begin(&mut world, 3), ["load 1 starts, 0 executions"]);
+    world.calm(0);
+    world.pass(6.0);
+    world.tick(0);
+    world.calm(0);
+    assert_eq!(
+        begin(&mut world, 4),
+        ["load 1 starts, 0 executions"],
+        "what is the newest version is asked every now and then"
+    );
+    world.calm(0);
+    assert!(begin(&mut world, 5)[0].starts_with("commit"));
+    world.calm(0);
+    assert_eq!(world.status(1), "succeeded");
+    let said: Vec<String> = replies(&world);
+    let again = said
+        .iter()
+        .filter(|reply| *reply == "client workflow.started false");
+    assert_eq!(again.count(), 1, "{said:?}");
 }
