@@ -55,3 +55,21 @@ fn each_example_does_what_the_page_says() {
     }
     assert_eq!(wrong, [] as [String; 0]);
 }
+
+#[test]
+fn each_field_of_the_language_has_an_example() {
+    let schema = flotilla_engine::definition::schema();
+    let examples = examples().concat();
+    let mut fields: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
+    for part in ["/properties", "/$defs/task/properties", "/$defs/retry/properties"] {
+        let keys = schema.pointer(part).and_then(serde_json::Value::as_object);
+        fields.extend(keys.expect(part).keys().map(String::as_str));
+    }
+    assert!(fields.len() > 40, "{fields:?}");
+    let has_example = |field: &&&str| {
+        let spellings = ["\n", " ", "{", "[", "("].map(|before| format!("{before}{field}:"));
+        spellings.iter().any(|spelling| examples.contains(spelling))
+    };
+    let missing: Vec<_> = fields.iter().filter(|field| !has_example(field)).collect();
+    assert!(missing.is_empty(), "no example has {missing:?}");
+}
