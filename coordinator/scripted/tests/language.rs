@@ -61,7 +61,11 @@ fn each_field_of_the_language_has_an_example() {
     let schema = flotilla_engine::definition::schema();
     let examples = examples().concat();
     let mut fields: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
-    for part in ["/properties", "/$defs/task/properties", "/$defs/retry/properties"] {
+    for part in [
+        "/properties",
+        "/$defs/task/properties",
+        "/$defs/retry/properties",
+    ] {
         let keys = schema.pointer(part).and_then(serde_json::Value::as_object);
         fields.extend(keys.expect(part).keys().map(String::as_str));
     }

@@ -22,8 +22,8 @@ use crate::machine::Found;
 use crate::message::{ChannelId, DeliveryId, Forward, Message};
 use crate::publications::Debt;
 use crate::rows::{
-    Commit, ControlLookup, FoundDefinition, FoundStart, IgnoredRow, LoadedPast, PartitionNo,
-    PartitionTurn, ReplyMessage, TimerRow,
+    Commit, ControlLookup, FoundStart, IgnoredRow, LoadedPast, PartitionNo, PartitionTurn,
+    ReplyMessage, TimerRow,
 };
 
 /// What a turn has come to.
@@ -135,14 +135,8 @@ impl Deciding<'_> {
         match item {
             Item::Delivery { id, message, .. } => match (&**message, id.channel) {
                 (Message::Start(request), _) => {
-                    if let Some(hash) = self.known.get(id) {
-                        let found = FoundStart {
-                            existing: self.existing_here(request),
-                            definition: FoundDefinition::Registered(*hash),
-                        };
+                    if let Some(found) = self.found_start(*id, request) {
                         self.start(*id, request, &found);
-                    } else if let Some(found) = self.starts.next() {
-                        self.start(*id, request, found);
                     }
                 }
                 (Message::Inbox(message), ChannelId::Inbox(partition)) => {

@@ -194,16 +194,7 @@ impl Turns {
             Input::ChannelOpened {
                 channel,
                 generation,
-            } => {
-                let now = self.now;
-                if let Some(held) = self.channels.current(channel, generation) {
-                    held.is_open = true;
-                    held.hears(now);
-                    if let ChannelId::Inbox(partition) = channel {
-                        self.listen_anew(partition);
-                    }
-                }
-            }
+            } => self.channel_opened(channel, generation),
             Input::ChannelClosed {
                 channel,
                 generation,
@@ -244,6 +235,17 @@ impl Turns {
             Input::ProbeSent { partition } => self.probe_sent(partition),
             Input::ProbeFailed { partition } => self.probe_failed(partition),
             Input::Stop => self.stop(),
+        }
+    }
+
+    fn channel_opened(&mut self, channel: ChannelId, generation: u64) {
+        let now = self.now;
+        if let Some(held) = self.channels.current(channel, generation) {
+            held.is_open = true;
+            held.hears(now);
+            if let ChannelId::Inbox(partition) = channel {
+                self.listen_anew(partition);
+            }
         }
     }
 

@@ -126,8 +126,23 @@ impl Deciding<'_> {
         partition
     }
 
+    /// What is known of a start, found now or before.
+    pub(crate) fn found_start(
+        &mut self,
+        id: DeliveryId,
+        request: &StartRequest,
+    ) -> Option<FoundStart> {
+        let Some(hash) = self.known.get(&id) else {
+            return self.starts.next().cloned();
+        };
+        Some(FoundStart {
+            existing: self.existing_here(request),
+            definition: FoundDefinition::Registered(*hash),
+        })
+    }
+
     /// An execution in memory that was started with the same id.
-    pub(crate) fn existing_here(&self, request: &StartRequest) -> Option<ExistingStart> {
+    fn existing_here(&self, request: &StartRequest) -> Option<ExistingStart> {
         let id = request.start.execution_id?;
         let held = self.turns.cache.get(id)?;
         // A child bears the name of what it was started by, which is that of its workflow too.

@@ -15,6 +15,7 @@ mod flow;
 mod forks;
 mod graph;
 mod items;
+mod kind;
 mod output;
 pub(crate) mod pack;
 mod parallel;

@@ -9,7 +9,7 @@ use super::document::Draft;
 use super::draft::{DraftParallel, DraftRoute, DraftRoutes, DraftTask, Target};
 use super::reader::{Fields, Moment, Reader, Site, join};
 use super::tree::{Node, Place, Value};
-use super::{entry, routes, task};
+use super::{entry, kind, routes, task};
 use crate::expression::{Compiled, Condition};
 use crate::workflow::{Join, On, TaskIndex};
 
@@ -169,8 +169,8 @@ impl Whole<'_> {
             )
         });
         let (name, place) = task::name(reader, fields, node, path);
-        let kind = task::kind(reader, fields, path);
-        if kind == task::Kind::Parallel {
+        let kind = kind::kind(reader, fields, path);
+        if kind == kind::Kind::Parallel {
             let message = "a child of a parallel task is not parallel itself";
             let path = join(path, "type");
             reader.error("invalid_value", &place, &path, message);

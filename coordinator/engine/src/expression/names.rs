@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::emit::END_FUNCTIONS;
 use super::syntax::{Argument, Expr, Named, Node};
-use super::template::{Form, Template, secret_name};
+use super::template::{Form, Template};
 
 /// What a text of a definition reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +81,24 @@ pub(super) fn names(source: &str, template: &Template) -> Names {
         read.optional |= tested.iter().any(|path| read.path.starts_with(path));
     }
     names
+}
+
+/// The name that an expression gives `secret()`, if it is such a call and nothing else.
+pub(super) fn secret_name<'s>(source: &'s str, expression: &Expr) -> Option<&'s str> {
+    let Node::Call(callee, arguments) = &expression.node else {
+        return None;
+    };
+    let is_secret = matches!(&callee.node, Node::Name(name) if name == "secret");
+    let [argument] = arguments.as_slice() else {
+        return None;
+    };
+    if !is_secret || argument.name.is_some() || !matches!(argument.value.node, Node::Text) {
+        return None;
+    }
+    let quoted = &source[argument.value.span.clone()];
+    let name = quoted.get(1..quoted.len() - 1)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
 }
 
 struct Collector<'a> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::emit::{emit, emit_measured};
+use super::names::secret_name;
 use super::syntax::{Expr, Node, Parser};
 use super::token::{Kind, SyntaxError, tokenize};
 
@@ -364,24 +365,6 @@ impl Reader<'_> {
             Piece::Statement(text) => text.clone(),
         }
     }
-}
-
-/// The name that an expression gives `secret()`, if it is such a call and nothing else.
-pub(super) fn secret_name<'s>(source: &'s str, expression: &Expr) -> Option<&'s str> {
-    let Node::Call(callee, arguments) = &expression.node else {
-        return None;
-    };
-    let is_secret = matches!(&callee.node, Node::Name(name) if name == "secret");
-    let [argument] = arguments.as_slice() else {
-        return None;
-    };
-    if !is_secret || argument.name.is_some() || !matches!(argument.value.node, Node::Text) {
-        return None;
-    }
-    let quoted = &source[argument.value.span.clone()];
-    let name = quoted.get(1..quoted.len() - 1)?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
 }
 
 /// The next `{{`, `{%` or `{#`, or the end.
