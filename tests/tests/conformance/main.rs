@@ -9,7 +9,6 @@ mod worker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use flotilla_protocol::amqp::{ConnectOptions, Publisher, PublisherOptions};
 use flotilla_protocol::names;
@@ -124,7 +123,6 @@ impl Run {
         let starts: Vec<Start> = cases.iter().map(|case| start(case)).collect();
         let reached = Arc::new(AtomicUsize::new(0));
         let (open, is_open) = watch::channel(false);
-        let began = Instant::now();
         let mut playing = Vec::new();
         for ((case, start), jobs) in cases.iter().zip(&starts).zip(receivers) {
             let has_events = !case.script.events.is_empty();
@@ -143,7 +141,6 @@ impl Run {
                     reached: Arc::clone(&reached),
                     open: is_open.clone(),
                 }),
-                began,
             };
             playing.push(player);
         }

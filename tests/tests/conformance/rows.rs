@@ -46,7 +46,6 @@ struct ExecutionRow {
     output: Option<Value>,
     variables: Value,
     errors: Value,
-    created_at: DateTime<Utc>,
     duration_s: f64,
 }
 
@@ -61,16 +60,27 @@ struct TaskRow {
     item_index: Option<i32>,
     action: Option<String>,
     input: Option<Value>,
-    is_child: bool,
-    dispatched_at: Option<DateTime<Utc>>,
-    finished_at: Option<DateTime<Utc>>,
+    /// When each of its children was created.
+    children_at: Vec<DateTime<Utc>>,
+    /// When each of them ended.
+    children_ended_at: Vec<Option<DateTime<Utc>>>,
+}
+
+/// A run that began.
+#[derive(FromRow)]
+struct StartRow {
+    execution_id: Uuid,
+    run: i32,
+    task_id: Uuid,
+    task: String,
+    at: DateTime<Utc>,
 }
 
 /// Reads what became of an execution, whose jobs its worker has told.
 pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
     let query =
         "SELECT workflow, status::text, finished_at IS NOT NULL AS is_final, output, variables,
-            errors, created_at, duration_s
+            errors, duration_s
         FROM workflow_execution_summary WHERE execution_id = $1";
     let execution: ExecutionRow = sqlx::query_as(query)
         .bind(id)
@@ -83,10 +93,7 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
         let base = MOST_RUNS * RunNo::try_from(order[&execution]).expect("few");
         base + RunNo::try_from(run).expect("a number")
     };
-    let began = execution.created_at;
-    let since = |at: DateTime<Utc>| (at - began).as_seconds_f64();
     let mut runs = BTreeMap::new();
-    let mut deliveries = jobs.deliveries.clone();
     for task in &tasks {
         if task.item_index.is_none() {
             let status = TASK_STATUSES.into_iter().find(|word| *word == task.status);
@@ -96,22 +103,9 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
             };
             runs.insert(number(task.execution_id, task.run), run);
         }
-        // To whoever waits for it, a child is what a job is.
-        if task.is_child {
-            deliveries.push(Delivery {
-                task: task.task.as_str().into(),
-                run: number(task.execution_id, task.run),
-                item: task
-                    .item_index
-                    .map(|index| u32::try_from(index).expect("an index")),
-                attempt: u32::try_from(task.attempt).expect("a number"),
-                action: task.action.clone().unwrap_or_default().into(),
-                input: task.input.clone().unwrap_or_default(),
-                from_s: since(task.dispatched_at.expect("it has begun")),
-                to_s: task.finished_at.map(since),
-            });
-        }
     }
+    let mut deliveries = jobs.deliveries.clone();
+    deliveries.extend(children(&tasks));
     let count =
         "SELECT count(*) FROM workflow_execution_summary WHERE workflow = $1 AND execution_id = $2";
     let created: i64 = sqlx::query_scalar(count)
@@ -120,8 +114,18 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
         .fetch_one(&database.pool)
         .await
         .expect("the database answers");
+    // When a job came is known by the clock by which it was answered.
+    let came = |of: Uuid, id: Uuid| {
+        let mut jobs = jobs.runs.iter().zip(&jobs.deliveries);
+        let first = jobs.find(|(key, _)| **key == (of, id));
+        first.map(|(_, delivery)| delivery.from_s)
+    };
     let starts = starts(database, id).await.into_iter();
-    let starts = starts.map(|(of, run, task, at)| (number(of, run), task.into(), since(at)));
+    let starts = starts.map(|start| {
+        let at = came(start.execution_id, start.task_id);
+        let at = at.unwrap_or_else(|| seconds(start.at));
+        (number(start.execution_id, start.run), start.task.into(), at)
+    });
     let errors: Vec<ExecutionError> =
         serde_json::from_value(execution.errors).expect("a list of errors");
     Seen {
@@ -144,15 +148,49 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
     }
 }
 
+/// To whoever waits for it, a child is what a job is.
+fn children(tasks: &[TaskRow]) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    for task in tasks {
+        let times = task.children_at.iter().zip(&task.children_ended_at);
+        for (attempt, (created_at, ended_at)) in (1..).zip(times) {
+            deliveries.push(Delivery {
+                task: task.task.as_str().into(),
+                run: 0,
+                item: task
+                    .item_index
+                    .map(|index| u32::try_from(index).expect("an index")),
+                attempt,
+                action: task.action.clone().unwrap_or_default().into(),
+                input: task.input.clone().unwrap_or_default(),
+                from_s: seconds(*created_at),
+                to_s: ended_at.map(seconds),
+            });
+        }
+    }
+    deliveries
+}
+
+/// Seconds since 1970, which the worker counts, too.
+pub fn seconds(at: DateTime<Utc>) -> f64 {
+    (at - DateTime::UNIX_EPOCH).as_seconds_f64()
+}
+
 async fn tasks(database: &Database, id: Uuid) -> Vec<TaskRow> {
     let query = format!(
         "{FAMILY}
         SELECT t.execution_id, t.run, t.task_id, f.prefix || t.task AS task, t.status::text, t.attempt,
-            t.item_index, t.action, t.input, t.dispatched_at, t.finished_at,
-            EXISTS (
-                SELECT FROM workflow_execution AS c
+            t.item_index, t.action, t.input,
+            ARRAY(
+                SELECT c.created_at FROM workflow_execution AS c
                 WHERE c.parent_execution_id = t.execution_id AND c.parent_run = t.run
-            ) AS is_child
+                ORDER BY c.created_at, c.execution_id
+            ) AS children_at,
+            ARRAY(
+                SELECT c.finished_at FROM workflow_execution AS c
+                WHERE c.parent_execution_id = t.execution_id AND c.parent_run = t.run
+                ORDER BY c.created_at, c.execution_id
+            ) AS children_ended_at
         FROM family AS f JOIN workflow_task AS t USING (execution_id)
         ORDER BY f.created_at, f.execution_id <> $1, f.execution_id, t.run"
     );
@@ -174,11 +212,11 @@ fn executions(tasks: &[TaskRow]) -> BTreeMap<Uuid, usize> {
 }
 
 /// When runs began, by the log: with their first job, with their first items, or by themselves.
-async fn starts(database: &Database, id: Uuid) -> Vec<(Uuid, i32, String, DateTime<Utc>)> {
+async fn starts(database: &Database, id: Uuid) -> Vec<StartRow> {
     let query = format!(
         "{FAMILY}, log AS (
-            SELECT DISTINCT ON (t.execution_id, t.run) t.execution_id, t.run, f.prefix || t.task AS task,
-                l.at, l.seq
+            SELECT DISTINCT ON (t.execution_id, t.run) t.execution_id, t.run, t.task_id,
+                f.prefix || t.task AS task, l.at, l.seq
             FROM family AS f
             JOIN workflow_task AS t USING (execution_id)
             JOIN workflow_transition AS l USING (execution_id, task_id)
@@ -196,7 +234,7 @@ async fn starts(database: &Database, id: Uuid) -> Vec<(Uuid, i32, String, DateTi
             END
             ORDER BY t.execution_id, t.run, l.seq
         )
-        SELECT execution_id, run, task, at FROM log ORDER BY at, execution_id, seq"
+        SELECT execution_id, run, task_id, task, at FROM log ORDER BY at, execution_id, seq"
     );
     sqlx::query_as(sqlx::AssertSqlSafe(query))
         .bind(id)

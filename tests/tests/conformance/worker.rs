@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use flotilla_protocol::amqp::{Acker, ConnectOptions, Connection, Outgoing, Publisher};
 use flotilla_protocol::message::{CompletionStatus, TaskCompleted, TaskJob, TaskStarted};
 use flotilla_protocol::names;
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::cases::Playable;
+use crate::rows::seconds;
 
 /// A job as it came.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub struct Arrived {
     job: TaskJob,
     tag: u64,
     reply_to: String,
-    at: Instant,
+    at: DateTime<Utc>,
 }
 
 /// Takes all jobs, and hands each to the player of its case.
@@ -68,7 +69,7 @@ impl Worker {
                 let player = players.get(pack).expect("a job of a case");
                 let arrived = Arrived {
                     tag: delivery.tag,
-                    at: Instant::now(),
+                    at: Utc::now(),
                     reply_to,
                     job,
                 };
@@ -122,7 +123,6 @@ pub struct Player {
     pub user: Option<Client>,
     /// With faults, completions are sent twice.
     pub gate: Option<Gate>,
-    pub began: Instant,
 }
 
 /// A job that this worker has, or had.
@@ -276,7 +276,7 @@ impl Playing<'_> {
             attempt: job.attempt,
             action: job.action.as_str().into(),
             input: serde_json::from_str(job.input.get()).expect("it is JSON"),
-            from_s: (arrived.at - self.player.began).as_secs_f64(),
+            from_s: seconds(arrived.at),
             to_s: None,
         };
         self.held.push(Held {
@@ -310,14 +310,13 @@ impl Playing<'_> {
 
     async fn answered(&mut self, virtual_one: usize, status: CompletionStatus) {
         let position = self.matched[&virtual_one];
-        let began = self.player.began;
         let held = &mut self.held[position];
         let job = &held.arrived.job;
         let is_first = held.completed.is_none();
         if is_first {
             let answer = held.answer.clone().unwrap_or_default();
             held.completed = Some(completed(job, &answer, status));
-            held.delivery.to_s = Some(began.elapsed().as_secs_f64());
+            held.delivery.to_s = Some(seconds(Utc::now()));
         }
         self.say(position).await;
         self.repeat_late().await;
@@ -359,7 +358,7 @@ impl Playing<'_> {
         let position = self.matched[&virtual_one];
         let held = &mut self.held[position];
         held.is_lost = true;
-        held.delivery.to_s = Some(self.player.began.elapsed().as_secs_f64());
+        held.delivery.to_s = Some(seconds(Utc::now()));
         for tag in held.tags.drain(..) {
             let returned = self.player.acker.nack_requeue(tag).await;
             assert!(returned.expect("it is open"));
