@@ -92,14 +92,6 @@ impl Expectation {
         self
     }
 
-    /// Without the number of answers that had no effect, for answers that are sent more than once.
-    #[must_use]
-    pub fn without_copies(mut self) -> Self {
-        let counts_copies = |part: &Expected| matches!(part, Expected::StaleResults(_));
-        self.expected.retain(|part| !counts_copies(part));
-        self
-    }
-
     /// How many things are expected.
     #[must_use]
     pub fn parts(&self) -> usize {
