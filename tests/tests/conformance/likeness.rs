@@ -3,9 +3,12 @@
 use flotilla_scripted::{Delivery, Seen};
 use serde_json::{Value, json};
 
+/// Takes one part of what was seen.
+type Part = fn(&Seen) -> Value;
+
 /// What is seen otherwise than in process, a sentence each.
 pub fn unlike(in_process: &Seen, on_fleet: &Seen) -> Vec<String> {
-    let parts: [(&str, fn(&Seen) -> Value); 8] = [
+    let parts: [(&str, Part); 8] = [
         ("status", |seen| json!(seen.status)),
         ("output", |seen| seen.output.clone()),
         ("variables", |seen| json!(seen.variables)),

@@ -9,6 +9,7 @@ use flotilla_scripted::{Delivery, Seen, SeenRun};
 use flotilla_tests::Database;
 use serde_json::{Map, Value};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::worker::Jobs;
@@ -44,7 +45,7 @@ struct ExecutionRow {
     status: String,
     is_final: bool,
     output: Option<Value>,
-    variables: Value,
+    variables: Json<Map<String, Value>>,
     errors: Value,
     duration_s: f64,
 }
@@ -134,10 +135,7 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
         starts: starts.collect(),
         runs,
         output: execution.output.unwrap_or_default(),
-        variables: match execution.variables {
-            Value::Object(variables) => variables,
-            _ => Map::new(),
-        },
+        variables: execution.variables.0,
         errors,
         elapsed_s: Some(execution.duration_s),
         ignored_answers: ignored(database, id).await,

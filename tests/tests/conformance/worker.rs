@@ -340,7 +340,7 @@ impl Playing<'_> {
         self.repeat_late().await;
         if is_first && self.player.gate.is_some() {
             // Each other one after something else of the case has been said, perhaps to another run.
-            if position % 2 == 0 {
+            if position.is_multiple_of(2) {
                 self.repeat(position).await;
             } else {
                 self.late.push(position);
