@@ -23,5 +23,5 @@ pub use play::{Reload, play, play_with};
 pub use script::{
     Action, Answer, AnswerStatus, Children, Script, ScriptEvent, TaskAnswers, library,
 };
-pub use seen::{Delivery, Seen, SeenRun};
+pub use seen::{Delivery, Seen, SeenRun, Step};
 pub use unhandled::{Unhandled, unhandled};

@@ -152,7 +152,8 @@ impl TaskAnswers {
     /// The answer to an execution of the task.
     ///
     /// `of_task` counts those before it, of the task as a whole, `of_item` those of the same item.
-    pub(crate) fn answer(&self, item: Option<u32>, of_task: usize, of_item: usize) -> Answer {
+    #[must_use]
+    pub fn answer(&self, item: Option<u32>, of_task: usize, of_item: usize) -> Answer {
         let (list, before) = match self {
             Self::InOrder(list) => (list, of_task),
             Self::PerItem { items, default } => {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use flotilla_engine::execution::ExecutionError;
 use flotilla_protocol::RunNo;
+use flotilla_protocol::message::CompletionStatus;
 use serde_json::{Map, Value};
+
+use crate::script::Action;
 
 /// All that was seen. Times are seconds since the start.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct Seen {
     pub is_final: bool,
     /// Jobs as workers got them, in order.
     pub deliveries: Vec<Delivery>,
+    /// What happened to it, in order.
+    pub steps: Vec<Step>,
     /// Runs of tasks that began, in order.
     pub starts: Vec<(RunNo, Arc<str>, f64)>,
     /// Runs by their number; those of items are part of the run of their task.
@@ -36,6 +41,22 @@ pub struct Seen {
     pub created: u64,
     /// What the rows of the execution say otherwise than the execution itself, a sentence each.
     pub damage: Vec<String>,
+}
+
+/// Something that happened to an execution or to one of its children. Whoever makes the same happen to
+/// a real one in the same order must see the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A worker got a job; the position in [`Seen::deliveries`].
+    Delivered(usize),
+    /// Its worker said how it ended, perhaps not for the first time.
+    Answered(usize, CompletionStatus),
+    /// Its worker died.
+    Lost(usize),
+    /// Something happened from outside.
+    Acted(Action),
+    /// Time alone did something.
+    TimerFired,
 }
 
 /// One run.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use flotilla_scripted::{Case, Reload, Seen, WorkflowSource, open, play, play_with, unhandled};
+use flotilla_protocol::message::CompletionStatus;
+use flotilla_scripted::{
+    Action, Case, Reload, Seen, Step, WorkflowSource, open, play, play_with, unhandled,
+};
 use serde_json::{Value, json};
 
 const WORKFLOW: &str = "
@@ -434,4 +437,72 @@ fn play_of(rest: &str) -> Seen {
     let (workflow, case) = case(rest);
     assert!(case.expectation.is_invalid());
     play(&workflow, &case.script)
+}
+
+#[test]
+fn the_steps_say_what_happened_in_which_order() {
+    let (seen, _) = played(
+        "
+task_results:
+  a: {duplicates: 1}
+  b: [{status: failed, takes: 3}, {takes: 2}]
+  c: [{status: lost}, {takes: 9}]
+events: [{at: 2.5, do: pause}, {at: 2.5, do: resume}]
+expect: {status: succeeded}
+",
+    );
+    let said = |delivery| Step::Answered(delivery, CompletionStatus::Succeeded);
+    assert_eq!(
+        seen.steps,
+        [
+            Step::Delivered(0),
+            said(0),
+            said(0),
+            Step::Delivered(1),
+            Step::Delivered(2),
+            Step::Lost(2),
+            Step::Delivered(3),
+            Step::Acted(Action::Pause),
+            Step::Acted(Action::Resume),
+            Step::Answered(1, CompletionStatus::Failed),
+            Step::TimerFired,
+            Step::Delivered(4),
+            said(4),
+            said(3),
+        ]
+    );
+    let tasks: Vec<&str> = seen.deliveries.iter().map(|one| &*one.task).collect();
+    assert_eq!(tasks, ["a", "b", "c", "c", "b"]);
+}
+
+#[test]
+fn an_expectation_without_times_keeps_all_else() {
+    let (workflow, case) = case(
+        "
+task_results: {a: {result: 5}}
+expect:
+  status: failed
+  runs: {a: 1, b: 1, c: 1}
+  elapsed: 77
+  started_at: {a: [77]}
+  checkpoints: [{at: 7, status: paused}]
+",
+    );
+    let seen = play(&workflow, &case.script);
+    let differing = |expectation: &flotilla_scripted::Expectation| {
+        let found = expectation.compare(&seen).into_iter();
+        found.map(|one| one.at).collect::<Vec<_>>()
+    };
+    let all = [
+        "status",
+        "runs.d",
+        "elapsed",
+        "started_at.a",
+        "checkpoints at 7",
+    ];
+    assert_eq!(case.expectation.parts(), 5);
+    assert_eq!(differing(&case.expectation), all);
+    let rest = case.expectation.without_times();
+    assert_eq!(rest.parts(), 2);
+    assert_eq!(differing(&rest), all[..2]);
 }

@@ -65,6 +65,39 @@ impl std::fmt::Display for Difference {
 }
 
 impl Expectation {
+    /// Without what holds in virtual time alone: when something happened, and what was the status then.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        self.expected.retain(|part| match part {
+            Expected::Elapsed(_) | Expected::StartedAt(_) | Expected::Checkpoints(_) => false,
+            Expected::Status(_)
+            | Expected::Runs(_)
+            | Expected::Executions(_)
+            | Expected::ItemExecutions(_)
+            | Expected::Skipped(_)
+            | Expected::Omitted(_)
+            | Expected::TaskStatus(_)
+            | Expected::Order(_)
+            | Expected::Sequence(_)
+            | Expected::Overlap(_)
+            | Expected::MaxParallel(_)
+            | Expected::Inputs(_)
+            | Expected::Actions(_)
+            | Expected::Output(_)
+            | Expected::Vars(_)
+            | Expected::Errors(_)
+            | Expected::StaleResults(_)
+            | Expected::StartCount(_) => true,
+        });
+        self
+    }
+
+    /// How many things are expected.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.expected.len()
+    }
+
     /// Whether the definition is expected to be refused.
     #[must_use]
     pub fn is_invalid(&self) -> bool {

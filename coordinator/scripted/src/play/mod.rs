@@ -20,7 +20,7 @@ use uuid::Uuid;
 use self::member::Member;
 use crate::read::value as json;
 use crate::script::{Action, Script, ScriptEvent};
-use crate::seen::Seen;
+use crate::seen::{Seen, Step};
 
 /// Events after which an execution that still goes on is left alone.
 const EVENT_LIMIT: usize = 1_000_000;
@@ -212,6 +212,7 @@ impl Player<'_> {
                 Some(_) => {}
             }
         }
+        self.seen.steps.push(Step::TimerFired);
         self.apply(id, &Event::TimerFired { run, kind });
     }
 
@@ -238,6 +239,7 @@ impl Player<'_> {
     }
 
     fn act(&mut self, action: &Action) {
+        self.seen.steps.push(Step::Acted(action.clone()));
         let command = match action {
             Action::Pause => Command::Pause,
             Action::Resume => Command::Resume,

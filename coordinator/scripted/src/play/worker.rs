@@ -11,7 +11,7 @@ use flotilla_protocol::{ExecutionId, RunNo};
 use super::{Due, InHand, Place, Player, Rank};
 use crate::read::{time, value as json};
 use crate::script::{Answer, AnswerStatus};
-use crate::seen::Delivery;
+use crate::seen::{Delivery, Step};
 
 impl Player<'_> {
     /// A worker gets a job, says that it starts, and what becomes of it is planned. One that is told
@@ -44,6 +44,7 @@ impl Player<'_> {
             from_s: self.elapsed_s(self.now),
             to_s: None,
         });
+        self.seen.steps.push(Step::Delivered(delivery));
         let key = (id, job.run, job.attempt);
         let stops_after = answer.stops_after;
         let given_up_at = self.given_up_at(&job, &answer);
@@ -131,7 +132,11 @@ impl Player<'_> {
     }
 
     pub(super) fn answered(&mut self, id: ExecutionId, attempt: AttemptId, report: Box<Report>) {
-        self.end_delivery((id, attempt.task_id.run(), attempt.attempt));
+        let key = (id, attempt.task_id.run(), attempt.attempt);
+        let delivery = self.delivery_of(key);
+        let step = delivery.map(|delivery| Step::Answered(delivery, report.status));
+        self.seen.steps.extend(step);
+        self.end_delivery(key);
         let outcome = self.apply(id, &Event::AttemptEnded { attempt, report });
         if matches!(outcome, Outcome::Ignored(_)) {
             self.seen.ignored_answers += 1;
@@ -139,7 +144,17 @@ impl Player<'_> {
     }
 
     pub(super) fn put_down(&mut self, id: ExecutionId, job: &Job) {
-        self.end_delivery((id, job.run, job.attempt));
+        let key = (id, job.run, job.attempt);
+        let delivery = self.delivery_of(key);
+        self.seen.steps.extend(delivery.map(Step::Lost));
+        self.end_delivery(key);
+    }
+
+    /// The newest delivery of an attempt, also where the worker is done with it.
+    fn delivery_of(&self, (id, run, attempt): (ExecutionId, RunNo, u32)) -> Option<usize> {
+        let run = self.members.get(&id)?.number(run);
+        let mut deliveries = self.seen.deliveries.iter();
+        deliveries.rposition(|one| one.run == run && one.attempt == attempt)
     }
 
     fn end_delivery(&mut self, key: (ExecutionId, RunNo, u32)) {
