@@ -98,6 +98,10 @@ fn judge(number: usize, case: &conformance::Case, source: &str) -> Result<Playab
     if played.steps.contains(&Step::Acted(Action::Restart)) {
         return Err("it says itself when a coordinator dies");
     }
+    let is_rerun = |step: &Step| matches!(step, Step::Acted(Action::Rerun(_)));
+    if played.steps.iter().any(is_rerun) {
+        return Err("it is run again");
+    }
     if played.steps.len() > MOST_STEPS {
         return Err("it takes too many steps");
     }

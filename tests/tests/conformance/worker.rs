@@ -398,7 +398,9 @@ impl Playing<'_> {
             }
             // What it gives is a status at a time, which is not compared.
             Action::Check => {}
-            Action::Restart => return Err("such cases are left out".to_owned()),
+            Action::Restart | Action::Rerun(_) => {
+                return Err("such cases are left out".to_owned());
+            }
         }
         Ok(())
     }
