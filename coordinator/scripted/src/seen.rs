@@ -45,7 +45,7 @@ pub struct Seen {
 
 /// Something that happened to an execution or to one of its children. Whoever makes the same happen to
 /// a real one in the same order must see the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A worker got a job; the position in [`Seen::deliveries`].
     Delivered(usize),
