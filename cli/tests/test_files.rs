@@ -161,10 +161,10 @@ fn a_missing_file_and_an_invalid_workflow_are_unusable() {
 fn what_is_not_supported_does_not_pass() {
     let text = "
 workflow: {ref: a.b, tasks: [{name: x, action: a.b}]}
-events: [{after: final, do: rerun}]
+events: [{at: 1, do: signal}]
 expect: {status: succeeded}
 ";
-    let (code, document) = json(&[&written("rerun.test.yaml", text)]);
+    let (code, document) = json(&[&written("signal.test.yaml", text)]);
     assert_eq!(code, Some(1));
     let case = &document["cases"][0];
     assert_eq!(case["passed"], false);
@@ -172,7 +172,7 @@ expect: {status: succeeded}
     assert!(
         case["unsupported"][0]
             .as_str()
-            .is_some_and(|why| why.contains("rerun"))
+            .is_some_and(|why| why.contains("signal"))
     );
 }
 

@@ -329,7 +329,11 @@ async fn commands_that_cannot_be_carried_out_are_answered() {
     client.run(&start).await;
     for (id, command, reason) in [
         (start.execution_id(), "cancel", "already_finished"),
-        (start.execution_id(), "rerun", "not_supported"),
+        (
+            start.execution_id(),
+            "rerun",
+            "nothing_failed: nothing has failed that could run again; name the tasks to run again",
+        ),
         (Uuid::now_v7(), "pause", "unknown_execution"),
         (start.execution_id(), "explode", "unknown_command"),
     ] {

@@ -219,6 +219,7 @@ fn task(row: &TaskRow) -> Value {
         "item_of": row.item_of, "item_index": row.item_index, "batch_size": row.batch_size,
         "items": optional(row.items.as_ref()),
         "item_progress": optional(row.item_progress.as_ref()),
+        "secrets": optional(row.secrets.as_ref()),
         "timeout_s": row.timeout_s.map(number), "input": optional(row.input.as_ref()),
         "branch": optional(row.branch.as_ref()), "caused_by": row.caused_by,
         "arrived": row.arrived, "worker": row.worker, "result": optional(row.result.as_ref()),
