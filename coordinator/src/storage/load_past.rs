@@ -80,7 +80,7 @@ pub async fn load_pasts(
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
              t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text \
+             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text \
          FROM workflow_task AS t \
          LEFT JOIN workflow_task AS w \
              ON w.execution_id = t.execution_id AND w.run = t.item_of \
