@@ -1,5 +1,5 @@
--- Reruns: what rows keep of them stands in columns that are there. Here it is explained, and the view
--- shows what holds now.
+-- Reruns: what rows keep of them stands in columns that are there. Here it is explained; the
+-- view that shows what holds now follows with the next migration.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -14,41 +14,3 @@ COMMENT ON COLUMN workflow_task.branch IS
     'What the run sees and hands on: vars (name to write_no), tasks (name to run), passed (join to count), route (run of the split that opened its route), cut (it stood beside fail, nothing follows), again (the run that it repeats, or goes on for, by a rerun). Of a task with needs also needed (how those have ended that have); of one whose attempts together are limited until, when they have had their time. Empty parts are left out.';
 COMMENT ON COLUMN workflow_task.item_progress IS
     'How far a task has come with its items (or batches): count, concurrency, tolerated, next (the first that has not started), active, failed, cancelled; after a rerun kept_of, the run whose items that succeeded are kept; NULL for tasks without items.';
-
-CREATE OR REPLACE VIEW workflow_execution_summary AS
-SELECT
-    e.execution_id,
-    e.workflow,
-    e.version,
-    e.status,
-    NULL::uuid AS parent_execution_id,
-    e.idempotency_key,
-    e.tags,
-    e.partition,
-    e.parameters || coalesce(e.ends #> '{rerun,parameters}', '{}') AS parameters,
-    (
-        SELECT coalesce(jsonb_object_agg(v.name, v.value), '{}')
-        FROM jsonb_each_text(e.ends -> 'vars') AS seen (name, write_no)
-        JOIN workflow_variable AS v
-            ON v.execution_id = e.execution_id AND v.write_no = seen.write_no::bigint
-    ) AS variables,
-    nullif(e.output, 'null') AS output,
-    e.errors,
-    e.created_at,
-    e.created_at AS started_at,
-    e.finished_at,
-    extract(EPOCH FROM coalesce(e.finished_at, now()) - e.created_at)::double precision AS duration_s,
-    e.tasks_total,
-    e.tasks_active,
-    e.tasks_succeeded,
-    e.tasks_failed,
-    e.tasks_timed_out,
-    e.tasks_cancelled,
-    e.tasks_skipped,
-    e.tasks_omitted,
-    e.attempts_total,
-    e.last_seq
-FROM workflow_execution AS e;
-
-COMMENT ON COLUMN workflow_execution_summary.parameters IS 'Parameters with defaults filled in, and those that a rerun has given, an object.';
-COMMENT ON COLUMN workflow_execution_summary.finished_at IS 'When it last ended; NULL while it lives.';

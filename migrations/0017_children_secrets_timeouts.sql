@@ -63,6 +63,9 @@ SELECT
     e.last_seq
 FROM workflow_execution AS e;
 
+COMMENT ON COLUMN workflow_execution_summary.parameters IS 'Parameters with defaults filled in, and those that a rerun has given, an object.';
+COMMENT ON COLUMN workflow_execution_summary.finished_at IS 'When it last ended; NULL while it lives.';
+
 CREATE FUNCTION commit_turn_v3(
     -- The fence, ascending by partition.
     this_turn_id uuid,

@@ -184,6 +184,9 @@ async fn a_cancel_and_a_pause_are_passed_on() {
         [("cancelled".to_owned(), 1)],
         "the parent has waited for it"
     );
+    let refused = fleet.output(&["rerun", &child.to_string(), "--dry-run"]);
+    let said = String::from_utf8(refused.stderr).expect("text");
+    assert!(said.contains(&format!("it is a child of {id}")), "{said}");
     worker.stop().await;
     coordinator.stop().await;
     invariants::check_at_rest(&fleet.database).await;

@@ -4,6 +4,7 @@
 use flotilla_engine::execution::Progress;
 use flotilla_turn::rows::LoadedItemEnd;
 use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::StorageError;
@@ -68,21 +69,7 @@ pub(super) async fn add_item_ends(
     .fetch_all(&mut *conn)
     .await
     .map_err(StorageError::step("load the ends of items"))?;
-    for row in &rows {
-        let reader = Reader {
-            table: "workflow_task",
-            row,
-        };
-        if let Some(execution) = loaded.get_mut(&load_rows::execution_id(&reader)?) {
-            execution.item_ends.push(LoadedItemEnd {
-                item_of: reader.number("item_of")?,
-                item_index: reader.number("item_index")?,
-                result: reader.optional_json("result")?,
-                error: reader.optional_json("error")?,
-                is_kept: false,
-            });
-        }
-    }
+    add_rows(&rows, false, loaded)?;
     add_kept(conn, kept, loaded).await
 }
 
@@ -107,7 +94,8 @@ async fn add_kept(
              WHERE p.item_progress ? 'kept_of' \
          ) \
          SELECT t.execution_id, c.whole::bigint AS item_of, t.item_index::bigint, \
-             CASE WHEN c.keeps_results THEN t.result::text END AS result \
+             CASE WHEN c.keeps_results THEN t.result::text END AS result, \
+             NULL::text AS error \
          FROM chain AS c \
          JOIN workflow_task AS t \
              ON t.execution_id = c.execution_id AND t.run > c.run AND t.item_of = c.run \
@@ -120,7 +108,11 @@ async fn add_kept(
     .fetch_all(conn)
     .await
     .map_err(StorageError::step("load items that were kept"))?;
-    for row in &rows {
+    add_rows(&rows, true, loaded)
+}
+
+fn add_rows(rows: &[PgRow], is_kept: bool, loaded: &mut LoadedById) -> Result<(), StorageError> {
+    for row in rows {
         let reader = Reader {
             table: "workflow_task",
             row,
@@ -130,8 +122,8 @@ async fn add_kept(
                 item_of: reader.number("item_of")?,
                 item_index: reader.number("item_index")?,
                 result: reader.optional_json("result")?,
-                error: None,
-                is_kept: true,
+                error: reader.optional_json("error")?,
+                is_kept,
             });
         }
     }

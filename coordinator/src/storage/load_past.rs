@@ -37,7 +37,9 @@ pub async fn load_with_past(
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await
         .map_err(StorageError::step("hold on to a moment"))?;
-    let Some(execution) = load_executions(&mut moment, &[id]).await?.pop() else {
+    // Its family comes with it.
+    let mut family = load_executions(&mut moment, &[id]).await?.into_iter();
+    let Some(execution) = family.find(|one| one.row.execution_id == id) else {
         return Ok(None);
     };
     let past = load_pasts(&mut moment, &[id]).await?.pop();

@@ -321,7 +321,7 @@ pub async fn release_partitions(
 }
 
 /// Listens for partitions that others let go of, and for workflows that are registered. The listener
-/// connects again by itself; what is told in between is lost, so each [`PgListener::recv`] is no more than
+/// connects again by itself; what is told in between is lost, so each [`PgListener::try_recv`] is no more than
 /// a reason to look.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ pub(crate) struct Deciding<'a> {
     /// Commands that were carried out before, in this turn or earlier.
     pub controls: BTreeSet<ControlLookup>,
     /// What executions have behind them that are to run again.
-    pub pasts: Vec<LoadedPast>,
+    pub pasts: &'a [LoadedPast],
     pub workflows: &'a BTreeMap<DefinitionHash, Result<Arc<Workflow>, String>>,
     pub fence: BTreeMap<PartitionNo, PartitionTurn>,
     pub work: BTreeMap<ExecutionId, (Before, Changes)>,
@@ -82,7 +82,7 @@ impl Turns {
             starts: found.starts.as_deref().unwrap_or_default().iter(),
             starts_go_to: None,
             controls: found.controls.iter().cloned().collect(),
-            pasts: found.pasts.clone(),
+            pasts: &found.pasts,
             workflows: &found.workflows,
             fence: BTreeMap::new(),
             work: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use flotilla_engine::execution::ExecutionError;
+use flotilla_engine::execution::{ExecutionError, RunStatus};
 use flotilla_protocol::RunNo;
 use flotilla_scripted::{Delivery, Seen, SeenRun};
 use flotilla_tests::Database;
@@ -16,19 +16,6 @@ use crate::worker::Jobs;
 
 /// Runs of one execution, which are told apart from those of its children.
 const MOST_RUNS: RunNo = 1_000_000;
-const TASK_STATUSES: [&str; 11] = [
-    "waiting",
-    "delayed",
-    "dispatched",
-    "running",
-    "retrying",
-    "succeeded",
-    "failed",
-    "timed_out",
-    "cancelled",
-    "skipped",
-    "omitted",
-];
 /// The execution and all below it, each with what stands before the names of its tasks.
 const FAMILY: &str = "WITH RECURSIVE family AS (
         SELECT execution_id, created_at, ''::text AS prefix
@@ -97,10 +84,10 @@ pub async fn seen(database: &Database, id: Uuid, jobs: &Jobs) -> Seen {
     let mut runs = BTreeMap::new();
     for task in &tasks {
         if task.item_index.is_none() {
-            let status = TASK_STATUSES.into_iter().find(|word| *word == task.status);
+            let status = RunStatus::from_word(&task.status);
             let run = SeenRun {
                 task: task.task.as_str().into(),
-                status: status.expect("a known word"),
+                status: status.expect("a known word").word(),
             };
             runs.insert(number(task.execution_id, task.run), run);
         }

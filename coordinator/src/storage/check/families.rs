@@ -6,7 +6,7 @@ use super::{Invariant, Query::Executions};
 pub(super) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "children_have_a_parent",
-        rule: "a child belongs to a run of a sub-workflow of an execution in the same partition, and began with that run's dispatch or after it",
+        rule: "a child belongs to a run of a sub-workflow of an execution in the same partition",
         query: Executions(
             "SELECT e.execution_id, concat('run ', e.parent_run, ' of ', e.parent_execution_id, \
                  CASE WHEN t.run IS NULL THEN ' does not exist' \
