@@ -90,11 +90,16 @@ async fn orders_survive_that_the_broker_closes_all_connections() {
 async fn orders_survive_that_postgres_ends_all_connections() {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let mut ended = Vec::new();
     orders_survive("terminated connections", &CUTS_AT, async |fleet| {
-        let ended = fleet.database.number(terminate).await;
-        assert!(ended >= 4, "each coordinator has more than one");
+        ended.push(fleet.database.number(terminate).await);
     })
     .await;
+    // Later cuts may come while the coordinators still connect again.
+    assert!(
+        ended.first().is_none_or(|first| *first >= 4),
+        "each coordinator has more than one connection, but {ended:?} were ended"
+    );
 }
 
 #[tokio::test]
