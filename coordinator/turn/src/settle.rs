@@ -301,8 +301,14 @@ impl Turns {
     }
 }
 
+/// Jobs of one execution that are published in a row, once each has had its first.
+const JOBS_IN_A_ROW: usize = 16;
+
 /// Puts what is published in such an order that executions take turns: the only job of a small one then
 /// does not stand in its pool's queue behind hundreds of a large one. Each keeps its own order.
+///
+/// The first job of each comes first, then several of each in a row: those are run about together and
+/// end in one turn, which then writes the rows of their execution once and not once for each.
 fn in_turns(batch: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
     let mut published: HashMap<ExecutionId, usize> = HashMap::new();
     let mut ranked: Vec<(usize, Arc<Publication>)> = batch
@@ -312,7 +318,7 @@ fn in_turns(batch: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
                 Destination::Pool { execution_id, .. } => {
                     let before = published.entry(*execution_id).or_default();
                     *before += 1;
-                    *before
+                    1 + (*before - 1).div_ceil(JOBS_IN_A_ROW)
                 }
                 Destination::Client { .. } => 0,
             };
@@ -367,5 +373,20 @@ mod tests {
             .map(|published| published.id)
             .collect();
         assert_eq!(order, [4, 1, 5, 6, 2, 3]);
+    }
+
+    #[test]
+    fn beyond_its_first_an_execution_has_several_jobs_in_a_row() {
+        let of = |execution, ids: std::ops::RangeInclusive<u64>| ids.map(move |id| job(id, execution));
+        let batch: Vec<_> = of(1, 1..=40).chain(of(2, 41..=80)).collect();
+        let order: Vec<u64> = in_turns(batch)
+            .iter()
+            .map(|published| published.id)
+            .collect();
+        let expected: Vec<u64> = [1..=1, 41..=41, 2..=17, 42..=57, 18..=33, 58..=73, 34..=40, 74..=80]
+            .into_iter()
+            .flatten()
+            .collect();
+        assert_eq!(order, expected);
     }
 }

@@ -147,7 +147,7 @@ impl Load {
                     Event::LookDue => self.look().await?,
                 },
                 Some((number, outcome)) = self.confirms.recv() => self.confirmed(number, outcome)?,
-                () = tokio::time::sleep_until(next_start.into()) => {}
+                () = wait_until(next_start, self.pace.awake_before()) => {}
             }
             self.take_ready()?;
         }
@@ -355,6 +355,15 @@ impl Answers {
             consumer,
             _connection: connection,
         })
+    }
+}
+
+/// Waits for a time, the last stretch before it awake.
+async fn wait_until(time: Instant, awake: Duration) {
+    let timer = time.checked_sub(awake).unwrap_or(time);
+    tokio::time::sleep_until(timer.into()).await;
+    while Instant::now() < time {
+        tokio::task::yield_now().await;
     }
 }
 

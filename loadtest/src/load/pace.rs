@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::starts::Starts;
 
+/// How late a timer may be: it counts in whole milliseconds, and rounds up.
+const TIMER_IS_LATE: Duration = Duration::from_millis(2);
+/// Starts a second up to which the load is awake before each.
+const SPARSE: f64 = 50.0;
+
 /// When executions start.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
@@ -55,6 +60,16 @@ impl Pace {
         }
     }
 
+    /// How long before a start the load is to wait awake. A start counts from the time at which it is
+    /// due, so a late timer would count as latency, and be a good part of that of an idle system. Where
+    /// starts are many that would keep a core busy, and they are late by little beside their latency.
+    pub fn awake_before(&self) -> Duration {
+        match *self {
+            Self::Open { rate, .. } if rate <= SPARSE => TIMER_IS_LATE,
+            Self::Open { .. } | Self::Closed { .. } => Duration::ZERO,
+        }
+    }
+
     /// Whether starts do not wait for ends.
     pub fn is_open(&self) -> bool {
         match self {
@@ -73,6 +88,19 @@ mod tests {
         (0..count).for_each(|_| starts.add(Instant::now(), 0));
         (0..ended).for_each(|number| assert!(starts.end(number, Instant::now()).is_some()));
         starts
+    }
+
+    #[test]
+    fn only_sparse_starts_are_waited_for_awake() {
+        let from = Instant::now();
+        let open = |rate| Pace::Open {
+            rate,
+            from,
+            first: 0,
+        };
+        assert_eq!(open(20.0).awake_before(), TIMER_IS_LATE);
+        assert_eq!(open(1000.0).awake_before(), Duration::ZERO);
+        assert_eq!(Pace::Closed { in_flight: 1 }.awake_before(), Duration::ZERO);
     }
 
     #[test]
