@@ -12,13 +12,22 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEERS = ["celery", "dbos", "restate"]
+PEERS = ["celery", "dbos", "restate", "restate-dispatched"]
 IN_FLIGHT = {"single": 500, "chain": 500, "fanout": 100}
 # Enough to keep each busy: more makes its latency longer and not its rate higher. See README.md.
 PEER_IN_FLIGHT = {
     "celery": {"single": 300, "chain": 100, "fanout": 10},
     "dbos": {"single": 100, "chain": 100, "fanout": 10},
     "restate": {"single": 200, "chain": 200, "fanout": 20},
+    "restate-dispatched": {"single": 200, "chain": 200, "fanout": 20},
+}
+# How many times as fast as a peer Flotilla has to be.
+FLOORS = {
+    ("single", "restate-dispatched"): 4,
+    ("chain", "restate-dispatched"): 4,
+    ("fanout", "restate-dispatched"): 4,
+    ("chain", "celery"): 15,
+    ("fanout", "celery"): 15,
 }
 
 
@@ -39,8 +48,10 @@ def flotilla(workload, seconds):
 
 def peer(system, workload, seconds):
     python = os.path.join(os.environ["PEERS_HOME"], "venv", "bin", "python")
+    # What follows a hyphen is the form of a system that has several.
+    name, *form = system.split("-", 1)
     in_flight = os.environ.get("PEER_IN_FLIGHT") or PEER_IN_FLIGHT[system][workload]
-    command = [python, f"{system}_load.py", workload, str(seconds), str(in_flight)]
+    command = [python, f"{name}_load.py", workload, str(seconds), str(in_flight), *form]
     output = subprocess.run(command, check=True, cwd=HERE, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.strip().splitlines()[-1])
 
@@ -56,7 +67,7 @@ def measure(systems, workloads, seconds, runs):
                     one = peer(system, workload, seconds)
                 results.setdefault((workload, system), []).append(one)
                 print(
-                    f"{workload:<8} {system:<10} run {number + 1}: {one['tasks_per_s']:.0f} tasks/s, "
+                    f"{workload:<8} {system:<18} run {number + 1}: {one['tasks_per_s']:.0f} tasks/s, "
                     f"{shown(one['cpu_ms_per_task'])} ms of CPU a task",
                     file=sys.stderr,
                 )
@@ -79,14 +90,17 @@ def shown(value):
     return "unknown" if value is None else f"{value:.3f}"
 
 
-def ratio(ours, runs):
+def ratio(ours, runs, floor):
     """How a peer's runs compare with ours, in words."""
     rate, cpu = median(runs, "tasks_per_s"), median(runs, "cpu_ms_per_task")
     our_cpu = median(ours, "cpu_ms_per_task")
     if not rate or not cpu or not our_cpu:
         return "nothing ended in time" if not rate else "unknown"
     faster, cheaper = median(ours, "tasks_per_s") / rate, cpu / our_cpu
-    return f"{faster:.1f} times as fast, {cheaper:.1f} times as cheap"
+    words = f"{faster:.1f} times as fast, {cheaper:.1f} times as cheap"
+    if floor is None:
+        return words
+    return f"{words}; floor of {floor} {'met' if faster >= floor else '**missed**'}"
 
 
 def table(results, workloads, systems):
@@ -98,7 +112,8 @@ def table(results, workloads, systems):
         ours = results.get((workload, "flotilla"))
         for system in systems:
             runs = results[(workload, system)]
-            compared = ratio(ours, runs) if ours and system != "flotilla" else ""
+            floor = FLOORS.get((workload, system))
+            compared = ratio(ours, runs, floor) if ours and system != "flotilla" else ""
             lines.append(
                 f"| {workload} | {system} | {median(runs, 'executions_per_s'):,.0f} | "
                 f"{median(runs, 'tasks_per_s'):,.0f} | "

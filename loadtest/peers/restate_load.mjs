@@ -1,10 +1,10 @@
 // Keeps so many invocations under way and prints their latencies in seconds, once warm and then once
-// measured, each after a line on stdin: `node restate_load.mjs INGRESS WORKLOAD SECONDS IN_FLIGHT`
+// measured, each after a line on stdin: `node restate_load.mjs HANDLER_URL SECONDS IN_FLIGHT`
 
 import http from "node:http";
 import readline from "node:readline";
 
-const [ingress, workload, seconds, inFlight] = process.argv.slice(2);
+const [handler, seconds, inFlight] = process.argv.slice(2);
 const agent = new http.Agent({ keepAlive: true, maxSockets: Number(inFlight) });
 
 function invoke() {
@@ -14,7 +14,7 @@ function invoke() {
       agent,
       headers: { "content-type": "application/json" },
     };
-    const request = http.request(`${ingress}/peer/${workload}`, options, (response) => {
+    const request = http.request(handler, options, (response) => {
       response.resume();
       response.on("end", () => {
         if (response.statusCode === 200) {

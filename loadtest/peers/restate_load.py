@@ -1,4 +1,5 @@
-"""Restate with a service in Node: `restate_load.py WORKLOAD SECONDS IN_FLIGHT`.
+"""Restate with services in Node: `restate_load.py WORKLOAD SECONDS IN_FLIGHT [FORM]`. In the form `run`
+steps are functions of the process that runs the workflow, in `dispatched` they are invocations.
 
 The server is one process with its own log on disk; the service and the load are processes beside it.
 """
@@ -79,7 +80,7 @@ def register(admin, service):
         return False
 
 
-def main(workload, seconds, in_flight):
+def main(workload, seconds, in_flight, form="run"):
     node = os.path.join(environment("PEERS_HOME"), "node")
     ports = [free_port() for _ in range(4)]
     ingress, admin, _, service = ports
@@ -91,7 +92,7 @@ def main(workload, seconds, in_flight):
             health = f"http://127.0.0.1:{ingress}/restate/health"
             wait_until(lambda: answers(health), 30, "the ingress of Restate")
             load = subprocess.Popen(
-                ["node", "restate_load.mjs", f"http://127.0.0.1:{ingress}", workload]
+                ["node", "restate_load.mjs", f"http://127.0.0.1:{ingress}/{form}/{workload}"]
                 + [str(seconds), str(in_flight)],
                 cwd=node,
                 stdin=subprocess.PIPE,
@@ -110,7 +111,7 @@ def main(workload, seconds, in_flight):
             print(
                 json.dumps(
                     result(
-                        "restate",
+                        "restate" if form == "run" else f"restate-{form}",
                         workload,
                         said["latencies"],
                         said["seconds"],
@@ -126,4 +127,4 @@ def main(workload, seconds, in_flight):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
