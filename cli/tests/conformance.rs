@@ -50,6 +50,7 @@ fn a_folder_is_played_and_a_failure_is_told_by_the_exit_code() {
         "pass": 1, "fail": 1, "unsupported": 0,
     });
     assert_eq!(report, expected);
+    assert_eq!(run(&mixed, &["--json"]), (Some(1), text));
     let (code, text) = run(&mixed, &[]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(

@@ -18,6 +18,9 @@ pub struct ConformanceArguments {
     /// Show the workflows in our language as well
     #[arg(long)]
     print: bool,
+    /// Print the report as JSON, as with `--output json`
+    #[arg(long)]
+    json: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -33,7 +36,7 @@ Example: flotilla conformance tests/conformance/cases";
 pub fn run(global: &Global, arguments: &ConformanceArguments) -> Result<Exit, Failure> {
     let report = conformance::run(&arguments.folder)
         .map_err(|error| Failure::refused(format!("{}: {error}", arguments.folder.display())))?;
-    if global.output.is_json() {
+    if arguments.json || global.output.is_json() {
         print(&report.json(arguments.print));
     } else {
         print(&report.text(arguments.print));

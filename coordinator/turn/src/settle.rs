@@ -377,16 +377,26 @@ mod tests {
 
     #[test]
     fn beyond_its_first_an_execution_has_several_jobs_in_a_row() {
-        let of = |execution, ids: std::ops::RangeInclusive<u64>| ids.map(move |id| job(id, execution));
+        let of =
+            |execution, ids: std::ops::RangeInclusive<u64>| ids.map(move |id| job(id, execution));
         let batch: Vec<_> = of(1, 1..=40).chain(of(2, 41..=80)).collect();
         let order: Vec<u64> = in_turns(batch)
             .iter()
             .map(|published| published.id)
             .collect();
-        let expected: Vec<u64> = [1..=1, 41..=41, 2..=17, 42..=57, 18..=33, 58..=73, 34..=40, 74..=80]
-            .into_iter()
-            .flatten()
-            .collect();
+        let expected: Vec<u64> = [
+            1..=1,
+            41..=41,
+            2..=17,
+            42..=57,
+            18..=33,
+            58..=73,
+            34..=40,
+            74..=80,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         assert_eq!(order, expected);
     }
 }
