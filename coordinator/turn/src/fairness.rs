@@ -45,11 +45,20 @@ impl Crowd {
         }
     }
 
+    /// Whether several executions are active.
+    pub fn is_there(&self, now: DateTime<Utc>) -> bool {
+        now < self.until
+    }
+
     /// What each may have of a turn.
     pub fn shares(&self, now: DateTime<Utc>) -> Shares {
         Shares {
             taken: HashMap::new(),
-            limit: if now < self.until { SHARE } else { usize::MAX },
+            limit: if self.is_there(now) {
+                SHARE
+            } else {
+                usize::MAX
+            },
         }
     }
 }

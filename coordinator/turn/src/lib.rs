@@ -29,6 +29,7 @@ mod machine;
 pub mod message;
 mod mutant;
 mod ownership;
+mod pacing;
 mod partitions;
 mod publications;
 mod reach;

@@ -17,6 +17,7 @@ use crate::gather::{MAX_TURN_MESSAGES, Poisoned, Recovery, Turn};
 use crate::library::Library;
 use crate::message::{ChannelId, Delivered, DeliveryId, Message};
 use crate::mutant::Mutant;
+use crate::pacing::Pacing;
 use crate::partitions::Partition;
 use crate::publications::Publications;
 use crate::rows::{Commit, ControlLookup, FoundStart, LoadedPast, LostJob, PartitionNo};
@@ -57,6 +58,7 @@ pub struct Turns {
     pub(crate) doubts_starts_until: DateTime<Utc>,
     pub(crate) timers: Timers,
     pub(crate) publications: Publications,
+    pub(crate) pacing: Pacing,
     pub(crate) recoveries: VecDeque<Recovery>,
     pub(crate) poisoned: VecDeque<Poisoned>,
     pub(crate) lost_jobs: VecDeque<LostJob>,
@@ -147,6 +149,7 @@ impl Turns {
             channels: Channels::default(),
             timers: Timers::default(),
             publications: Publications::default(),
+            pacing: Pacing::default(),
             recoveries: VecDeque::new(),
             poisoned: VecDeque::new(),
             lost_jobs: VecDeque::new(),
@@ -211,11 +214,7 @@ impl Turns {
                 self.timers_loaded(partition, epoch, until, timers);
             }
             Input::CommitAnswered(answer) => self.commit_answered(answer, out),
-            Input::PublishConfirmed(ids) => {
-                for id in ids {
-                    self.confirm(id);
-                }
-            }
+            Input::PublishConfirmed(ids) => self.confirm(&ids, out),
             Input::PublishReturned(id) => self.publish_returned(id, out),
             Input::PublishFailed(id) => self.publications.fail(id),
             Input::PublisherChanged { is_up } => self.publisher_is_up = is_up,

@@ -52,6 +52,7 @@ impl Turns {
         self.keep_orphans(no);
         if !self.is_planted(Mutant::LostPartitionPublishes) {
             self.publications.remove_partition(no);
+            self.pacing.remove_partition(no);
         }
         self.recoveries.retain(|recovery| recovery.partition != no);
         self.poisoned.retain(|poisoned| poisoned.partition != no);

@@ -11,6 +11,7 @@ use crate::Turns;
 use crate::cache::Held;
 use crate::effect::{Destination, Effect, Publication};
 use crate::mutant::Mutant;
+use crate::pacing::UNCONFIRMED;
 use crate::rows::{Epoch, OutboxReply, PartitionNo, TurnNo};
 
 /// The turn that owes a publication.
@@ -56,8 +57,8 @@ impl Publications {
             .map(|(_, publication)| publication)
     }
 
-    pub fn confirm(&mut self, id: u64) -> Option<Debt> {
-        self.outstanding.remove(&id).map(|(debt, _)| debt)
+    pub fn confirm(&mut self, id: u64) -> Option<(Debt, Arc<Publication>)> {
+        self.outstanding.remove(&id)
     }
 
     pub fn fail(&mut self, id: u64) {
@@ -101,10 +102,31 @@ impl Publications {
 }
 
 impl Turns {
-    pub(crate) fn confirm(&mut self, id: u64) {
-        let debt = self.publications.confirm(id);
-        if let Some(debt) = debt.or_else(|| self.orphaned_debt(id)) {
-            self.settle_debt(debt);
+    /// The broker has these publications: their debts are settled, and others may follow them.
+    pub(crate) fn confirm(&mut self, ids: &[u64], out: &mut Vec<Effect>) {
+        let limit = self.unconfirmed_limit();
+        let mut released = Vec::new();
+        for id in ids {
+            let confirmed = self.publications.confirm(*id);
+            if let Some((_, publication)) = &confirmed {
+                self.pacing.confirmed(publication, limit, &mut released);
+            }
+            let debt = confirmed.map(|(debt, _)| debt);
+            if let Some(debt) = debt.or_else(|| self.orphaned_debt(*id)) {
+                self.settle_debt(debt);
+            }
+        }
+        if !released.is_empty() {
+            out.push(Effect::Publish(released));
+        }
+    }
+
+    /// How many jobs of one execution may be unconfirmed.
+    pub(crate) fn unconfirmed_limit(&self) -> usize {
+        if self.crowd.is_there(self.now) {
+            UNCONFIRMED
+        } else {
+            usize::MAX
         }
     }
 
@@ -131,7 +153,7 @@ impl Turns {
                 }
             }
             // The client has gone; nobody is left to tell.
-            Destination::Client { .. } => self.confirm(id),
+            Destination::Client { .. } => self.confirm(&[id], out),
         }
     }
 }

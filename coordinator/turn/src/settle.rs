@@ -197,7 +197,11 @@ impl Turns {
             batch.push(publication);
         }
         if !batch.is_empty() {
-            out.push(Effect::Publish(in_turns(batch)));
+            let limit = self.unconfirmed_limit();
+            let admitted = self.pacing.admit(in_turns(batch), limit);
+            if !admitted.is_empty() {
+                out.push(Effect::Publish(admitted));
+            }
         }
     }
 
