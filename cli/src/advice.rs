@@ -9,6 +9,8 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "unknown_key" => "remove it, or look at the examples for the keys that this place takes",
         "unknown_target" => "name a task of this workflow, `noop` or `fail`",
         "unknown_task" => "name a task of this workflow",
+        "unknown_workflow" => "name its file in the same command, or register it before",
+        "misplaced_key" => "add what it belongs to, or remove it",
         "wrong_type" => "write a value of the type that is expected",
         "duplicate_name" => "give each task a name of its own",
         "duplicate_key" => "keep one of the two",

@@ -110,6 +110,21 @@ fn mistakes_are_found_in_every_file_of_a_pack() {
 }
 
 #[test]
+fn a_child_of_another_file_is_a_warning_that_says_what_to_do() {
+    let parent = "ref: shop.a\ntasks: [{name: x, type: workflow, action: post.deliver}]\n";
+    let folder = pack("child", &[("a.yaml", parent)]);
+    let output = flotilla(&["validate", folder.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(
+        text.contains(
+            "warning[unknown_workflow]: there is no workflow `post.deliver` among these files"
+        ) && text.contains("= help: name its file in the same command, or register it before"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_pack_that_holds_nothing_is_refused() {
     let folder = pack("empty", &[("pack.yaml", "ref: shop\n")]);
     let output = flotilla(&["validate", folder.to_str().expect("text")]);

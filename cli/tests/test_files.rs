@@ -79,6 +79,21 @@ fn what_differs_is_shown_with_the_failure_that_nothing_handles() {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "no colours in a pipe: {text:?}");
+    let help = "a task that `runs` does not name must not run";
+    assert!(!text.contains(help), "no such task ran:\n{text}");
+}
+
+#[test]
+fn a_task_that_runs_without_being_named_is_explained() {
+    let case = "workflow: {ref: a.b, tasks: [{name: x, on_success: y}, {name: y}]}\nexpect: {runs: {x: 1}}\n";
+    let name = format!("flotilla-unnamed-{}.test.yaml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, case).expect("it can be written");
+    let output = test(&[file.to_str().expect("text")]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let help = "help: a task that `runs` does not name must not run; name all that do";
+    assert_eq!(text.matches(help).count(), 1, "{text}");
 }
 
 #[test]

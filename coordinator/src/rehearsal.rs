@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::Workflow;
-use flotilla_engine::execution::{Past, RerunOrder, RerunPlan, RerunRefusal};
+use flotilla_engine::execution::{Past, RerunOrder, RerunPlan, RerunRefusal, items_kept};
 use flotilla_protocol::{ExecutionId, RunNo};
 use flotilla_turn::{RestoreError, restore, restore_past};
 use sqlx::PgConnection;
@@ -17,6 +17,8 @@ use crate::storage::{StorageError, load_with_past};
 pub struct Rehearsal {
     /// Visits that would be repeated.
     pub again: BTreeMap<String, Vec<u32>>,
+    /// Of tasks with items among these, those of which some items would be kept.
+    pub items: BTreeMap<String, ItemsKept>,
     /// Visits that never began, and would.
     pub held_back: BTreeMap<String, Vec<u32>>,
     /// Joins, and tasks that need others, that would wait again.
@@ -25,6 +27,15 @@ pub struct Rehearsal {
     pub followed: BTreeMap<String, Vec<u32>>,
     /// Visits that would stay as they are.
     pub kept: BTreeMap<String, Vec<u32>>,
+}
+
+/// Items (or batches) of the visits of a task that would be repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ItemsKept {
+    /// Those that would run again.
+    pub again: usize,
+    /// Those that have succeeded, and would not.
+    pub kept: usize,
 }
 
 /// Why there is no rehearsal.
@@ -63,10 +74,10 @@ pub async fn rehearse(
     let held = restore(&found.execution, Arc::clone(&workflow)).map_err(unreadable)?;
     let past = restore_past(&found.past, &workflow).map_err(unreadable)?;
     let plan = held.execution.plan_rerun(order, &past)?;
-    Ok(told(&plan, &past, &workflow))
+    Ok(told(&plan, order, &past, &workflow))
 }
 
-fn told(plan: &RerunPlan, past: &Past, workflow: &Workflow) -> Rehearsal {
+fn told(plan: &RerunPlan, order: &RerunOrder, past: &Past, workflow: &Workflow) -> Rehearsal {
     let visits = |runs: &[RunNo]| {
         let mut by_task: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for run in runs.iter().filter_map(|no| past.runs.get(no)) {
@@ -81,8 +92,18 @@ fn told(plan: &RerunPlan, past: &Past, workflow: &Workflow) -> Rehearsal {
         .copied()
         .filter(|no| !plan.followed.contains(no))
         .collect();
+    let mut items: BTreeMap<String, ItemsKept> = BTreeMap::new();
+    for run in plan.again.iter().filter_map(|no| past.runs.get(no)) {
+        if let Some((kept, count)) = items_kept(run, order, past) {
+            let name = workflow.tasks[run.task.0].name.to_string();
+            let of_task = items.entry(name).or_default();
+            of_task.again += count - kept;
+            of_task.kept += kept;
+        }
+    }
     Rehearsal {
         again: visits(&plan.again),
+        items,
         held_back: visits(&plan.held_back),
         reopened: visits(&plan.reopened),
         followed: visits(&plan.followed),

@@ -38,6 +38,7 @@ async function onJob(delivery) {
   if ((headers["x-delivery-count"] ?? 0) + (job.starts ?? 0) > 0) await send(replyTo, "task.started", answer);
   try {
     if (!Object.hasOwn(actions, job.action)) throw new TypeError(`this worker does not know ${job.action}`);
+    if (job.secrets?.length) throw new TypeError("this worker cannot fill in secrets");
     Object.assign(answer, { status: "succeeded", result: await actions[job.action](job.input, job.idempotency_key) });
   } catch (error) { // what is wrong with the job itself is not worth a retry
     const kind = Object.hasOwn(actions, job.action) ? error.name : "unknown_action";

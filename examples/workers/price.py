@@ -32,6 +32,8 @@ def on_job(channel, delivery, properties, body):
     if count > 0:  # it may have killed a worker, so its start is told first
         send(properties.reply_to, "task.started", answer)
     try:
+        if job.get("secrets"):
+            raise ValueError("this worker cannot fill in secrets")
         result = ACTIONS[job["action"]](job["input"], job["idempotency_key"])
         answer |= {"status": "succeeded", "result": json.loads(json.dumps(result, allow_nan=False))}
     except Exception as error:  # what is wrong with the job itself is not worth a retry

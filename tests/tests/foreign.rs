@@ -105,6 +105,39 @@ async fn one_workflow_runs_in_three_languages() {
     fleet.rest([rust, coordinator]).await;
 }
 
+const SECRET: &str = "
+ref: own.secret
+tasks:
+  - name: price
+    action: shop.price
+    pool: prices
+    retry: {count: 3, delay: 60}
+    input: {lines: [], token: \"{{ secret('token') }}\"}
+";
+
+#[tokio::test]
+async fn a_worker_that_cannot_fill_in_secrets_refuses_the_job_at_once() {
+    for (name, mut command) in workers_of_prices() {
+        let fleet = Fleet::new().await;
+        let file = fleet.folder.join("secret.yaml");
+        std::fs::write(&file, SECRET).expect("the file is written");
+        fleet.command_ok(&["register", &file.to_string_lossy()]);
+        let coordinator = fleet.coordinator().await;
+        let worker = fleet.spawn_foreign(name, &mut command).ready().await;
+        let mut client = fleet.client().await;
+        let finished = client.run(&Start::of("own.secret")).await;
+        assert_eq!(finished["status"], "failed", "{name}: {finished}");
+        let message = finished["errors"][0]["message"].as_str();
+        assert_eq!(
+            message,
+            Some("this worker cannot fill in secrets"),
+            "{name}"
+        );
+        worker.kill();
+        fleet.rest([coordinator]).await;
+    }
+}
+
 /// `kill -9` amid a job: another worker runs the same attempt, and has said so before.
 #[tokio::test]
 async fn a_job_of_a_killed_worker_runs_at_the_next() {

@@ -52,6 +52,8 @@ async fn every_query_of_the_page_has_something_to_show() {
         .await;
     let batches = Start::of("tests.batches");
     client.run(&batches).await;
+    let family = Start::of("tests.family").parameters(&json!({"count": 1}));
+    client.run(&family).await;
     let unknown = Start::of("tests.nothing").silent();
     client.start(&unknown).await;
     let failing = json!({"count": -1, "concurrency": 0});
@@ -67,10 +69,14 @@ async fn every_query_of_the_page_has_something_to_show() {
     .await;
 
     let queries = queries();
-    assert_eq!(queries.len(), 12, "{queries:#?}");
-    let id = format!("'{}'", batches.execution_id());
+    assert_eq!(queries.len(), 13, "{queries:#?}");
     for (heading, sql) in queries {
-        let sql = sql.replace(VARIABLE, &id);
+        let shown = if sql.contains("parent_execution_id") {
+            &family
+        } else {
+            &batches
+        };
+        let sql = sql.replace(VARIABLE, &format!("'{}'", shown.execution_id()));
         let rows = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
             .fetch_all(&fleet.database.pool)
             .await

@@ -74,6 +74,11 @@ async fn what_failed_runs_again_by_a_command_and_what_succeeded_is_kept() {
     assert_eq!(rehearsed["plan"]["again"], json!({"work": [1]}));
     assert_eq!(rehearsed["plan"]["reopened"], json!({"j": [1]}));
     assert_eq!(rehearsed["plan"]["kept"], json!({"a": [1]}));
+    let items = json!({"work": {"again": 1, "kept": 2}});
+    assert_eq!(rehearsed["plan"]["items"], items);
+    let all = fleet.command_ok(&["rerun", &id, "--dry-run", "--reset-items"]);
+    assert_eq!(all["plan"]["again"], json!({"work": [1]}));
+    assert_eq!(all["plan"]["items"], json!({}));
     assert_eq!(
         fleet.database.status(execution).await.as_deref(),
         Some("failed")

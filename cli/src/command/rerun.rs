@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use flotilla_coordinator::rehearsal::Rehearsal;
+use flotilla_coordinator::rehearsal::{ItemsKept, Rehearsal};
 use flotilla_engine::Json;
 use flotilla_engine::execution::RerunOrder;
 use flotilla_protocol::ExecutionId;
@@ -16,6 +16,9 @@ use crate::arguments::Global;
 use crate::database::Database;
 use crate::failure::{Exit, Failure};
 use crate::output::{print, print_json, table};
+
+/// What becomes of a visit that is repeated.
+const AGAIN: &str = "runs again";
 
 const AFTER_HELP: &str = "\
 Without --from, what has failed without being handled runs again, and what the end has cut off. What has succeeded \
@@ -99,7 +102,7 @@ async fn rehearse(global: &Global, control: &WorkflowControl) -> Result<Exit, Fa
 /// A line for each task and what becomes of it.
 fn sheet(rehearsal: &Rehearsal) -> String {
     let parts = [
-        ("runs again", &rehearsal.again),
+        (AGAIN, &rehearsal.again),
         ("was held back, and runs", &rehearsal.held_back),
         ("waits again", &rehearsal.reopened),
         ("leads on", &rehearsal.followed),
@@ -107,14 +110,25 @@ fn sheet(rehearsal: &Rehearsal) -> String {
     ];
     let rows = parts
         .into_iter()
-        .flat_map(|(what, tasks)| lines(what, tasks));
+        .flat_map(|(what, tasks)| lines(what, tasks, &rehearsal.items));
     table(&["task", "visit", "what becomes of it"], rows)
 }
 
-fn lines(what: &str, tasks: &BTreeMap<String, Vec<u32>>) -> Vec<Vec<String>> {
+/// Only of what runs again are there items to tell of.
+fn lines(
+    what: &str,
+    tasks: &BTreeMap<String, Vec<u32>>,
+    items: &BTreeMap<String, ItemsKept>,
+) -> Vec<Vec<String>> {
     let line = |(task, visits): (&String, &Vec<u32>)| {
         let visits: Vec<String> = visits.iter().map(ToString::to_string).collect();
-        vec![task.clone(), visits.join(", "), what.to_owned()]
+        let what = match items.get(task).filter(|_| what == AGAIN) {
+            Some(ItemsKept { again, kept }) => {
+                format!("{what}: {again} of {} items, {kept} are kept", again + kept)
+            }
+            None => what.to_owned(),
+        };
+        vec![task.clone(), visits.join(", "), what]
     };
     tasks.iter().map(line).collect()
 }
@@ -140,5 +154,20 @@ mod tests {
                 && lines[1].contains("runs again")
         );
         assert!(lines[2].contains("fetch") && lines[2].contains("is kept"));
+    }
+
+    #[test]
+    fn of_a_task_with_items_it_is_said_how_many_run_again() {
+        let task = BTreeMap::from([("each".to_owned(), vec![1])]);
+        let items = ItemsKept { again: 1, kept: 11 };
+        let sheet = sheet(&Rehearsal {
+            again: task.clone(),
+            items: BTreeMap::from([("each".to_owned(), items)]),
+            kept: task,
+            ..Rehearsal::default()
+        });
+        let lines: Vec<&str> = sheet.lines().collect();
+        assert!(lines[1].ends_with("runs again: 1 of 12 items, 11 are kept"));
+        assert!(lines[2].ends_with("is kept"), "{sheet}");
     }
 }

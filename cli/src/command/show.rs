@@ -18,6 +18,8 @@ use crate::waits::Looker;
 
 /// The most characters of a value or message that people see in a table.
 const SHOWN_CHARS: usize = 120;
+/// The most characters of the parameters, the output or the tags of an execution that people see.
+const SHOWN_VALUE: usize = 1_000;
 
 const AFTER_HELP: &str = "\
 It also says why something is not running. What the broker knows of it (`no consumer on pool gpu`) is said if the \
@@ -139,7 +141,7 @@ fn sheet(shown: &Shown, waits: &Waits) -> String {
     for name in ["tags", "parameters", "output"] {
         let value = &execution[name];
         if !is_empty(value) {
-            lines.push(format!("{name:<11} {}", text(value)));
+            lines.push(format!("{name:<11} {}", bounded(name, &text(value))));
         }
     }
     if let Some(reason) = &waits.execution {
@@ -162,6 +164,16 @@ fn sheet(shown: &Shown, waits: &Waits) -> String {
     lines.push(String::new());
     lines.push(table(&header, rows));
     lines.join("\n")
+}
+
+/// The value of an execution as far as it leaves its tasks in sight.
+fn bounded(name: &str, text: &str) -> String {
+    let count = text.chars().count();
+    if count <= SHOWN_VALUE {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(SHOWN_VALUE).collect();
+    format!("{kept}… ({count} characters; the psql line below shows all of `{name}`)")
 }
 
 /// The name with the visit, if it is not the first, and the item.
@@ -321,6 +333,14 @@ mod tests {
         assert_eq!(duration(&from, &at("2026-01-01T00:00:01.234Z")), "1.23 s");
         assert_eq!(duration(&from, &at("2026-01-01T00:01:05Z")), "1 min 5 s");
         assert_eq!(duration(&Value::Null, &from), "");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_says_how_long_it_is() {
+        assert_eq!(bounded("output", &"é".repeat(1_000)), "é".repeat(1_000));
+        let cut = bounded("output", &"é".repeat(1_001));
+        assert!(cut.starts_with(&format!("{}… (1001 characters", "é".repeat(1_000))));
+        assert!(cut.ends_with("shows all of `output`)"), "{cut}");
     }
 
     #[test]

@@ -51,6 +51,21 @@ takes, duplicates, duplicate_gap, on_cancel and silent_after. Events are pause, 
 restart_coordinator, start_again and rerun (with from, reset_items, parameters and vars; \
 `after: final` in place of `at`: a second after the end). Time is virtual, in seconds from the start.
 
+What is expected, all of it optional:
+  status           of the execution; `rejected`: its parameters are refused, `invalid`: the workflow is
+  output, vars     its output; of its variables those that are named
+  runs             how often each task was visited; one that is not named must not have run
+  executions       attempts of each named task; item_executions: of each of its items
+  task_status      how each named task ended; skipped, omitted: lists of tasks
+  errors           failures that nothing handled, each by some of its fields: [{task: charge, kind: …}]
+  inputs, actions  of each named task, a list with one for each attempt
+  order, overlap   pairs of tasks: the first before the second; both at once
+  sequence         all starts, in order; max_parallel: attempts of a named task at once, at most
+  elapsed          seconds until the end; started_at: those at which each named task was started
+  checkpoints      the status at a time: what {do: check} of the events saw
+  start_count      executions that were made; stale_results: answers that had no effect
+A task of a sub-workflow has the name of the workflow before its own, without the pack: charge.pay.
+
 Each task that ran is also made to fail once; where nothing would handle that, it is said.
 
 Exit codes: 0 all cases pass; 1 a case does not; 2 a file cannot be used.

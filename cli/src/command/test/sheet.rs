@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_scripted::Unhandled;
+use flotilla_scripted::{Difference, Unhandled};
 use serde_json::Value;
 
 use super::{CaseReport, FileReport};
@@ -51,6 +51,12 @@ fn case_lines(case: &CaseReport) -> Vec<String> {
             Shade::Bad,
         ));
         lines.push(paint(&format!("          + seen     {seen}"), Shade::Good));
+    }
+    let is_unasked_run =
+        |one: &Difference| one.at.starts_with("runs.") && one.expected == Value::from(0);
+    if case.differences.iter().any(is_unasked_run) {
+        let help = "        help: a task that `runs` does not name must not run; name all that do";
+        lines.push(paint(help, Shade::Faint));
     }
     for error in &case.errors {
         let Some(task) = &error.task else {

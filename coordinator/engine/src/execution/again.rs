@@ -266,15 +266,25 @@ impl Step<'_> {
 
     /// Lets a run in as if it had arrived, or goes on with the items that have not succeeded.
     fn begin_again(&mut self, no: RunNo, old: &Run, order: &RerunOrder, past: &Past) {
-        let spread = (!order.reset_items)
-            .then(|| past.spread_of(old))
-            .flatten()
-            .and_then(|whole| rest_of(whole, past));
-        match spread {
+        match goes_on_with(old, order, past) {
             Some(spread) => self.begin_items(no, spread, false),
             None => self.enter(no, false),
         }
     }
+}
+
+/// Of a run of items that a rerun repeats: how many of its items (or batches) it keeps, and how many
+/// there are; `None` where it keeps none.
+#[must_use]
+pub fn items_kept(old: &Run, order: &RerunOrder, past: &Past) -> Option<(usize, usize)> {
+    let rest = goes_on_with(old, order, past)?;
+    Some((rest.kept.len(), rest.progress.count as usize))
+}
+
+/// The items that a run in place of `old` goes on with; `None` where it begins as a whole.
+fn goes_on_with(old: &Run, order: &RerunOrder, past: &Past) -> Option<Spread> {
+    let whole = (!order.reset_items).then(|| past.spread_of(old));
+    whole.flatten().and_then(|whole| rest_of(whole, past))
 }
 
 /// The items of a run that have not succeeded; `None` if all have, or none has.

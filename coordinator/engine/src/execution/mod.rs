@@ -50,7 +50,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_protocol::{ExecutionId, RunNo, TaskId};
 
-pub use again::Generation;
+pub use again::{Generation, items_kept};
 pub use branch::{Branch, SeenTask, WriteLinks};
 pub use changes::{Changes, Job, JobCancel, TimerChange, TimerKind, Transition, TransitionKind};
 pub use event::{AttemptId, Command, ControlRefusal, Event, IgnoredReason, Outcome, Report};
