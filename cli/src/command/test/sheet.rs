@@ -52,8 +52,7 @@ fn case_lines(case: &CaseReport) -> Vec<String> {
         ));
         lines.push(paint(&format!("          + seen     {seen}"), Shade::Good));
     }
-    let is_unasked_run =
-        |one: &Difference| one.at.starts_with("runs.") && one.expected == Value::from(0);
+    let is_unasked_run = |one: &Difference| one.at.starts_with("runs.") && one.expected == 0;
     if case.differences.iter().any(is_unasked_run) {
         let help = "        help: a task that `runs` does not name must not run; name all that do";
         lines.push(paint(help, Shade::Faint));
