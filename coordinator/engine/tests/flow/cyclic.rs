@@ -17,7 +17,8 @@ const MOST_COMPLETIONS: usize = 9;
 
 const TWO: &str =
     "621 definitions (refused: ), 75609 histories, 127180 completions, 426481 duplicates";
-const THREE: &str = "879309 definitions (refused: ), ";
+const THREE: &str = "879309 definitions (refused: ), 14068944 histories, 63814784 completions, \
+                     63814784 duplicates";
 const SOME_OF_THREE: &str =
     "2445 definitions (refused: ), 39120 histories, 177108 completions, 177108 duplicates";
 
