@@ -89,7 +89,7 @@ impl Kind {
         match self {
             Self::Single => "single task, 500 in flight",
             Self::Full => "single task, 500 in flight, full tables",
-            Self::Chain => "chain of 10, 500 in flight",
+            Self::Chain => "chain of 10, 1,000 in flight",
             Self::Fanout => "fan-out 1 → 100 → 1, 100 in flight",
             Self::Items10 => "10 items, 500 in flight",
             Self::Items1000 => "1,000 items, 20 in flight",
@@ -125,7 +125,7 @@ impl Kind {
         };
         match self {
             Self::Single | Self::Full | Self::Idle | Self::Half => load(Shape::Single, 1, 500),
-            Self::Chain => load(Shape::Chain, 1, 500),
+            Self::Chain => load(Shape::Chain, 1, 1000),
             Self::Fanout => load(Shape::Fanout, 100, 100),
             Self::Items10 => load(Shape::Items, 10, 500),
             Self::Items1000 => load(Shape::Items, 1000, 20),
