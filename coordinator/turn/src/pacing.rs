@@ -1,4 +1,4 @@
-//! How many jobs of one execution are on their way to the broker at a time.
+//! In which order jobs are published, and how many of one execution are on their way to the broker.
 //!
 //! A broker that is handed hundreds of jobs at once works on them for milliseconds, and whatever comes
 //! meanwhile waits behind them: another execution's start, its job, its completion. So where several
@@ -96,6 +96,37 @@ impl Lane {
     }
 }
 
+/// Jobs of one execution that are published in a row, once each has had its first.
+const JOBS_IN_A_ROW: usize = 16;
+
+/// Puts what is published in such an order that executions take turns: the only job of a small one then
+/// does not stand in its pool's queue behind hundreds of a large one. Each keeps its own order.
+///
+/// The first job of each comes first, then several of each in a row: those are run about together and
+/// end in one turn, which then writes the rows of their execution once and not once for each.
+pub(crate) fn in_turns(batch: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
+    let mut published: HashMap<ExecutionId, usize> = HashMap::new();
+    let mut ranked: Vec<(usize, Arc<Publication>)> = batch
+        .into_iter()
+        .map(|publication| {
+            let rank = match &publication.to {
+                Destination::Pool { execution_id, .. } => {
+                    let before = published.entry(*execution_id).or_default();
+                    *before += 1;
+                    1 + (*before - 1).div_ceil(JOBS_IN_A_ROW)
+                }
+                Destination::Client { .. } => 0,
+            };
+            (rank, publication)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked
+        .into_iter()
+        .map(|(_, publication)| publication)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +138,16 @@ mod tests {
             execution_id: ExecutionId(uuid::Uuid::from_u128(execution)),
             partition,
             traceparent: None,
+        };
+        let body = Vec::new();
+        Arc::new(Publication { id, to, body })
+    }
+
+    fn reply(id: u64) -> Arc<Publication> {
+        let to = Destination::Client {
+            reply_to: "client".to_owned(),
+            correlation_id: None,
+            message_type: "workflow.started".into(),
         };
         let body = Vec::new();
         Arc::new(Publication { id, to, body })
@@ -160,5 +201,40 @@ mod tests {
         pacing.remove_partition(7);
         assert_eq!(after_confirm(&mut pacing, &lost, 1), [0; 0]);
         assert_eq!(after_confirm(&mut pacing, &kept, 1), [4]);
+    }
+
+    #[test]
+    fn executions_take_turns_and_keep_their_own_order() {
+        let batch = vec![
+            job(1, 1, 0),
+            job(2, 1, 0),
+            job(3, 1, 0),
+            reply(4),
+            job(5, 2, 0),
+            job(6, 3, 0),
+        ];
+        assert_eq!(ids(&in_turns(batch)), [4, 1, 5, 6, 2, 3]);
+    }
+
+    #[test]
+    fn beyond_its_first_an_execution_has_several_jobs_in_a_row() {
+        let of = |execution, ids: std::ops::RangeInclusive<u64>| {
+            ids.map(move |id| job(id, execution, 0))
+        };
+        let batch: Vec<_> = of(1, 1..=40).chain(of(2, 41..=80)).collect();
+        let expected: Vec<u64> = [
+            1..=1,
+            41..=41,
+            2..=17,
+            42..=57,
+            18..=33,
+            58..=73,
+            34..=40,
+            74..=80,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        assert_eq!(ids(&in_turns(batch)), expected);
     }
 }

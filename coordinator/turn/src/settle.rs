@@ -1,6 +1,6 @@
 //! What becomes of a turn: it is committed or taken again. What is refused is in `refused.rs`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -9,11 +9,12 @@ use flotilla_protocol::{ExecutionId, RunNo};
 use crate::Turns;
 use crate::channels::Stage;
 use crate::decision::Decision;
-use crate::effect::{Destination, Effect, Publication};
+use crate::effect::{Effect, Publication};
 use crate::gather::{Item, MAX_TURN_MESSAGES, Turn};
 use crate::machine::Phase;
 use crate::message::{DeliveryId, Forward};
 use crate::mutant::{self, Mutant};
+use crate::pacing::in_turns;
 use crate::rows::{Commit, CommitAnswer, Epoch, PartitionNo};
 
 /// Seconds for which starts are looked up after one was met that had been made before: where one comes
@@ -302,105 +303,5 @@ impl Turns {
                 Item::LostJob(lost) => self.lost_jobs.push_front(lost),
             }
         }
-    }
-}
-
-/// Jobs of one execution that are published in a row, once each has had its first.
-const JOBS_IN_A_ROW: usize = 16;
-
-/// Puts what is published in such an order that executions take turns: the only job of a small one then
-/// does not stand in its pool's queue behind hundreds of a large one. Each keeps its own order.
-///
-/// The first job of each comes first, then several of each in a row: those are run about together and
-/// end in one turn, which then writes the rows of their execution once and not once for each.
-fn in_turns(batch: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
-    let mut published: HashMap<ExecutionId, usize> = HashMap::new();
-    let mut ranked: Vec<(usize, Arc<Publication>)> = batch
-        .into_iter()
-        .map(|publication| {
-            let rank = match &publication.to {
-                Destination::Pool { execution_id, .. } => {
-                    let before = published.entry(*execution_id).or_default();
-                    *before += 1;
-                    1 + (*before - 1).div_ceil(JOBS_IN_A_ROW)
-                }
-                Destination::Client { .. } => 0,
-            };
-            (rank, publication)
-        })
-        .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked
-        .into_iter()
-        .map(|(_, publication)| publication)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job(id: u64, execution: u128) -> Arc<Publication> {
-        let to = Destination::Pool {
-            pool: "default".into(),
-            message_id: id.to_string(),
-            execution_id: ExecutionId(uuid::Uuid::from_u128(execution)),
-            partition: 0,
-            traceparent: None,
-        };
-        let body = Vec::new();
-        Arc::new(Publication { id, to, body })
-    }
-
-    fn reply(id: u64) -> Arc<Publication> {
-        let to = Destination::Client {
-            reply_to: "client".to_owned(),
-            correlation_id: None,
-            message_type: "workflow.started".into(),
-        };
-        let body = Vec::new();
-        Arc::new(Publication { id, to, body })
-    }
-
-    #[test]
-    fn executions_take_turns_and_keep_their_own_order() {
-        let batch = vec![
-            job(1, 1),
-            job(2, 1),
-            job(3, 1),
-            reply(4),
-            job(5, 2),
-            job(6, 3),
-        ];
-        let order: Vec<u64> = in_turns(batch)
-            .iter()
-            .map(|published| published.id)
-            .collect();
-        assert_eq!(order, [4, 1, 5, 6, 2, 3]);
-    }
-
-    #[test]
-    fn beyond_its_first_an_execution_has_several_jobs_in_a_row() {
-        let of =
-            |execution, ids: std::ops::RangeInclusive<u64>| ids.map(move |id| job(id, execution));
-        let batch: Vec<_> = of(1, 1..=40).chain(of(2, 41..=80)).collect();
-        let order: Vec<u64> = in_turns(batch)
-            .iter()
-            .map(|published| published.id)
-            .collect();
-        let expected: Vec<u64> = [
-            1..=1,
-            41..=41,
-            2..=17,
-            42..=57,
-            18..=33,
-            58..=73,
-            34..=40,
-            74..=80,
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        assert_eq!(order, expected);
     }
 }
