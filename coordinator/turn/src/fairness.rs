@@ -45,20 +45,16 @@ impl Crowd {
         }
     }
 
-    /// Whether several executions are active.
-    pub fn is_there(&self, now: DateTime<Utc>) -> bool {
-        now < self.until
+    /// What bounds each execution: `bound` where several are active, and nothing where one is alone.
+    pub fn limit(&self, bound: usize, now: DateTime<Utc>) -> usize {
+        if now < self.until { bound } else { usize::MAX }
     }
 
     /// What each may have of a turn.
     pub fn shares(&self, now: DateTime<Utc>) -> Shares {
         Shares {
             taken: HashMap::new(),
-            limit: if self.is_there(now) {
-                SHARE
-            } else {
-                usize::MAX
-            },
+            limit: self.limit(SHARE, now),
         }
     }
 }

@@ -123,11 +123,7 @@ impl Turns {
 
     /// How many jobs of one execution may be unconfirmed.
     pub(crate) fn unconfirmed_limit(&self) -> usize {
-        if self.crowd.is_there(self.now) {
-            UNCONFIRMED
-        } else {
-            usize::MAX
-        }
+        self.crowd.limit(UNCONFIRMED, self.now)
     }
 
     pub(crate) fn settle_debt(&mut self, debt: Debt) {

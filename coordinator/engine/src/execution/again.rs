@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use flotilla_protocol::RunNo;
 
-use super::changes::{Changes, Transition, TransitionKind};
+use super::changes::Changes;
 use super::event::Outcome;
 use super::failure::ExecutionError;
 use super::past::{Current, Past, is_complete};
@@ -66,15 +66,7 @@ impl Execution {
         self.begin_generation(&plan, &rerun.past, now);
         changes.finished = false;
         let mut step = Step::new(self, now, changes);
-        step.log(Transition {
-            seq: 0,
-            kind: TransitionKind::ControlApplied,
-            task_id: None,
-            attempt: None,
-            from: None,
-            to: None,
-            detail: Some(detail(rerun)),
-        });
+        step.log_control(detail(rerun));
         step.set_status(ExecutionStatus::Running);
         step.closed = false;
         step.run_again(&plan, &rerun.order, &rerun.past);

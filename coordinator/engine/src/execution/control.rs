@@ -32,15 +32,7 @@ impl Execution {
         }
         let workflow = Arc::clone(&self.workflow);
         let mut step = Step::new(self, now, changes);
-        step.log(Transition {
-            seq: 0,
-            kind: TransitionKind::ControlApplied,
-            task_id: None,
-            attempt: None,
-            from: None,
-            to: None,
-            detail: Some(applied(command, message_id, &workflow)),
-        });
+        step.log_control(applied(command, message_id, &workflow));
         match command {
             Command::Cancel { reason } => step.cancel(reason.as_ref()),
             Command::Pause => step.pause(),
@@ -99,6 +91,19 @@ fn named(
 }
 
 impl Step<'_> {
+    /// Notes that a command is carried out, with what it asks for.
+    pub(super) fn log_control(&mut self, detail: Json) {
+        self.log(Transition {
+            seq: 0,
+            kind: TransitionKind::ControlApplied,
+            task_id: None,
+            attempt: None,
+            from: None,
+            to: None,
+            detail: Some(detail),
+        });
+    }
+
     fn cancel(&mut self, reason: Option<&String>) {
         if self.execution.status == ExecutionStatus::Cancelling {
             return;
