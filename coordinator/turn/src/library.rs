@@ -1,4 +1,5 @@
-//! The workflows that are started or run as children, by their names: the newest version of each.
+//! The workflows that are started or run as children, by their names: the newest version of each, and
+//! those versions that starts name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::rows::FoundDefinition;
 
 /// Seconds for which a name is not looked up again, should nobody say that something was registered.
 const TRUSTED_S: i64 = 2;
-/// Names that are kept at most; templates may give any.
+/// Names and versions that are kept at most; templates may give any.
 const MOST_NAMES: usize = 10_000;
 
 /// What a name stands for, or why it cannot be started.
@@ -20,24 +21,59 @@ pub(crate) type Entry = Result<Arc<Workflow>, ChildRefusal>;
 
 /// Names that were looked up, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Library(BTreeMap<String, (DateTime<Utc>, Entry)>);
+pub(crate) struct Library {
+    newest: Names,
+    /// The versions of each name that starts have asked for.
+    versions: BTreeMap<String, Names>,
+    /// Entries in both.
+    kept: usize,
+}
+
+type Names = BTreeMap<String, (DateTime<Utc>, Entry)>;
 
 impl Library {
     /// What a name stands for; `None` if it has to be looked up.
     pub fn get(&self, name: &str, now: DateTime<Utc>) -> Option<&Entry> {
-        let (known_at, entry) = self.0.get(name)?;
-        let is_trusted = now - *known_at <= TimeDelta::seconds(TRUSTED_S);
-        is_trusted.then_some(entry)
+        trusted(self.newest.get(name), now)
+    }
+
+    /// What a start begins; `None` if it has to be looked up.
+    pub fn to_start(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<&Entry> {
+        match version {
+            None => self.get(name, now),
+            // It may be registered again with other text, so it is trusted no longer than the newest.
+            Some(version) => trusted(self.versions.get(name)?.get(version), now),
+        }
     }
 
     /// Notes what a start has looked up.
-    pub fn learn(&mut self, name: &str, workflow: &Arc<Workflow>, now: DateTime<Utc>) {
-        self.insert(name.to_owned(), Ok(Arc::clone(workflow)), now);
+    pub fn learn(
+        &mut self,
+        name: &str,
+        version: Option<&str>,
+        workflow: &Arc<Workflow>,
+        now: DateTime<Utc>,
+    ) {
+        let entry = (now, Ok(Arc::clone(workflow)));
+        self.make_room();
+        let replaced = match version {
+            None => self.newest.insert(name.to_owned(), entry),
+            Some(version) => {
+                let versions = self.versions.entry(name.to_owned()).or_default();
+                versions.insert(version.to_owned(), entry)
+            }
+        };
+        self.kept += usize::from(replaced.is_none());
     }
 
     /// Something was registered.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// Notes what was found for a name.
@@ -63,15 +99,22 @@ impl Library {
                 format!("no workflow {name} is registered"),
             ),
         };
-        self.insert(name, entry, now);
+        self.make_room();
+        let replaced = self.newest.insert(name, (now, entry));
+        self.kept += usize::from(replaced.is_none());
     }
 
-    fn insert(&mut self, name: String, entry: Entry, now: DateTime<Utc>) {
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
+    fn make_room(&mut self) {
+        if self.kept >= MOST_NAMES {
+            self.clear();
         }
-        self.0.insert(name, (now, entry));
     }
+}
+
+fn trusted(found: Option<&(DateTime<Utc>, Entry)>, now: DateTime<Utc>) -> Option<&Entry> {
+    let (known_at, entry) = found?;
+    let is_trusted = now - *known_at <= TimeDelta::seconds(TRUSTED_S);
+    is_trusted.then_some(entry)
 }
 
 #[cfg(test)]

@@ -34,9 +34,9 @@ struct Refusal {
 }
 
 impl Turns {
-    /// Which starts of a turn need no look-up, with what they start: those of a workflow whose newest version
-    /// is known. That nobody has made them before is not known; the database says so, where it is not true,
-    /// and then they are looked up.
+    /// Which starts of a turn need no look-up, with what they start: those of a workflow that is known in
+    /// the version that they ask for. That nobody has made them before is not known; the database says so,
+    /// where it is not true, and then they are looked up.
     pub(crate) fn known_starts(&self, turn: &Turn, found: &mut Found) {
         if self.now < self.doubts_starts_until {
             return;
@@ -48,9 +48,8 @@ impl Turns {
             let Message::Start(request) = &**message else {
                 continue;
             };
-            let (name, version) = (&request.start.workflow, &request.start.version);
-            let entry = self.library.get(name, self.now);
-            if let Some(Ok(workflow)) = entry.filter(|_| version.is_none()) {
+            let (name, version) = named(request);
+            if let Some(Ok(workflow)) = self.library.to_start(name, version, self.now) {
                 found.known.insert(*id, workflow.hash);
                 let workflow = Ok(Arc::clone(workflow));
                 found.workflows.entry(found.known[id]).or_insert(workflow);
@@ -211,9 +210,10 @@ impl Deciding<'_> {
         found: &FoundStart,
     ) -> Result<(), Refusal> {
         let workflow = self.workflow(request, found)?;
-        if request.start.version.is_none() && !self.known.contains_key(&delivery) {
-            let name = &request.start.workflow;
-            self.turns.library.learn(name, &workflow, self.now);
+        if !self.known.contains_key(&delivery) {
+            let (name, version) = named(request);
+            let library = &mut self.turns.library;
+            library.learn(name, version, &workflow, self.now);
         }
         let id = request.start.execution_id.unwrap_or(request.fresh_id);
         let mut changes = Changes::default();
@@ -328,6 +328,11 @@ impl Deciding<'_> {
         let message = stored(names::WORKFLOW_REJECTED, &WorkflowRejected { error });
         self.reply(partition, address, message);
     }
+}
+
+/// What a start begins: a workflow, and its version where that is given.
+fn named(request: &StartRequest) -> (&str, Option<&str>) {
+    (&request.start.workflow, request.start.version.as_deref())
 }
 
 /// The names under which a start is unique, marked by their sort.

@@ -273,3 +273,35 @@ fn a_start_of_a_known_workflow_is_looked_up_only_after_one_that_was_there_before
         .filter(|reply| *reply == "client workflow.started false");
     assert_eq!(again.count(), 1, "{said:?}");
 }
+
+#[test]
+fn a_start_that_names_a_version_is_looked_up_once_for_it() {
+    let versioned = "ref: t.one\nversion: '2'\ntasks:\n  - {name: a, action: core.noop}\n";
+    let mut world = World::with_owner(1, &[versioned]);
+    let begin = |world: &mut World, id, version: Option<&str>| {
+        let mut request = from("client", "t.one", id);
+        request.start.version = version.map(str::to_owned);
+        world.put_request(request);
+        world.deliver(0);
+        let done = world.run(0);
+        world.calm(0);
+        done
+    };
+    let looked_up = ["load 1 starts, 0 executions"];
+    assert_eq!(begin(&mut world, 1, Some("2")), looked_up);
+    assert!(begin(&mut world, 2, Some("2"))[0].starts_with("commit"));
+    assert_eq!(
+        begin(&mut world, 3, None),
+        looked_up,
+        "the newest may be another"
+    );
+    assert!(begin(&mut world, 4, None)[0].starts_with("commit"));
+    assert!(begin(&mut world, 5, Some("2"))[0].starts_with("commit"));
+    assert_eq!(begin(&mut world, 6, Some("3")), looked_up);
+    assert_eq!(
+        begin(&mut world, 7, Some("3")),
+        looked_up,
+        "it may come to be registered"
+    );
+    assert_eq!(world.database.executions.len(), 5);
+}
