@@ -322,10 +322,7 @@ impl Ends {
     async fn next(&mut self) -> Result<Event, Failure> {
         match self {
             Self::Rows(rows) => {
-                // A timer takes a millisecond even where its time has come.
-                if rows.next_look > Instant::now() {
-                    tokio::time::sleep_until(rows.next_look.into()).await;
-                }
+                rows.look_due().await;
                 Ok(Event::LookDue)
             }
             Self::Answers(answers) => {

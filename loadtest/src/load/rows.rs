@@ -14,15 +14,18 @@ pub const MAX_LOOKED_AT: usize = 2000;
 const SHARE: u32 = 20;
 /// The shortest and the longest time between two looks.
 const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-/// Executions up to which the system is idle, and what is asked is how long one execution takes: then
-/// one look follows the other, since a timer would round up to a millisecond.
+/// Executions up to which the system is idle, and what is asked is how long one execution takes.
 const FEW: usize = 4;
+/// The time between two looks then. Looks without a pause would keep a core busy, and the system slower
+/// than it is (by half a millisecond where there are two cores).
+const FEW_WAIT: Duration = Duration::from_micros(150);
+/// What a timer counts in; it rounds up.
+const TIMER_STEP: Duration = Duration::from_millis(1);
 
 /// Looks at the rows from time to time.
 pub struct Rows {
     connection: PgConnection,
-    /// When to look again.
-    pub next_look: Instant,
+    next_look: Instant,
 }
 
 impl Rows {
@@ -32,6 +35,17 @@ impl Rows {
             connection: PgConnection::connect(url).await?,
             next_look: Instant::now(),
         })
+    }
+
+    /// Waits until it is time to look again. Cancel-safe.
+    pub async fn look_due(&self) {
+        let left = self.next_look.saturating_duration_since(Instant::now());
+        if left >= TIMER_STEP {
+            tokio::time::sleep(left).await;
+        } else if !left.is_zero() {
+            // It ends early only if it is cancelled, with the runtime.
+            let _ = tokio::task::spawn_blocking(move || std::thread::sleep(left)).await;
+        }
     }
 
     /// Which of these have ended, and whether well.
@@ -54,7 +68,7 @@ impl Rows {
 fn wait_after(look: Duration, asked: usize) -> Duration {
     match asked {
         0 => WAITS.0,
-        1..=FEW => Duration::ZERO,
+        1..=FEW => FEW_WAIT,
         _ => (look * SHARE).clamp(WAITS.0, WAITS.1),
     }
 }
@@ -68,6 +82,6 @@ mod tests {
         let wait = |us, asked| wait_after(Duration::from_micros(us), asked).as_micros();
         let waits = (wait(10, 9), wait(100, 9), wait(5000, 9));
         assert_eq!(waits, (1000, 2000, 20_000));
-        assert_eq!((wait(5000, 1), wait(5000, 0)), (0, 1000));
+        assert_eq!((wait(5000, 1), wait(5000, 0)), (150, 1000));
     }
 }
