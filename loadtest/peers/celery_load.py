@@ -8,7 +8,7 @@ import time
 
 import psycopg2
 
-from measure import Cpu, Database, environment, listener, result, wait_until
+from measure import Cpu, Database, environment, listener, result, stop, wait_until
 
 WARM_UP_S = 3.0
 TASKS = {"single": 1, "chain": 10, "fanout": 102}
@@ -75,6 +75,7 @@ def main(workload, seconds, in_flight):
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdout=subprocess.DEVNULL,
             stderr=sys.stderr,
+            start_new_session=True,
         )
         try:
             connection = psycopg2.connect(database.url)
@@ -92,8 +93,7 @@ def main(workload, seconds, in_flight):
             )
             print(json.dumps(result("celery", workload, latencies, spent, TASKS[workload], cpu)))
         finally:
-            worker.terminate()
-            worker.wait(30)
+            stop(worker)
             with celery_app.app.connection_for_write() as broker:
                 broker.default_channel.queue_delete("peer-celery")
 

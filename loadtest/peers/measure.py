@@ -4,6 +4,8 @@ CPU time is what /proc says of processes and all that they have started, as flot
 """
 
 import os
+import signal
+import subprocess
 import time
 import urllib.parse
 
@@ -132,6 +134,16 @@ class Database:
 
     def __exit__(self, *_):
         self._order(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
+
+
+def stop(process):
+    """Ends a process, and where it does not end within half a minute, all of its session."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_until(condition, seconds, what):

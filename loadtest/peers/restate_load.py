@@ -13,7 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from measure import Cpu, environment, result, wait_until
+from measure import Cpu, environment, result, stop, wait_until
 
 TASKS = {"single": 1, "chain": 10, "fanout": 102}
 
@@ -55,6 +55,7 @@ def start(node, data, ports):
         env={**os.environ, **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     worker = subprocess.Popen(
         ["node", "restate_service.mjs", str(service)],
@@ -62,6 +63,7 @@ def start(node, data, ports):
         env={**os.environ, "RESTATE_LOGGING": "ERROR", "NODE_ENV": "production"},
         stdout=subprocess.DEVNULL,
         stderr=sys.stderr,
+        start_new_session=True,
     )
     return server, worker
 
@@ -98,6 +100,7 @@ def main(workload, seconds, in_flight, form="run"):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,
             )
             processes.append(load)
             load.stdin.write("warm\n")
@@ -122,8 +125,7 @@ def main(workload, seconds, in_flight, form="run"):
             )
         finally:
             for process in reversed(processes):
-                process.terminate()
-                process.wait(30)
+                stop(process)
 
 
 if __name__ == "__main__":
