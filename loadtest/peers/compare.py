@@ -13,7 +13,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = ["celery", "dbos", "restate", "restate-dispatched"]
-IN_FLIGHT = {"single": 500, "chain": 1000, "fanout": 100}
+IN_FLIGHT = {"single": 1000, "chain": 1000, "fanout": 100}
 # Enough to keep each busy: more makes its latency longer and not its rate higher. See README.md.
 PEER_IN_FLIGHT = {
     "celery": {"single": 300, "chain": 100, "fanout": 10},

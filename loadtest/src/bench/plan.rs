@@ -87,8 +87,8 @@ impl Kind {
     /// What it is, for people.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Single => "single task, 500 in flight",
-            Self::Full => "single task, 500 in flight, full tables",
+            Self::Single => "single task, 1,000 in flight",
+            Self::Full => "single task, 1,000 in flight, full tables",
             Self::Chain => "chain of 10, 1,000 in flight",
             Self::Fanout => "fan-out 1 → 100 → 1, 100 in flight",
             Self::Items10 => "10 items, 500 in flight",
@@ -124,7 +124,7 @@ impl Kind {
             in_flight,
         };
         match self {
-            Self::Single | Self::Full | Self::Idle | Self::Half => load(Shape::Single, 1, 500),
+            Self::Single | Self::Full | Self::Idle | Self::Half => load(Shape::Single, 1, 1000),
             Self::Chain => load(Shape::Chain, 1, 1000),
             Self::Fanout => load(Shape::Fanout, 100, 100),
             Self::Items10 => load(Shape::Items, 10, 500),
