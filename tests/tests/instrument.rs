@@ -117,7 +117,7 @@ async fn a_bench_measures_what_it_is_asked_for_and_leaves_no_database() {
     let fleet = Fleet::new().await;
     let folder = fleet.folder.join("bench");
     let folder = folder.to_string_lossy();
-    let short = ["--seconds", "1", "--runs", "1", "--fill", "400"];
+    let short = ["--seconds", "1", "--runs", "1", "--fill", "1500"];
     let words = ["bench", "--only", "growth", "--folder", &folder];
     let output = harness(&fleet, &[&words[..], &short].concat());
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -127,7 +127,7 @@ async fn a_bench_measures_what_it_is_asked_for_and_leaves_no_database() {
             .to_owned()
     };
     assert!(!row("| growth").contains("not measured"), "{table}");
-    row("| single task, 500 in flight, full tables");
+    row("| single task, 1,000 in flight, full tables");
     assert!(!table.contains("| chain: "), "{table}");
     for file in ["bench.md", "bench-single-1.json", "bench-full-1.json"] {
         assert!(fleet.folder.join("bench").join(file).exists(), "{file}");
