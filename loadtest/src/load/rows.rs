@@ -44,7 +44,7 @@ impl Rows {
             tokio::time::sleep(left).await;
         } else if !left.is_zero() {
             // It ends early only if it is cancelled, with the runtime.
-            let _ = tokio::task::spawn_blocking(move || std::thread::sleep(left)).await;
+            let _ = tokio::task::spawn_blocking(move || pause(left)).await;
         }
     }
 
@@ -67,6 +67,15 @@ impl Rows {
         self.next_look = now + wait_after(now - began, asked);
         Ok(ended)
     }
+}
+
+/// Takes a thread for less than a millisecond, which a timer cannot count.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs on a thread for what blocks"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 fn wait_after(look: Duration, asked: usize) -> Duration {
