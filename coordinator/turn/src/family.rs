@@ -26,7 +26,7 @@ impl Family for Deciding<'_> {
 
     fn start(&mut self, child: ChildStart) -> Result<(), ChildRefusal> {
         let name = &*child.workflow;
-        let Some(entry) = self.turns.library.get(name, self.now) else {
+        let Some(entry) = self.turns.library.get(name, None, self.now) else {
             // The turn is decided again once that is known.
             self.decision.wanted.insert(name.to_owned());
             return Ok(());

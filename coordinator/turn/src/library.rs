@@ -32,23 +32,15 @@ pub(crate) struct Library {
 type Names = BTreeMap<String, (DateTime<Utc>, Entry)>;
 
 impl Library {
-    /// What a name stands for; `None` if it has to be looked up.
-    pub fn get(&self, name: &str, now: DateTime<Utc>) -> Option<&Entry> {
-        trusted(self.newest.get(name), now)
-    }
-
-    /// What a start begins; `None` if it has to be looked up.
-    pub fn to_start(
-        &self,
-        name: &str,
-        version: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Option<&Entry> {
-        match version {
-            None => self.get(name, now),
-            // It may be registered again with other text, so it is trusted no longer than the newest.
-            Some(version) => trusted(self.versions.get(name)?.get(version), now),
-        }
+    /// What a name stands for in a version, or in its newest; `None` if it has to be looked up.
+    /// A version may be registered again with other text, so it is trusted no longer than the newest.
+    pub fn get(&self, name: &str, version: Option<&str>, now: DateTime<Utc>) -> Option<&Entry> {
+        let (known_at, entry) = match version {
+            None => self.newest.get(name),
+            Some(version) => self.versions.get(name)?.get(version),
+        }?;
+        let is_trusted = now - *known_at <= TimeDelta::seconds(TRUSTED_S);
+        is_trusted.then_some(entry)
     }
 
     /// Notes what a start has looked up.
@@ -59,16 +51,7 @@ impl Library {
         workflow: &Arc<Workflow>,
         now: DateTime<Utc>,
     ) {
-        let entry = (now, Ok(Arc::clone(workflow)));
-        self.make_room();
-        let replaced = match version {
-            None => self.newest.insert(name.to_owned(), entry),
-            Some(version) => {
-                let versions = self.versions.entry(name.to_owned()).or_default();
-                versions.insert(version.to_owned(), entry)
-            }
-        };
-        self.kept += usize::from(replaced.is_none());
+        self.insert(name.to_owned(), version, Ok(Arc::clone(workflow)), now);
     }
 
     /// Something was registered.
@@ -99,22 +82,22 @@ impl Library {
                 format!("no workflow {name} is registered"),
             ),
         };
-        self.make_room();
-        let replaced = self.newest.insert(name, (now, entry));
-        self.kept += usize::from(replaced.is_none());
+        self.insert(name, None, entry, now);
     }
 
-    fn make_room(&mut self) {
+    fn insert(&mut self, name: String, version: Option<&str>, entry: Entry, now: DateTime<Utc>) {
         if self.kept >= MOST_NAMES {
             self.clear();
         }
+        let replaced = match version {
+            None => self.newest.insert(name, (now, entry)),
+            Some(version) => {
+                let versions = self.versions.entry(name).or_default();
+                versions.insert(version.to_owned(), (now, entry))
+            }
+        };
+        self.kept += usize::from(replaced.is_none());
     }
-}
-
-fn trusted(found: Option<&(DateTime<Utc>, Entry)>, now: DateTime<Utc>) -> Option<&Entry> {
-    let (known_at, entry) = found?;
-    let is_trusted = now - *known_at <= TimeDelta::seconds(TRUSTED_S);
-    is_trusted.then_some(entry)
 }
 
 #[cfg(test)]
@@ -126,16 +109,18 @@ mod tests {
         let now = DateTime::UNIX_EPOCH;
         let later = |seconds| now + TimeDelta::seconds(seconds);
         let mut library = Library::default();
-        assert!(library.get("a.b", now).is_none());
+        assert!(library.get("a.b", None, now).is_none());
         let unknown = FoundDefinition::UnknownWorkflow;
         library.note("a.b".to_owned(), unknown, &Found::default(), now);
-        let refusal = library.get("a.b", later(TRUSTED_S)).expect("it is known");
+        let refusal = library
+            .get("a.b", None, later(TRUSTED_S))
+            .expect("it is known");
         assert_eq!(
             refusal.as_ref().expect_err("unknown").kind,
             "unknown_workflow"
         );
-        assert!(library.get("a.b", later(TRUSTED_S + 1)).is_none());
+        assert!(library.get("a.b", None, later(TRUSTED_S + 1)).is_none());
         library.clear();
-        assert!(library.get("a.b", now).is_none());
+        assert!(library.get("a.b", None, now).is_none());
     }
 }

@@ -53,7 +53,7 @@ impl Rows {
         let began = Instant::now();
         let asked = ids.len();
         if asked == 0 {
-            self.next_look = began + WAITS.0;
+            self.next_look = began + wait_after(Duration::ZERO, asked);
             return Ok(Vec::new());
         }
         let ended = sqlx::query_as(
@@ -80,7 +80,8 @@ fn pause(time: Duration) {
 
 fn wait_after(look: Duration, asked: usize) -> Duration {
     match asked {
-        ..=FEW => FEW_WAIT,
+        0 => WAITS.0,
+        1..=FEW => FEW_WAIT,
         _ => (look * SHARE).clamp(WAITS.0, WAITS.1),
     }
 }
@@ -94,6 +95,6 @@ mod tests {
         let wait = |us, asked| wait_after(Duration::from_micros(us), asked).as_micros();
         let waits = (wait(10, 9), wait(100, 9), wait(5000, 9));
         assert_eq!(waits, (1000, 2000, 20_000));
-        assert_eq!(wait(5000, 1), 150);
+        assert_eq!((wait(5000, 1), wait(5000, 0)), (150, 1000));
     }
 }
