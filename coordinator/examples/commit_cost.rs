@@ -54,7 +54,7 @@ async fn main() -> Result<(), Failure> {
             dispatched_through: taken.last_turn,
         })
         .collect();
-    let mut conn = storage::connect_one(&url).await?;
+    let mut conn = storage::connect_to_commit(&url).await?;
     println!("tasks/turn     turns/s  ms/turn  transitions/s  us/task");
     for size in sizes {
         let limit = Duration::from_secs(seconds);

@@ -24,17 +24,34 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 /// Compiled definitions that are kept.
 const KEPT_WORKFLOWS: usize = 1000;
 
+/// What a connection is for.
+#[derive(Clone, Copy)]
+enum Work {
+    Commit,
+    Load,
+}
+
 /// A connection that is opened when it is needed.
 struct Session {
     url: String,
+    work: Work,
     connection: Option<PgConnection>,
 }
 
 impl Session {
+    fn new(url: String, work: Work) -> Self {
+        Self {
+            url,
+            work,
+            connection: None,
+        }
+    }
+
     async fn connection(&mut self) -> Result<&mut PgConnection, StorageError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => storage::connect_one(&self.url).await?,
+        let connection = match (self.connection.take(), self.work) {
+            (Some(connection), _) => connection,
+            (None, Work::Commit) => storage::connect_to_commit(&self.url).await?,
+            (None, Work::Load) => storage::connect_one(&self.url).await?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -49,10 +66,7 @@ pub(crate) async fn commit_all(
     mut orders: mpsc::UnboundedReceiver<CommitOrder>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut session = Session {
-        url,
-        connection: None,
-    };
+    let mut session = Session::new(url, Work::Commit);
     while let Some((commit, attempts)) = orders.recv().await {
         if attempts > 0 {
             tokio::time::sleep(backoff(attempts)).await;
@@ -141,10 +155,7 @@ pub(crate) async fn load_all(
     mut requests: mpsc::UnboundedReceiver<LoadRequest>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut session = Session {
-        url,
-        connection: None,
-    };
+    let mut session = Session::new(url, Work::Load);
     while let Some(request) = requests.recv().await {
         let begun = std::time::Instant::now();
         let loaded = load(&mut session, &workflows, &request).await;

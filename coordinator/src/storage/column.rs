@@ -1,7 +1,11 @@
 //! How columns of rows become arrays for the database: written straight into the message, without
 //! a copy of the rows by column.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::iter;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use flotilla_engine::Json;
 use sqlx::encode::IsNull;
@@ -14,18 +18,26 @@ use sqlx::{Arguments, Encode, Type};
 /// A call of a function with named arguments, put together argument by argument, so that name and
 /// value stand side by side.
 pub(super) struct Call {
-    sql: String,
+    statement: &'static OnceLock<String>,
+    /// What the statement is, where no call has put it together yet.
+    sql: Option<String>,
     arguments: PgArguments,
 }
 
 impl Call {
-    pub(super) fn new(function: &str, bytes: usize) -> Self {
+    /// The statement is put together once; all calls with it have the same names in the same order.
+    pub(super) fn new(statement: &'static OnceLock<String>, function: &str, bytes: usize) -> Self {
         let mut arguments = PgArguments::default();
         arguments.reserve(96, bytes);
-        let mut sql = String::with_capacity(4096);
-        sql.push_str("SELECT * FROM ");
-        sql.push_str(function);
-        Self { sql, arguments }
+        let sql = match statement.get() {
+            Some(_) => None,
+            None => Some(format!("SELECT * FROM {function}")),
+        };
+        Self {
+            statement,
+            sql,
+            arguments,
+        }
     }
 
     /// Adds one value.
@@ -33,28 +45,72 @@ impl Call {
     where
         T: Encode<'q, Postgres> + Type<Postgres>,
     {
-        let separator = if self.arguments.len() == 0 { '(' } else { ',' };
         self.arguments.add(value)?;
-        self.sql.push(separator);
-        self.sql.push_str(name);
-        self.sql.push_str(" => $");
-        self.sql.push_str(&self.arguments.len().to_string());
+        if let Some(sql) = &mut self.sql {
+            let number = self.arguments.len();
+            let separator = if number == 1 { '(' } else { ',' };
+            write!(sql, "{separator}{name} => ${number}")?;
+        }
         Ok(())
     }
 
-    /// Adds the values of one column.
+    /// Adds the values of one column; no array if there are none.
     pub(super) fn column<'q, I>(&mut self, name: &str, values: I) -> Result<(), BoxDynError>
     where
         I: Iterator,
         I::Item: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType,
     {
+        let mut values = values.peekable();
+        if values.peek().is_none() {
+            return self.value(name, NoArray::<I::Item>(PhantomData));
+        }
         self.value(name, values.bind_iter())
     }
 
+    /// Adds the values of one column; no array if all of them are NULL, which is what rows get then.
+    pub(super) fn sparse<'q, T>(
+        &mut self,
+        name: &str,
+        mut values: impl Iterator<Item = Option<T>>,
+    ) -> Result<(), BoxDynError>
+    where
+        T: Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'q,
+    {
+        let mut nulls = 0;
+        let first = values.by_ref().find(|value| {
+            nulls += usize::from(value.is_none());
+            value.is_some()
+        });
+        let Some(first) = first else {
+            return self.value(name, NoArray::<T>(PhantomData));
+        };
+        let before = iter::repeat_with(|| None).take(nulls);
+        self.value(
+            name,
+            before.chain(iter::once(first)).chain(values).bind_iter(),
+        )
+    }
+
     /// The statement and its arguments.
-    pub(super) fn finish(mut self) -> (String, PgArguments) {
-        self.sql.push(')');
-        (self.sql, self.arguments)
+    pub(super) fn finish(self) -> (&'static str, PgArguments) {
+        let sql = self.sql.unwrap_or_default();
+        let statement = self.statement.get_or_init(|| sql + ")");
+        (statement, self.arguments)
+    }
+}
+
+/// NULL in place of an array of these.
+struct NoArray<T>(PhantomData<T>);
+
+impl<T: PgHasArrayType> Type<Postgres> for NoArray<T> {
+    fn type_info() -> PgTypeInfo {
+        T::array_type_info()
+    }
+}
+
+impl<T: PgHasArrayType> Encode<'_, Postgres> for NoArray<T> {
+    fn encode_by_ref(&self, _: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Ok(IsNull::Yes)
     }
 }
 

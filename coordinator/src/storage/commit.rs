@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use flotilla_turn::rows::{Commit, CommitAnswer, PartitionNo};
+use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::commit_call::commit_call;
 use super::error::chain;
@@ -21,11 +21,8 @@ pub async fn commit(conn: &mut PgConnection, commit: &Commit) -> CommitAnswer {
             };
         }
     };
-    // The statement holds names from this crate and numbers of arguments, and no value.
     let answer: Result<(String, DateTime<Utc>), sqlx::Error> =
-        sqlx::query_as_with(AssertSqlSafe(sql), arguments)
-            .fetch_one(conn)
-            .await;
+        sqlx::query_as_with(sql, arguments).fetch_one(conn).await;
     match answer {
         Ok((_, now)) => CommitAnswer::Committed { now },
         Err(error) => classify(&error),

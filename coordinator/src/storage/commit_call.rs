@@ -1,4 +1,6 @@
-//! The arguments of `commit_turn_v3`: one array for each column of each table.
+//! The arguments of `commit_turn_v4`: one array for each column of each table.
+
+use std::sync::OnceLock;
 
 use flotilla_engine::Json;
 use flotilla_engine::execution::Counts;
@@ -12,8 +14,11 @@ use super::column::{Call, Jsonb, NumberList, bigint, integer};
 use super::outbox::outbox_rows;
 
 /// The statement that commits a turn.
-pub(super) fn commit_call(commit: &Commit) -> Result<(String, PgArguments), BoxDynError> {
-    let mut call = Call::new("commit_turn_v3", expected_bytes(commit));
+static STATEMENT: OnceLock<String> = OnceLock::new();
+
+/// The statement that commits a turn, and its arguments.
+pub(super) fn commit_call(commit: &Commit) -> Result<(&'static str, PgArguments), BoxDynError> {
+    let mut call = Call::new(&STATEMENT, "commit_turn_v4", expected_bytes(commit));
     add_fence(&mut call, commit)?;
     add_starts(&mut call, commit)?;
     add_created_executions(&mut call, &commit.new_executions)?;
@@ -53,7 +58,7 @@ fn add_fence(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
 fn add_starts(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     let starts = || commit.starts.iter();
     call.column("start_execution_ids", starts().map(|s| s.execution_id.0))?;
-    call.column(
+    call.sparse(
         "start_idempotency_keys",
         starts().map(|s| s.idempotency_key.as_deref()),
     )?;
@@ -70,7 +75,7 @@ fn add_created_executions(call: &mut Call, new: &[ExecutionRow]) -> Result<(), B
     call.column("created_workflows", new().map(|e| e.workflow.as_str()))?;
     call.column("created_versions", new().map(|e| e.version.as_str()))?;
     call.column("created_partitions", new().map(|e| e.partition))?;
-    call.column(
+    call.sparse(
         "created_idempotency_keys",
         new().map(|e| e.idempotency_key.as_deref()),
     )?;
@@ -79,24 +84,20 @@ fn add_created_executions(call: &mut Call, new: &[ExecutionRow]) -> Result<(), B
         "created_parameters",
         new().map(|e| Jsonb::from(&e.parameters)),
     )?;
-    call.column(
+    call.sparse(
         "created_traceparents",
         new().map(|e| e.traceparent.as_deref()),
     )?;
     call.column("created_execution_ats", new().map(|e| e.created_at))?;
-    let has_parents = new().any(|execution| execution.parent.is_some());
-    let parents = || new().filter(|_| has_parents).map(|e| e.parent);
-    call.column(
+    call.sparse(
         "created_parent_execution_ids",
-        parents().map(|parent| parent.map(|parent| parent.execution_id.0)),
+        new().map(|e| e.parent.map(|parent| parent.execution_id.0)),
     )?;
-    call.column(
+    call.sparse(
         "created_parent_runs",
-        parents().map(|parent| parent.map(|parent| integer(parent.run))),
+        new().map(|e| e.parent.map(|parent| integer(parent.run))),
     )?;
-    let has_timeouts = new().any(|execution| execution.timeout_s.is_some());
-    let timeouts = new().filter(|_| has_timeouts).map(|e| e.timeout_s);
-    call.column("created_timeouts", timeouts)
+    call.sparse("created_timeouts", new().map(|e| e.timeout_s))
 }
 
 /// New executions first, then those that were there before.
@@ -126,16 +127,16 @@ fn add_executions(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
         states().map(|e| NumberList(&e.live_runs)),
     )?;
     call.column("execution_ends", states().map(|e| Jsonb::from(&e.ends)))?;
-    call.column(
+    call.sparse(
         "execution_errors",
         states().map(|e| optional(e.errors.as_ref())),
     )?;
-    call.column(
+    call.sparse(
         "execution_outputs",
         states().map(|e| optional(e.output.as_ref())),
     )?;
-    call.column("execution_reply_tos", reply_tos.map(optional))?;
-    call.column("execution_finished_ats", states().map(finished_at))
+    call.sparse("execution_reply_tos", reply_tos.map(optional))?;
+    call.sparse("execution_finished_ats", states().map(finished_at))
 }
 
 fn finished_at(state: &ExecutionStateRow) -> Option<chrono::DateTime<chrono::Utc>> {
@@ -186,54 +187,50 @@ fn add_tasks(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     )?;
     call.column("task_starts", tasks().map(|t| integer(t.starts)))?;
     call.column("task_helds", tasks().map(|t| t.held))?;
-    call.column("task_actions", tasks().map(|t| t.action.as_deref()))?;
-    call.column("task_pools", tasks().map(|t| t.pool.as_deref()))?;
-    call.column("task_timeouts", tasks().map(|t| t.timeout_s))?;
-    call.column("task_inputs", tasks().map(|t| optional(t.input.as_ref())))?;
-    call.column(
+    call.sparse("task_actions", tasks().map(|t| t.action.as_deref()))?;
+    call.sparse("task_pools", tasks().map(|t| t.pool.as_deref()))?;
+    call.sparse("task_timeouts", tasks().map(|t| t.timeout_s))?;
+    call.sparse("task_inputs", tasks().map(|t| optional(t.input.as_ref())))?;
+    call.sparse(
         "task_branches",
         tasks().map(|t| optional(t.branch.as_ref())),
     )?;
     call.column("task_caused_by", tasks().map(|t| NumberList(&t.caused_by)))?;
     call.column("task_arrived", tasks().map(|t| NumberList(&t.arrived)))?;
-    call.column("task_workers", tasks().map(|t| t.worker.as_deref()))?;
-    call.column("task_results", tasks().map(|t| optional(t.result.as_ref())))?;
-    call.column("task_errors", tasks().map(|t| optional(t.error.as_ref())))
+    call.sparse("task_workers", tasks().map(|t| t.worker.as_deref()))?;
+    call.sparse("task_results", tasks().map(|t| optional(t.result.as_ref())))?;
+    call.sparse("task_errors", tasks().map(|t| optional(t.error.as_ref())))
 }
 
 fn add_task_times(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     let tasks = || all_tasks(commit);
-    call.column("task_dispatched_ats", tasks().map(|t| t.dispatched_at))?;
-    call.column("task_started_ats", tasks().map(|t| t.started_at))?;
-    call.column("task_finished_ats", tasks().map(|t| t.finished_at))
+    call.sparse("task_dispatched_ats", tasks().map(|t| t.dispatched_at))?;
+    call.sparse("task_started_ats", tasks().map(|t| t.started_at))?;
+    call.sparse("task_finished_ats", tasks().map(|t| t.finished_at))
 }
 
-/// What only tasks with items have: left out where the turn has none, which is most.
+/// What few tasks have.
 fn add_items(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
-    let has_items = commit.new_tasks.iter().any(|task| task.item_of.is_some());
-    let new = || commit.new_tasks.iter().filter(|_| has_items);
-    call.column(
+    let new = || commit.new_tasks.iter();
+    call.sparse(
         "created_task_item_ofs",
         new().map(|t| t.item_of.map(integer)),
     )?;
-    call.column(
+    call.sparse(
         "created_task_item_indexes",
         new().map(|t| t.item_index.map(integer)),
     )?;
-    call.column(
+    call.sparse(
         "created_task_batch_sizes",
         new().map(|t| t.batch_size.map(integer)),
     )?;
-    let has_progress = all_tasks(commit).any(|task| task.item_progress.is_some());
-    let tasks = || all_tasks(commit).filter(|_| has_progress);
-    call.column("task_items", tasks().map(|t| optional(t.items.as_ref())))?;
-    call.column(
+    let tasks = || all_tasks(commit);
+    call.sparse("task_items", tasks().map(|t| optional(t.items.as_ref())))?;
+    call.sparse(
         "task_item_progresses",
         tasks().map(|t| optional(t.item_progress.as_ref())),
     )?;
-    let has_secrets = all_tasks(commit).any(|task| task.secrets.is_some());
-    let tasks = || all_tasks(commit).filter(|_| has_secrets);
-    call.column(
+    call.sparse(
         "task_secrets",
         tasks().map(|t| optional(t.secrets.as_ref())),
     )
@@ -254,7 +251,7 @@ fn add_variables(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
         "variable_values",
         variables().map(|v| Jsonb::from(&v.value)),
     )?;
-    call.column(
+    call.sparse(
         "variable_previous_write_nos",
         variables().map(|v| v.previous_write_no.map(bigint)),
     )
@@ -266,14 +263,14 @@ fn add_transitions(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> 
     call.column("transition_seqs", log().map(|l| l.seq))?;
     call.column("transition_ats", log().map(|l| l.at))?;
     call.column("transition_kinds", log().map(|l| l.kind.word()))?;
-    call.column(
+    call.sparse(
         "transition_task_ids",
         log().map(|l| l.task_id.map(|id| id.0)),
     )?;
-    call.column("transition_attempts", log().map(|l| l.attempt.map(integer)))?;
-    call.column("transition_from_statuses", log().map(|l| l.from_status))?;
-    call.column("transition_to_statuses", log().map(|l| l.to_status))?;
-    call.column(
+    call.sparse("transition_attempts", log().map(|l| l.attempt.map(integer)))?;
+    call.sparse("transition_from_statuses", log().map(|l| l.from_status))?;
+    call.sparse("transition_to_statuses", log().map(|l| l.to_status))?;
+    call.sparse(
         "transition_details",
         log().map(|l| optional(l.detail.as_ref())),
     )
@@ -299,7 +296,7 @@ fn add_outbox(call: &mut Call, commit: &Commit) -> Result<(), BoxDynError> {
     call.column("outbox_turns", rows().map(|o| o.turn))?;
     call.column("outbox_firsts", rows().map(|o| o.first))?;
     call.column("outbox_lasts", rows().map(|o| o.last))?;
-    call.column(
+    call.sparse(
         "outbox_replies",
         rows().map(|o| o.replies.as_deref().map(Jsonb)),
     )?;

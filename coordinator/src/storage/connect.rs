@@ -38,16 +38,37 @@ pub async fn connect(url: &str) -> Result<PgPool, StorageError> {
     Ok(pool)
 }
 
-/// One connection outside any pool, for commits: it is dropped when the outcome of one is unknown.
+/// One connection outside any pool: it is dropped when the outcome of a statement is unknown.
 ///
 /// # Errors
 ///
 /// [`StorageError::Url`], [`StorageError::Connect`], [`StorageError::SynchronousCommitOff`].
 pub async fn connect_one(url: &str) -> Result<PgConnection, StorageError> {
-    let mut conn = options(url)?
-        .connect()
-        .await
-        .map_err(StorageError::Connect)?;
+    connect_with(options(url)?).await
+}
+
+/// One connection for [`commit`](super::commit()), whose settings say how the statements of
+/// `commit_turn_v4` are planned: each finds its rows by the key, whatever the statistics say, and a plan
+/// that was made stays.
+///
+/// # Errors
+///
+/// As [`connect_one`].
+pub async fn connect_to_commit(url: &str) -> Result<PgConnection, StorageError> {
+    connect_with(options(url)?.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_material", "off"),
+        ("enable_memoize", "off"),
+    ]))
+    .await
+}
+
+async fn connect_with(options: PgConnectOptions) -> Result<PgConnection, StorageError> {
+    let mut conn = options.connect().await.map_err(StorageError::Connect)?;
     refuse_asynchronous_commit(&mut conn).await?;
     Ok(conn)
 }

@@ -4,7 +4,7 @@
 //! `load_history`, which no coordinator calls, reads several tables of one moment).
 //!
 //! ```text
-//! turn ──Commit──► commit ──► commit_turn_v3 ──► CommitAnswer
+//! turn ──Commit──► commit ──► commit_turn_v4 ──► CommitAnswer
 //!      ◄─LoadedExecution── load ◄── rows
 //! ```
 
@@ -34,7 +34,9 @@ mod watch;
 
 pub use actions::{load_actions, register_action};
 pub use commit::commit;
-pub use connect::{STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only};
+pub use connect::{
+    STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only, connect_to_commit,
+};
 pub use coordinators::register_coordinator;
 pub use dead_letters::{
     DeadLetter, Resolution, list_dead_letters, load_dead_letter, resolve_dead_letter,
