@@ -4,19 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Consumer, declare_inbox};
+use flotilla_protocol::amqp::{Acker, AmqpError, ConnectOptions, Consumer, declare_inbox};
 use flotilla_protocol::names;
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, DeliveryId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use crate::failpoints;
 use crate::reception::receive;
 use crate::shared_connection::{RETRY_AFTER, SharedConnection};
 use crate::storage::chain;
 
 /// Unacknowledged deliveries per channel.
 const PREFETCH: u16 = 500;
+/// How long an acknowledgement waits for others. The broker writes each to its disk, and what the turn
+/// publishes should not wait for that; who is not acknowledged yet when the coordinator dies comes again.
+const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(5);
+/// Deliveries whose acknowledgement does not wait.
+const ACKNOWLEDGED_TOGETHER: u64 = 32;
 /// How long closing a channel may take before the next opening of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -173,23 +180,22 @@ impl Consuming {
         mut orders: mpsc::UnboundedReceiver<Acknowledge>,
     ) {
         let acker = consumer.acker();
+        let mut owed = Owed::default();
         loop {
             tokio::select! {
-                order = orders.recv() => {
-                    let Some(Acknowledge { tag, done }) = order else {
-                        consumer.close().await;
-                        return;
-                    };
-                    match acker.ack(tag, true).await {
-                        Ok(true) => {}
-                        Ok(false) => tracing::debug!(queue = self.queue, "acknowledged too late"),
-                        Err(error) => {
-                            tracing::warn!(queue = self.queue, error = chain(&error), "could not acknowledge");
+                order = orders.recv() => match order {
+                    Some(order) => {
+                        if owed.add(order) || failpoints::ENABLED {
+                            self.acknowledge(&acker, owed.take()).await;
                         }
                     }
-                    // Only the fault tests wait for it.
-                    let _ = done.send(());
-                }
+                    None => {
+                        self.acknowledge(&acker, owed.take()).await;
+                        consumer.close().await;
+                        return;
+                    }
+                },
+                () = owed.due() => self.acknowledge(&acker, owed.take()).await,
                 delivery = consumer.next() => {
                     let Some(delivery) = delivery else {
                         tracing::warn!(queue = self.queue, "a consumer has ended");
@@ -202,5 +208,94 @@ impl Consuming {
                 }
             }
         }
+    }
+
+    async fn acknowledge(&self, acker: &Acker, order: Option<Acknowledge>) {
+        let Some(Acknowledge { tag, done }) = order else {
+            return;
+        };
+        match acker.ack(tag, true).await {
+            Ok(true) => {}
+            Ok(false) => tracing::debug!(queue = self.queue, "acknowledged too late"),
+            Err(error) => {
+                tracing::warn!(
+                    queue = self.queue,
+                    error = chain(&error),
+                    "could not acknowledge"
+                );
+            }
+        }
+        // Only the fault tests wait for it.
+        let _ = done.send(());
+    }
+}
+
+/// The acknowledgement of a channel that is not sent yet. It covers all before it.
+#[derive(Default)]
+struct Owed {
+    order: Option<Acknowledge>,
+    /// When it is sent at the latest.
+    due: Option<Instant>,
+    /// The last tag that was acknowledged.
+    sent: u64,
+}
+
+impl Owed {
+    /// Whether it should be sent now.
+    fn add(&mut self, order: Acknowledge) -> bool {
+        let is_much = order.tag.saturating_sub(self.sent) >= ACKNOWLEDGED_TOGETHER;
+        self.order = Some(order);
+        self.due
+            .get_or_insert_with(|| Instant::now() + ACKNOWLEDGE_DELAY);
+        is_much
+    }
+
+    fn take(&mut self) -> Option<Acknowledge> {
+        self.due = None;
+        let order = self.order.take()?;
+        self.sent = order.tag;
+        Some(order)
+    }
+
+    async fn due(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn order(tag: u64) -> Acknowledge {
+        let (done, _) = oneshot::channel();
+        Acknowledge { tag, done }
+    }
+
+    #[tokio::test]
+    async fn one_acknowledgement_waits_and_covers_those_that_come_meanwhile() {
+        let mut owed = Owed::default();
+        assert!(!owed.add(order(1)));
+        let due = owed.due;
+        assert!(!owed.add(order(2)));
+        assert_eq!(owed.due, due, "the first says when");
+        owed.due().await;
+        assert!(due.is_some_and(|due| due <= Instant::now()));
+        assert_eq!(owed.take().map(|order| order.tag), Some(2));
+        assert!(owed.take().is_none());
+        assert!(owed.due().now_or_never().is_none(), "nothing is owed");
+    }
+
+    #[test]
+    fn many_do_not_wait() {
+        let mut owed = Owed::default();
+        assert!(!owed.add(order(ACKNOWLEDGED_TOGETHER - 1)));
+        assert!(owed.add(order(ACKNOWLEDGED_TOGETHER)));
+        owed.take();
+        assert!(!owed.add(order(ACKNOWLEDGED_TOGETHER + 1)));
     }
 }
