@@ -142,7 +142,7 @@ impl Load {
                 Until::Ended(_) | Until::Drained => next_start,
             };
             tokio::select! {
-                event = self.ends.next() => match event? {
+                event = self.ends.next(self.starts.oldest_at()) => match event? {
                     Event::Answered(delivery) => self.answered(&delivery)?,
                     Event::LookDue => self.look().await?,
                 },
@@ -279,14 +279,13 @@ impl Load {
         let Some(started) = self.starts.end(number, now) else {
             return;
         };
+        let latency = now.saturating_duration_since(started.at);
+        if let Ends::Rows(rows) = &mut self.ends {
+            rows.learn(latency);
+        }
         let counted_at = if self.pace.is_open() { started.at } else { now };
         let tasks = self.mix.workflows[started.workflow].tasks;
-        self.samples.add(
-            now,
-            counted_at,
-            now.saturating_duration_since(started.at),
-            tasks,
-        );
+        self.samples.add(now, counted_at, latency, tasks);
         if !has_succeeded {
             self.not_succeeded += 1;
         }
@@ -319,10 +318,11 @@ impl Ends {
         }
     }
 
-    async fn next(&mut self) -> Result<Event, Failure> {
+    /// The next event, where the oldest execution that has not ended began then.
+    async fn next(&mut self, oldest: Option<Instant>) -> Result<Event, Failure> {
         match self {
             Self::Rows(rows) => {
-                rows.look_due().await;
+                rows.look_due(oldest).await;
                 Ok(Event::LookDue)
             }
             Self::Answers(answers) => {

@@ -65,6 +65,12 @@ impl Starts {
         self.under_way.keys().take(count).copied().collect()
     }
 
+    /// When the oldest of those under way was started.
+    pub fn oldest_at(&self) -> Option<Instant> {
+        let (_, number) = self.under_way.first_key_value()?;
+        Some(self.all[*number].at)
+    }
+
     /// The number of one that is under way.
     pub fn number_of(&self, id: Uuid) -> Option<usize> {
         self.under_way.get(&id).copied()
