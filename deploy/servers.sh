@@ -513,6 +513,8 @@ max_connections = 200
 shared_buffers = 256MB
 fsync = on
 synchronous_commit = on
+# As durable as fdatasync, in one call.
+wal_sync_method = open_datasync
 wal_compression = off
 max_wal_size = 2GB
 checkpoint_timeout = 15min
@@ -572,6 +574,7 @@ rabbitmq_environment() {
         RABBITMQ_MNESIA_BASE="$folder/mnesia"
         RABBITMQ_LOG_BASE="$folder/logs"
         RABBITMQ_CONFIG_FILE="$folder/rabbitmq.conf"
+        RABBITMQ_ADVANCED_CONFIG_FILE="$folder/advanced.config"
         RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins"
         RABBITMQ_PID_FILE="$folder/node.pid"
         RABBITMQ_FEATURE_FLAGS_FILE="$folder/feature_flags"
@@ -647,6 +650,9 @@ log.console = false
 log.file.level = warning
 log.connection.level = error
 TEXT
+    # Quorum queues write to a file that is synced with each write, in place of a write and a sync: as
+    # durable, and one switch between the node's threads less for each message on its own.
+    echo '[{ra, [{wal_write_strategy, o_sync}]}].' >rabbitmq/advanced.config
 }
 
 # Speaks the first words of AMQP: the listener opens when the broker has booted, and a node that
