@@ -6,8 +6,8 @@ use flotilla_turn::rows::{CommitAnswer, IgnoredRow, OutboxJob, TaskRow, TimerRow
 use sqlx::{PgConnection, PgPool};
 
 use crate::support::{
-    at, committed, count, id, json, ready, start, start_turn, state, succeeded, task, task_id,
-    transition, turn,
+    at, committed, count, id, json, new_execution, ready, start, start_turn, state, succeeded,
+    task, task_id, transition, turn,
 };
 
 type TaskColumns = (Option<String>, Option<String>, Option<String>, String);
@@ -100,6 +100,35 @@ async fn a_result_that_is_null_is_a_result(pool: PgPool) {
     });
     committed(&mut conn, &ended).await;
     assert_eq!(task_columns(&mut conn).await.1, text("null"));
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_value_stays_with_its_row_where_rows_beside_it_have_none(pool: PgPool) {
+    let mut conn = ready(&pool).await;
+    let mut commit = turn(1, &[0]);
+    for (number, (key, worker)) in [(None, None), (Some("key"), None), (None, Some("w"))]
+        .into_iter()
+        .enumerate()
+    {
+        let execution = id(number as u128 + 1);
+        commit.starts.push(start(execution, key));
+        commit.new_executions.push(new_execution(execution));
+        commit.new_tasks.push(TaskRow {
+            worker: worker.map(str::to_owned),
+            ..task(execution, 1)
+        });
+        commit.transitions.push(transition(execution, 1));
+    }
+    committed(&mut conn, &commit).await;
+    let rows: Vec<(Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT s.idempotency_key, t.worker
+         FROM workflow_start AS s JOIN workflow_task AS t USING (execution_id)
+         ORDER BY execution_id",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(rows, [(None, None), (text("key"), None), (None, text("w"))]);
 }
 
 #[sqlx::test(migrations = false)]
