@@ -31,8 +31,8 @@ const TIMER_STEP: Duration = Duration::from_millis(1);
 pub struct Rows {
     connection: PgConnection,
     last: Look,
-    /// The shortest time that an execution has taken.
-    shortest: Duration,
+    /// The shortest time that an execution has taken, once one has ended.
+    shortest: Option<Duration>,
 }
 
 /// The last look.
@@ -61,16 +61,16 @@ impl Rows {
                 took: Duration::ZERO,
                 asked: 0,
             },
-            shortest: Duration::ZERO,
+            shortest: None,
         })
     }
 
     /// Learns how long an execution has taken.
     pub fn learn(&mut self, latency: Duration) {
-        self.shortest = match self.shortest {
-            Duration::ZERO => latency,
-            shortest => shortest.min(latency),
-        };
+        let shortest = self
+            .shortest
+            .map_or(latency, |shortest| shortest.min(latency));
+        self.shortest = Some(shortest);
     }
 
     /// Waits until it is time to look again, where the oldest that has not ended began then; for ever
@@ -79,10 +79,16 @@ impl Rows {
         let Some(oldest) = oldest else {
             return std::future::pending().await;
         };
-        let due = self.last.next(oldest, self.shortest);
+        let due = self.last.next(oldest, self.shortest.unwrap_or_default());
+        // Among many, a look that comes a step later makes no difference, and a thread for each would cost.
+        let exact = if self.last.asked > FEW {
+            Duration::ZERO
+        } else {
+            2 * TIMER_STEP
+        };
         let left = due.saturating_duration_since(Instant::now());
-        if left > 2 * TIMER_STEP {
-            tokio::time::sleep(left - 2 * TIMER_STEP).await;
+        if left > exact {
+            tokio::time::sleep(left - exact).await;
         }
         let left = due.saturating_duration_since(Instant::now());
         if !left.is_zero() {
@@ -112,7 +118,7 @@ impl Rows {
     }
 }
 
-/// Takes a thread for less than a millisecond, which a timer cannot count.
+/// Takes a thread for so long, more exactly than a timer would.
 #[expect(
     clippy::disallowed_methods,
     reason = "it runs on a thread for what blocks"
