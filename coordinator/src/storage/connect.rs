@@ -56,6 +56,7 @@ pub async fn connect_one(url: &str) -> Result<PgConnection, StorageError> {
 /// As [`connect_one`].
 pub async fn connect_to_commit(url: &str) -> Result<PgConnection, StorageError> {
     connect_with(options(url)?.options([
+        // Of two settings of one name the later counts.
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),

@@ -10,18 +10,21 @@ use flotilla_turn::rows::{
     Commit, CommitAnswer, ExecutionRow, ExecutionStateRow, PartitionNo, PartitionTurn, StartRow,
     TaskRow, TransitionRow, VariableRow,
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
 use uuid::Uuid;
 
 pub const HASH: DefinitionHash = DefinitionHash([7; 32]);
 
-/// Migrates the database, takes all partitions, and opens a connection.
+/// Migrates the database, takes all partitions, and opens a connection as coordinators commit on.
 pub async fn ready(pool: &PgPool) -> PgConnection {
     storage::migrate(pool, None).await.expect("it migrates");
     storage::take_partitions(pool, Uuid::from_u128(1), 60.0)
         .await
         .expect("partitions are taken");
-    pool.acquire().await.expect("a connection").detach()
+    let url = pool.connect_options().to_url_lossy();
+    storage::connect_to_commit(url.as_str())
+        .await
+        .expect("a connection")
 }
 
 /// A definition that belongs to no pack.
