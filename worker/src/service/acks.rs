@@ -1,6 +1,16 @@
 //! Which deliveries of one channel can be acknowledged, in as few messages as possible.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long an acknowledgement waits for others. The broker writes each to its disk, before the
+/// completion that its queue may be about to carry; a worker that dies meanwhile gets the job again,
+/// and the coordinator knows the second completion.
+const WAIT: Duration = Duration::from_millis(5);
+/// The part of the deliveries fetched that may be done without being acknowledged.
+const WAITING_PART: usize = 4;
 
 /// One acknowledgement to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +25,16 @@ pub(crate) struct Ack {
 ///
 /// `multiple` is only used where every delivery before is done too; a delivery that is done while an
 /// earlier one still runs is acknowledged alone, since a long job must not hold back the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AckTracker {
     /// In the order of delivery, with whether the work is done.
     open: VecDeque<Open>,
     /// Done since the last call of [`AckTracker::take`].
     done: BTreeSet<u64>,
+    /// When what is done is acknowledged at the latest.
+    due: Option<Instant>,
+    /// As many are acknowledged at once, so that the broker never waits for them to deliver more.
+    many: usize,
 }
 
 #[derive(Debug)]
@@ -30,6 +44,16 @@ struct Open {
 }
 
 impl AckTracker {
+    /// Of a channel for which the broker delivers at most `prefetch` that are not acknowledged.
+    pub(crate) fn new(prefetch: u16) -> Self {
+        Self {
+            open: VecDeque::new(),
+            done: BTreeSet::new(),
+            due: None,
+            many: usize::from(prefetch) / WAITING_PART,
+        }
+    }
+
     /// A delivery has come; the broker numbers them upwards.
     pub(crate) fn delivered(&mut self, tag: u64) {
         self.open.push_back(Open {
@@ -41,6 +65,17 @@ impl AckTracker {
     /// The work of a delivery is done, and its completion is safe.
     pub(crate) fn done(&mut self, tag: u64) {
         self.done.insert(tag);
+        self.due.get_or_insert_with(|| Instant::now() + WAIT);
+    }
+
+    /// When to [`AckTracker::take`] at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether to [`AckTracker::take`] now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.done.len() >= self.many.max(1) || self.due.is_some_and(|due| due <= now)
     }
 
     /// Whether no delivery is left to acknowledge.
@@ -50,6 +85,7 @@ impl AckTracker {
 
     /// Takes the acknowledgements that are due.
     pub(crate) fn take(&mut self) -> Vec<Ack> {
+        self.due = None;
         let mut acks = Vec::new();
         acks.extend(self.take_prefix());
         for tag in std::mem::take(&mut self.done) {
@@ -91,7 +127,7 @@ mod tests {
     use super::*;
 
     fn tracker(deliveries: u64, done: &[u64]) -> AckTracker {
-        let mut tracker = AckTracker::default();
+        let mut tracker = AckTracker::new(64);
         (1..=deliveries).for_each(|tag| tracker.delivered(tag));
         done.iter().for_each(|&tag| tracker.done(tag));
         tracker

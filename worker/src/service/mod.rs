@@ -169,9 +169,10 @@ impl Service {
             self.apply_ready(shutdown.as_mut());
             self.start_waiting();
             // Not left to the event alone: under load something else is always there first.
-            self.time_passed(Instant::now());
+            let now = Instant::now();
+            self.time_passed(now);
             self.send_gathered();
-            self.acknowledge().await;
+            self.acknowledge(now).await;
         }
         let stopped = match self.mode {
             Mode::Serving | Mode::Draining { .. } => 0,
@@ -236,10 +237,17 @@ impl Service {
             Mode::Draining { until } | Mode::Stopping { until, .. } => Some(until),
         };
         let suspect = self.hesitating.map(|(until, _)| until);
-        [until, suspect, self.next_start_to_tell(), self.next_long()]
-            .into_iter()
-            .flatten()
-            .min()
+        let acks = self.session.as_ref().and_then(Session::next_acknowledgement);
+        [
+            until,
+            suspect,
+            acks,
+            self.next_start_to_tell(),
+            self.next_long(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn time_passed(&mut self, now: Instant) {
@@ -258,9 +266,9 @@ impl Service {
         }
     }
 
-    async fn acknowledge(&mut self) {
+    async fn acknowledge(&mut self, now: Instant) {
         if let Some(session) = &mut self.session
-            && !session.acknowledge().await
+            && !session.acknowledge(now).await
         {
             self.session_lost();
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use flotilla_protocol::amqp::{Acker, AmqpError, Connection, Consumer, Delivery, declare_pool};
 use flotilla_protocol::names;
 use futures::future::BoxFuture;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::acks::{Ack, AckTracker};
 
@@ -77,7 +77,7 @@ impl Pool {
             queue: names::jobs_queue(name),
             options,
             connection: Arc::clone(connection),
-            state: State::Consuming(Box::new(Line::new(consumer))),
+            state: State::Consuming(Box::new(Line::new(consumer, options.prefetch))),
             looks,
             was_busy: false,
         })
@@ -106,7 +106,7 @@ impl Pool {
                 }
                 State::Renewing(renewing) => match ready!(renewing.as_mut().poll(context)) {
                     Ok(consumer) => {
-                        self.state = State::Consuming(Box::new(Line::new(consumer)));
+                        self.state = State::Consuming(Box::new(Line::new(consumer, self.options.prefetch)));
                         self.looks.reset();
                     }
                     Err(error) => {
@@ -131,18 +131,29 @@ impl Pool {
         }
     }
 
-    /// Sends the acknowledgements that are due; `false` if the connection is lost.
-    pub(crate) async fn acknowledge(&mut self) -> bool {
-        match &mut self.state {
-            State::Consuming(line) => line.acknowledge().await,
-            State::Renewing(_) => true,
+    /// When to acknowledge at the latest, if there is anything to.
+    pub(crate) fn next_acknowledgement(&self) -> Option<Instant> {
+        match &self.state {
+            State::Consuming(line) => line.acks.due(),
+            State::Renewing(_) => None,
         }
     }
 
-    /// Gives back what is not acknowledged.
+    /// Sends the acknowledgements if they are due; `false` if the connection is lost.
+    pub(crate) async fn acknowledge(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            State::Consuming(line) if line.acks.is_due(now) => line.acknowledge().await,
+            State::Consuming(_) | State::Renewing(_) => true,
+        }
+    }
+
+    /// Acknowledges what is done, and gives back the rest.
     pub(crate) async fn close(self) {
         match self.state {
-            State::Consuming(line) => line.consumer.close().await,
+            State::Consuming(mut line) => {
+                line.acknowledge().await;
+                line.consumer.close().await;
+            }
             State::Renewing(_) => {}
         }
     }
@@ -170,11 +181,11 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Line {
-    fn new(consumer: Consumer) -> Self {
+    fn new(consumer: Consumer, prefetch: u16) -> Self {
         Self {
             acker: consumer.acker(),
             consumer,
-            acks: AckTracker::default(),
+            acks: AckTracker::new(prefetch),
         }
     }
 

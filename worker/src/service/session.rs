@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Delivery};
+use tokio::time::Instant;
 
 use super::held::Receipt;
 use super::listen::{CancelListener, CancelSender};
@@ -111,17 +112,23 @@ impl Session {
         }
     }
 
+    /// When to acknowledge at the latest, if there is anything to.
+    pub(crate) fn next_acknowledgement(&self) -> Option<Instant> {
+        let due = self.pools.iter().filter_map(Pool::next_acknowledgement);
+        due.min()
+    }
+
     /// Sends the acknowledgements that are due; `false` if the session is lost.
-    pub(crate) async fn acknowledge(&mut self) -> bool {
+    pub(crate) async fn acknowledge(&mut self, now: Instant) -> bool {
         for pool in &mut self.pools {
-            if !pool.acknowledge().await {
+            if !pool.acknowledge(now).await {
                 return false;
             }
         }
         true
     }
 
-    /// Gives back what is not acknowledged, and disconnects.
+    /// Acknowledges what is done, gives back the rest, and disconnects.
     pub(crate) async fn close(self) {
         drop(self.cancels);
         for pool in self.pools {
