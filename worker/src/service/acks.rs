@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an acknowledgement waits for others. The broker writes each to its disk, before the
-/// completion that its queue may be about to carry; a worker that dies meanwhile gets the job again,
-/// and the coordinator knows the second completion.
+/// How long an acknowledgement waits for others. The broker writes each to its disk, and the completion
+/// that was just published should not wait for that. If the worker dies meanwhile, the job comes again,
+/// and the coordinator knows that its second completion is one.
 const WAIT: Duration = Duration::from_millis(5);
-/// The part of the deliveries fetched that may be done without being acknowledged.
-const WAITING_PART: usize = 4;
+/// One in so many of the deliveries fetched may wait to be acknowledged; more are never held back, so
+/// that the broker has others to deliver.
+const WAITING_SHARE: u16 = 4;
 
 /// One acknowledgement to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) struct AckTracker {
     done: BTreeSet<u64>,
     /// When what is done is acknowledged at the latest.
     due: Option<Instant>,
-    /// As many are acknowledged at once, so that the broker never waits for them to deliver more.
+    /// How many that are done do not wait.
     many: usize,
 }
 
@@ -50,7 +51,7 @@ impl AckTracker {
             open: VecDeque::new(),
             done: BTreeSet::new(),
             due: None,
-            many: usize::from(prefetch) / WAITING_PART,
+            many: usize::from((prefetch / WAITING_SHARE).max(1)),
         }
     }
 
@@ -75,7 +76,7 @@ impl AckTracker {
 
     /// Whether to [`AckTracker::take`] now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.done.len() >= self.many.max(1) || self.due.is_some_and(|due| due <= now)
+        self.done.len() >= self.many || self.due.is_some_and(|due| due <= now)
     }
 
     /// Whether no delivery is left to acknowledge.
@@ -171,6 +172,35 @@ mod tests {
         tracker.done(1);
         tracker.done(2);
         assert_eq!(tracker.take(), [all_up_to(2)]);
+    }
+
+    #[test]
+    fn what_is_done_waits_for_others_but_not_longer_than_the_first_may() {
+        let mut tracker = tracker(3, &[]);
+        assert_eq!(tracker.due(), None);
+        assert!(!tracker.is_due(Instant::now()), "nothing is done");
+        tracker.done(1);
+        let due = tracker.due().expect("something is done");
+        tracker.done(2);
+        assert_eq!(tracker.due(), Some(due));
+        assert!(!tracker.is_due(due - Duration::from_nanos(1)));
+        assert!(tracker.is_due(due));
+        assert_eq!(tracker.take(), [all_up_to(2)]);
+        assert_eq!(tracker.due(), None);
+        assert!(!tracker.is_due(due));
+    }
+
+    #[test]
+    fn many_that_are_done_do_not_wait() {
+        let now = Instant::now();
+        for (prefetch, many) in [(1, 1), (7, 1), (8, 2), (128, 32)] {
+            let mut tracker = AckTracker::new(prefetch);
+            (1..=many).for_each(|tag| tracker.delivered(tag));
+            (1..many).for_each(|tag| tracker.done(tag));
+            assert!(!tracker.is_due(now), "{prefetch}");
+            tracker.done(many);
+            assert!(tracker.is_due(now), "{prefetch}");
+        }
     }
 
     #[test]

@@ -237,7 +237,10 @@ impl Service {
             Mode::Draining { until } | Mode::Stopping { until, .. } => Some(until),
         };
         let suspect = self.hesitating.map(|(until, _)| until);
-        let acks = self.session.as_ref().and_then(Session::next_acknowledgement);
+        let acks = self
+            .session
+            .as_ref()
+            .and_then(Session::next_acknowledgement);
         [
             until,
             suspect,

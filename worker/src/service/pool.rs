@@ -106,7 +106,8 @@ impl Pool {
                 }
                 State::Renewing(renewing) => match ready!(renewing.as_mut().poll(context)) {
                     Ok(consumer) => {
-                        self.state = State::Consuming(Box::new(Line::new(consumer, self.options.prefetch)));
+                        self.state =
+                            State::Consuming(Box::new(Line::new(consumer, self.options.prefetch)));
                         self.looks.reset();
                     }
                     Err(error) => {
