@@ -83,11 +83,14 @@ impl Counters {
         )
         .fetch_one(&mut connection)
         .await?;
-        // The view has other columns in some versions.
-        let wal_flushes: Option<i64> =
-            sqlx::query_scalar("SELECT (to_jsonb(w) ->> 'wal_sync')::bigint FROM pg_stat_wal AS w")
-                .fetch_one(&mut connection)
-                .await?;
+        // The view has other columns in some versions. Where the log is opened so that each write is
+        // synced, no syncs are counted.
+        let wal_flushes: Option<i64> = sqlx::query_scalar(
+            "SELECT (to_jsonb(w) ->> CASE WHEN current_setting('wal_sync_method') LIKE 'open%'
+                 THEN 'wal_write' ELSE 'wal_sync' END)::bigint FROM pg_stat_wal AS w",
+        )
+        .fetch_one(&mut connection)
+        .await?;
         let tables: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
             "SELECT relname::text, n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del
              FROM pg_stat_user_tables WHERE schemaname = 'public'",

@@ -69,6 +69,12 @@ async fn each_shape_is_run_and_measured() {
             report["costs"]["wal_bytes_per_task"].as_f64() > Some(100.0),
             "{report}"
         );
+        // Not every version counts them; none at all is never true.
+        assert_ne!(
+            report["costs"]["wal_flushes_per_task"].as_f64(),
+            Some(0.0),
+            "{report}"
+        );
     }
     invariants::check_at_rest(&fleet.database).await;
 }
