@@ -1,13 +1,16 @@
 //! Which deliveries of one channel can be acknowledged, in as few messages as possible.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::held::JobKey;
+
 /// How long an acknowledgement waits for others. The broker writes each to its disk, and the completion
 /// that was just published should not wait for that. If the worker dies meanwhile, the job comes again,
-/// and the coordinator knows that its second completion is one.
+/// and the coordinator knows that its second completion is one; if only the connection does, the worker
+/// knows the job.
 const WAIT: Duration = Duration::from_millis(5);
 /// One in so many of the deliveries fetched may wait to be acknowledged; more are never held back, so
 /// that the broker has others to deliver.
@@ -30,8 +33,8 @@ pub(crate) struct Ack {
 pub(crate) struct AckTracker {
     /// In the order of delivery, with whether the work is done.
     open: VecDeque<Open>,
-    /// Done since the last call of [`AckTracker::take`].
-    done: BTreeSet<u64>,
+    /// Done since the last call of [`AckTracker::take`], with the job that was answered, if it is known.
+    done: BTreeMap<u64, Option<JobKey>>,
     /// When what is done is acknowledged at the latest.
     due: Option<Instant>,
     /// How many that are done do not wait.
@@ -49,7 +52,7 @@ impl AckTracker {
     pub(crate) fn new(prefetch: u16) -> Self {
         Self {
             open: VecDeque::new(),
-            done: BTreeSet::new(),
+            done: BTreeMap::new(),
             due: None,
             many: usize::from((prefetch / WAITING_SHARE).max(1)),
         }
@@ -64,8 +67,8 @@ impl AckTracker {
     }
 
     /// The work of a delivery is done, and its completion is safe.
-    pub(crate) fn done(&mut self, tag: u64) {
-        self.done.insert(tag);
+    pub(crate) fn done(&mut self, tag: u64, job: Option<JobKey>) {
+        self.done.insert(tag, job);
         self.due.get_or_insert_with(|| Instant::now() + WAIT);
     }
 
@@ -79,6 +82,11 @@ impl AckTracker {
         self.done.len() >= self.many || self.due.is_some_and(|due| due <= now)
     }
 
+    /// The jobs that are done and not acknowledged.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
+        self.done.values().flatten().copied()
+    }
+
     /// Whether no delivery is left to acknowledge.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -89,7 +97,7 @@ impl AckTracker {
         self.due = None;
         let mut acks = Vec::new();
         acks.extend(self.take_prefix());
-        for tag in std::mem::take(&mut self.done) {
+        for tag in std::mem::take(&mut self.done).into_keys() {
             if let Ok(at) = self.open.binary_search_by_key(&tag, |open| open.tag) {
                 self.open[at].acknowledged = true;
                 acks.push(Ack {
@@ -106,7 +114,7 @@ impl AckTracker {
         let mut last = None;
         let mut covered = 0;
         while let Some(open) = self.open.front() {
-            if !open.acknowledged && !self.done.remove(&open.tag) {
+            if !open.acknowledged && self.done.remove(&open.tag).is_none() {
                 break;
             }
             // The broker refuses a tag that it does not wait for, even with `multiple`.
@@ -126,11 +134,12 @@ impl AckTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::key;
 
     fn tracker(deliveries: u64, done: &[u64]) -> AckTracker {
         let mut tracker = AckTracker::new(64);
         (1..=deliveries).for_each(|tag| tracker.delivered(tag));
-        done.iter().for_each(|&tag| tracker.done(tag));
+        done.iter().for_each(|&tag| tracker.done(tag, None));
         tracker
     }
 
@@ -161,7 +170,7 @@ mod tests {
     fn what_is_done_behind_a_running_job_is_acknowledged_alone() {
         let mut tracker = tracker(4, &[1, 3, 4]);
         assert_eq!(tracker.take(), [one(1), one(3), one(4)]);
-        tracker.done(2);
+        tracker.done(2, None);
         assert_eq!(tracker.take(), [one(2)]);
     }
 
@@ -169,8 +178,8 @@ mod tests {
     fn an_acknowledged_tag_is_never_named_again() {
         let mut tracker = tracker(3, &[3]);
         assert_eq!(tracker.take(), [one(3)]);
-        tracker.done(1);
-        tracker.done(2);
+        tracker.done(1, None);
+        tracker.done(2, None);
         assert_eq!(tracker.take(), [all_up_to(2)]);
     }
 
@@ -179,9 +188,9 @@ mod tests {
         let mut tracker = tracker(3, &[]);
         assert_eq!(tracker.due(), None);
         assert!(!tracker.is_due(Instant::now()), "nothing is done");
-        tracker.done(1);
+        tracker.done(1, None);
         let due = tracker.due().expect("something is done");
-        tracker.done(2);
+        tracker.done(2, None);
         assert_eq!(tracker.due(), Some(due));
         assert!(!tracker.is_due(due - Duration::from_nanos(1)));
         assert!(tracker.is_due(due));
@@ -191,14 +200,25 @@ mod tests {
     }
 
     #[test]
+    fn jobs_are_owed_from_their_answer_to_their_acknowledgement() {
+        let mut tracker = tracker(3, &[1]);
+        assert_eq!(tracker.owed().count(), 0, "nobody knows what it was");
+        tracker.done(2, Some(key(2)));
+        tracker.done(3, Some(key(3)));
+        assert!(tracker.owed().eq([key(2), key(3)]));
+        tracker.take();
+        assert_eq!(tracker.owed().count(), 0);
+    }
+
+    #[test]
     fn many_that_are_done_do_not_wait() {
         let now = Instant::now();
         for (prefetch, many) in [(1, 1), (7, 1), (8, 2), (128, 32)] {
             let mut tracker = AckTracker::new(prefetch);
             (1..=many).for_each(|tag| tracker.delivered(tag));
-            (1..many).for_each(|tag| tracker.done(tag));
+            (1..many).for_each(|tag| tracker.done(tag, None));
             assert!(!tracker.is_due(now), "{prefetch}");
-            tracker.done(many);
+            tracker.done(many, None);
             assert!(tracker.is_due(now), "{prefetch}");
         }
     }
@@ -207,7 +227,7 @@ mod tests {
     fn unknown_and_repeated_tags_are_no_acknowledgements() {
         let mut tracker = tracker(1, &[1, 1, 7]);
         assert_eq!(tracker.take(), [one(1)]);
-        tracker.done(1);
+        tracker.done(1, None);
         assert_eq!(tracker.take(), []);
     }
 }

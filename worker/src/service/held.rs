@@ -154,8 +154,10 @@ impl HeldJobs {
     }
 
     /// The channels of a session are gone, and its deliveries come again. Forgets the jobs that have
-    /// not begun, here or elsewhere they will be delivered anew; those that run go on.
-    pub(crate) fn session_lost(&mut self) {
+    /// not begun, here or elsewhere they will be delivered anew; those that run go on. `owed` are
+    /// those that are answered and were not acknowledged.
+    pub(crate) fn session_lost(&mut self, owed: impl Iterator<Item = JobKey>) {
+        owed.for_each(|key| self.answered.insert(key));
         self.jobs.retain(|_, held| {
             held.receipts.clear();
             match held.phase {
@@ -300,7 +302,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_job_that_outlives_its_channel_takes_the_next_delivery() {
         let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
-        jobs.session_lost();
+        jobs.session_lost(std::iter::empty());
         assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Attached);
         assert_eq!(jobs.answered(key(1), 2), [receipt(2, 1)]);
     }
@@ -308,8 +310,17 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_job_answered_without_a_channel_is_not_run_again() {
         let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
-        jobs.session_lost();
+        jobs.session_lost(std::iter::empty());
         assert_eq!(jobs.answered(key(1), 2), []);
+        assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Answered);
+        assert_eq!(jobs.arrive(key(1), receipt(2, 2)), Arrival::New);
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_acknowledgement_waits_when_its_channel_ends_is_not_run_again() {
+        let (mut jobs, _stopped) = with_running(key(1), receipt(1, 1));
+        assert_eq!(jobs.answered(key(1), 1), [receipt(1, 1)]);
+        jobs.session_lost([key(1)].into_iter());
         assert_eq!(jobs.arrive(key(1), receipt(2, 1)), Arrival::Answered);
         assert_eq!(jobs.arrive(key(1), receipt(2, 2)), Arrival::New);
     }

@@ -40,7 +40,7 @@ impl Service {
                 match self.held.arrive(key, receipt) {
                     Arrival::Attached => {}
                     Arrival::SentAgain => self.announce_acknowledgement(key),
-                    Arrival::Answered => self.done(receipt),
+                    Arrival::Answered => self.done(receipt, Some(key)),
                     Arrival::New => {
                         let deliveries = delivery.envelope.delivery_count;
                         let standing = Standing::of(deliveries);
@@ -219,7 +219,7 @@ impl Service {
                 for key in keys {
                     self.backlog.answered(key);
                     for receipt in self.held.answered(key, self.sessions) {
-                        self.done(receipt);
+                        self.done(receipt, Some(key));
                     }
                 }
             }
@@ -230,9 +230,10 @@ impl Service {
         }
     }
 
-    pub(super) fn done(&mut self, receipt: Receipt) {
+    /// A delivery may be acknowledged: that of `job`, if its answer is confirmed.
+    pub(super) fn done(&mut self, receipt: Receipt, job: Option<JobKey>) {
         if let Some(session) = &mut self.session {
-            session.done(receipt);
+            session.done(receipt, job);
         }
     }
 
@@ -291,11 +292,11 @@ impl Service {
     fn dead_letter_sent(&mut self, unreadable: Unreadable) {
         let Unreadable { receipt, answer } = unreadable;
         let Some((key, reply_to, message)) = answer else {
-            return self.done(receipt);
+            return self.done(receipt, None);
         };
         match self.held.arrive(key, receipt) {
             Arrival::Attached | Arrival::SentAgain => {}
-            Arrival::Answered => self.done(receipt),
+            Arrival::Answered => self.done(receipt, Some(key)),
             Arrival::New => {
                 self.held
                     .insert(key, Held::new(reply_to, receipt, Phase::Ended));

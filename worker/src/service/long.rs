@@ -95,7 +95,7 @@ impl Service {
         }
         let is_new = !std::mem::replace(&mut held.is_acknowledged, true);
         for receipt in std::mem::take(&mut held.receipts) {
-            self.done(receipt);
+            self.done(receipt, None);
         }
         // Where the task itself says how long it may be silent, that counts, and heartbeats come.
         let is_beating = self.beating.iter().any(|(_, beating, _)| *beating == key);

@@ -281,9 +281,9 @@ impl Service {
         let Some(session) = self.session.take() else {
             return;
         };
+        self.held.session_lost(session.owed());
         // Perhaps only one channel is gone: what the others hold goes back now and not some day.
         tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, session.close()));
-        self.held.session_lost();
         let held = &self.held;
         self.backlog.session_lost(|key| held.contains(key));
         if matches!(self.mode, Mode::Serving) {

@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::acks::{Ack, AckTracker};
+use super::held::JobKey;
 
 /// How long sending an acknowledgement may take before the connection counts as lost.
 const ACK_LIMIT: Duration = Duration::from_secs(5);
@@ -124,12 +125,21 @@ impl Pool {
     }
 
     /// A delivery may be acknowledged.
-    pub(crate) fn done(&mut self, tag: u64) {
+    pub(crate) fn done(&mut self, tag: u64, job: Option<JobKey>) {
         match &mut self.state {
-            State::Consuming(line) => line.acks.done(tag),
+            State::Consuming(line) => line.acks.done(tag, job),
             // It cannot be of a delivery that is still open.
             State::Renewing(_) => {}
         }
+    }
+
+    /// The jobs that are answered and not acknowledged.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
+        let line = match &self.state {
+            State::Consuming(line) => Some(line),
+            State::Renewing(_) => None,
+        };
+        line.into_iter().flat_map(|line| line.acks.owed())
     }
 
     /// When to acknowledge at the latest, if there is anything to.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use flotilla_protocol::amqp::{AmqpError, ConnectOptions, Connection, Delivery};
 use tokio::time::Instant;
 
-use super::held::Receipt;
+use super::held::{JobKey, Receipt};
 use super::listen::{CancelListener, CancelSender};
 use super::pool::{Pool, PoolOptions};
 
@@ -106,10 +106,15 @@ impl Session {
     }
 
     /// A delivery may be acknowledged. Deliveries of earlier sessions come again by themselves.
-    pub(crate) fn done(&mut self, receipt: Receipt) {
+    pub(crate) fn done(&mut self, receipt: Receipt, job: Option<JobKey>) {
         if receipt.session == self.number {
-            self.pools[receipt.pool].done(receipt.tag);
+            self.pools[receipt.pool].done(receipt.tag, job);
         }
+    }
+
+    /// The jobs that are answered and not acknowledged.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
+        self.pools.iter().flat_map(Pool::owed)
     }
 
     /// When to acknowledge at the latest, if there is anything to.
