@@ -35,6 +35,8 @@ pub(crate) struct AckTracker {
     open: VecDeque<Open>,
     /// Done since the last call of [`AckTracker::take`], with the job that was answered, if it is known.
     done: BTreeMap<u64, Option<JobKey>>,
+    /// Jobs whose acknowledgement was taken and is not known to be written.
+    taken: Vec<JobKey>,
     /// When what is done is acknowledged at the latest.
     due: Option<Instant>,
     /// How many that are done do not wait.
@@ -53,6 +55,7 @@ impl AckTracker {
         Self {
             open: VecDeque::new(),
             done: BTreeMap::new(),
+            taken: Vec::new(),
             due: None,
             many: usize::from((prefetch / WAITING_SHARE).max(1)),
         }
@@ -84,7 +87,10 @@ impl AckTracker {
 
     /// The jobs that are done and not acknowledged.
     pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
-        self.done.values().flatten().copied()
+        self.taken
+            .iter()
+            .chain(self.done.values().flatten())
+            .copied()
     }
 
     /// Whether no delivery is left to acknowledge.
@@ -92,9 +98,10 @@ impl AckTracker {
         self.open.is_empty()
     }
 
-    /// Takes the acknowledgements that are due.
+    /// Takes the acknowledgements that are due. Their jobs are owed until [`AckTracker::written`].
     pub(crate) fn take(&mut self) -> Vec<Ack> {
         self.due = None;
+        self.taken.extend(self.done.values().flatten());
         let mut acks = Vec::new();
         acks.extend(self.take_prefix());
         for tag in std::mem::take(&mut self.done).into_keys() {
@@ -107,6 +114,11 @@ impl AckTracker {
             }
         }
         acks
+    }
+
+    /// All acknowledgements that were taken are written.
+    pub(crate) fn written(&mut self) {
+        self.taken.clear();
     }
 
     /// Takes off the deliveries before which nothing is open; one acknowledgement covers them all.
@@ -206,7 +218,9 @@ mod tests {
         tracker.done(2, Some(key(2)));
         tracker.done(3, Some(key(3)));
         assert!(tracker.owed().eq([key(2), key(3)]));
-        tracker.take();
+        assert_eq!(tracker.take(), [all_up_to(3)]);
+        assert!(tracker.owed().eq([key(2), key(3)]), "nothing is written");
+        tracker.written();
         assert_eq!(tracker.owed().count(), 0);
     }
 

@@ -214,6 +214,7 @@ impl Line {
                 return false;
             }
         }
+        self.acks.written();
         true
     }
 }
