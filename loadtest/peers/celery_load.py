@@ -8,9 +8,11 @@ import time
 
 import psycopg2
 
-from measure import Cpu, Database, environment, listener, result, stop, wait_until
+from measure import EVERY_S, Cpu, Database, environment, listener, result, stop, wait_until
 
 WARM_UP_S = 3.0
+# The time between two looks at the rows, where many are under way and where one is.
+LOOK_S = 0.0005 if EVERY_S else 0.005
 TASKS = {"single": 1, "chain": 10, "fanout": 102}
 
 
@@ -34,15 +36,20 @@ def run(app, workload, seconds, in_flight, connection, groups):
     under_way, latencies = {}, []
     cursor = connection.cursor()
     began = time.monotonic()
-    measured_from, cpu = None, None
+    measured_from, cpu, due = None, None, began
     while True:
         now = time.monotonic()
         if measured_from is None and now >= began + WARM_UP_S:
             measured_from, cpu, latencies = now, Cpu(groups), []
         if measured_from is not None and now >= measured_from + seconds:
             break
-        for _ in range(min(in_flight - len(under_way), 64)):
-            under_way[start(app, workload)] = time.monotonic()
+        if now >= due:
+            for _ in range(min(in_flight - len(under_way), 64)):
+                under_way[start(app, workload)] = time.monotonic()
+            due = now + EVERY_S
+        if not under_way:
+            time.sleep(max(due - time.monotonic(), 0))
+            continue
         cursor.execute(
             "SELECT task_id FROM celery_taskmeta WHERE task_id = ANY (%s) AND status = 'SUCCESS'",
             (list(under_way),),
@@ -52,7 +59,7 @@ def run(app, workload, seconds, in_flight, connection, groups):
         for (task_id,) in ended:
             latencies.append(now - under_way.pop(task_id))
         if not ended and len(under_way) >= in_flight:
-            time.sleep(0.005)
+            time.sleep(LOOK_S)
     return latencies, time.monotonic() - measured_from, cpu
 
 

@@ -21,6 +21,8 @@ PEER_IN_FLIGHT = {
     "restate": {"single": 200, "chain": 200, "fanout": 20},
     "restate-dispatched": {"single": 200, "chain": 200, "fanout": 20},
 }
+# Starts a second of the workload that asks how long one execution takes where there is no other.
+IDLE_RATE = 20
 # How many times as fast as a peer Flotilla has to be.
 FLOORS = {
     ("single", "restate-dispatched"): 4,
@@ -38,8 +40,11 @@ def words(name, default):
 def flotilla(workload, seconds):
     """A run of flotilla-loadtest on a database that it shares with its earlier runs."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [os.environ["FLOTILLA_LOADTEST"], "run", "--shape", workload, "--seconds", str(seconds)]
-        command += ["--in-flight", str(IN_FLIGHT[workload]), "--json", file.name]
+        command = [os.environ["FLOTILLA_LOADTEST"], "run", "--seconds", str(seconds), "--json", file.name]
+        if workload == "idle":
+            command += ["--shape", "single", "--rate", str(IDLE_RATE)]
+        else:
+            command += ["--shape", workload, "--in-flight", str(IN_FLIGHT[workload])]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         with open(file.name, encoding="utf-8") as text:
             report = json.load(text)
@@ -50,10 +55,15 @@ def peer(system, workload, seconds):
     python = os.path.join(os.environ["PEERS_HOME"], "venv", "bin", "python")
     # What follows a hyphen is the form of a system that has several.
     name, *form = system.split("-", 1)
-    in_flight = os.environ.get("PEER_IN_FLIGHT") or PEER_IN_FLIGHT[system][workload]
-    command = [python, f"{name}_load.py", workload, str(seconds), str(in_flight), *form]
-    output = subprocess.run(command, check=True, cwd=HERE, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.strip().splitlines()[-1])
+    if workload == "idle":
+        shape, in_flight, every = "single", 1, 1 / IDLE_RATE
+    else:
+        shape, every = workload, 0
+        in_flight = os.environ.get("PEER_IN_FLIGHT") or PEER_IN_FLIGHT[system][workload]
+    command = [python, f"{name}_load.py", shape, str(seconds), str(in_flight), *form]
+    environment = {**os.environ, "PEER_EVERY": str(every)}
+    output = subprocess.run(command, check=True, cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    return {**json.loads(output.strip().splitlines()[-1]), "workload": workload}
 
 
 def measure(systems, workloads, seconds, runs):
@@ -68,6 +78,7 @@ def measure(systems, workloads, seconds, runs):
                 results.setdefault((workload, system), []).append(one)
                 print(
                     f"{workload:<8} {system:<18} run {number + 1}: {one['tasks_per_s']:.0f} tasks/s, "
+                    f"p50 {milliseconds(one['latency_ms']['p50'])} ms, "
                     f"{shown(one['cpu_ms_per_task'])} ms of CPU a task",
                     file=sys.stderr,
                 )
@@ -90,13 +101,19 @@ def shown(value):
     return "unknown" if value is None else f"{value:.3f}"
 
 
-def ratio(ours, runs):
-    """How a peer's runs compare with ours, in words."""
+def milliseconds(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def ratio(ours, runs, workload):
+    """How a peer's runs compare with ours, in words: by the rate, or where both idle by the latency."""
     rate, cpu = median(runs, "tasks_per_s"), median(runs, "cpu_ms_per_task")
     our_cpu = median(ours, "cpu_ms_per_task")
     if not rate or not cpu or not our_cpu:
         return "nothing ended in time" if not rate else "unknown"
     faster, cheaper = median(ours, "tasks_per_s") / rate, cpu / our_cpu
+    if workload == "idle":
+        faster = median(runs, "latency_ms", "p50") / median(ours, "latency_ms", "p50")
     return f"{faster:.1f} times as fast, {cheaper:.1f} times as cheap"
 
 
@@ -127,11 +144,12 @@ def table(results, workloads, systems):
         ours = results.get((workload, "flotilla"))
         for system in systems:
             runs = results[(workload, system)]
-            compared = ratio(ours, runs) if ours and system != "flotilla" else ""
+            compared = ratio(ours, runs, workload) if ours and system != "flotilla" else ""
             lines.append(
                 f"| {workload} | {system} | {median(runs, 'executions_per_s'):,.0f} | "
                 f"{median(runs, 'tasks_per_s'):,.0f} | "
-                f"{median(runs, 'latency_ms', 'p50'):.0f} / {median(runs, 'latency_ms', 'p99'):.0f} | "
+                f"{milliseconds(median(runs, 'latency_ms', 'p50'))} / "
+                f"{milliseconds(median(runs, 'latency_ms', 'p99'))} | "
                 f"{shown(median(runs, 'cpu_ms_per_task'))} | {compared} |"
             )
     return "\n".join(lines)
@@ -140,7 +158,7 @@ def table(results, workloads, systems):
 def main():
     seconds, runs = int(os.environ.get("PEER_SECONDS", "20")), int(os.environ.get("PEER_RUNS", "3"))
     systems = words("PEER_SYSTEMS", " ".join(["flotilla"] + PEERS))
-    workloads = words("PEER_WORKLOADS", "single chain fanout")
+    workloads = words("PEER_WORKLOADS", "single chain fanout idle")
     results = measure(systems, workloads, seconds, runs)
     text = "\n\n".join(filter(None, [table(results, workloads, systems), floors(results)]))
     print(text)

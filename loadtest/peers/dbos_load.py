@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from measure import Cpu, Database, environment, listener, result
+from measure import EVERY_S, Cpu, Database, environment, listener, result
 
 WARM_UP_S = 3.0
 TASKS = {"single": 1, "chain": 10, "fanout": 102}
@@ -66,6 +66,8 @@ def member(url, number, workload, seconds, in_flight, pipe):
             began = time.monotonic()
             await run(1)
             latencies.append(time.monotonic() - began)
+            if EVERY_S:
+                await asyncio.sleep(began + EVERY_S - time.monotonic())
 
     async def load(for_s):
         until = time.monotonic() + for_s
@@ -84,7 +86,7 @@ def member(url, number, workload, seconds, in_flight, pipe):
 
 def main(workload, seconds, in_flight):
     context = multiprocessing.get_context("spawn")
-    members = int(os.environ.get("PEER_CONCURRENCY", str(os.cpu_count())))
+    members = min(int(os.environ.get("PEER_CONCURRENCY", str(os.cpu_count()))), in_flight)
     with Database("dbos") as database:
         url = database.url.replace("postgres://", "postgresql://")
         # The first makes the tables.
@@ -96,7 +98,7 @@ def main(workload, seconds, in_flight):
         pipes, processes = [], []
         for number in range(members):
             ours, theirs = context.Pipe()
-            each = max(in_flight // members, 1)
+            each = in_flight // members
             process = context.Process(
                 target=member, args=(url, number, workload, seconds, each, theirs)
             )

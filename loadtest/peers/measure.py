@@ -12,6 +12,8 @@ import urllib.parse
 import psycopg2
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Seconds from a start to the next one in its place; with 0 the next comes when the one before has ended.
+EVERY_S = float(os.environ.get("PEER_EVERY", "0"))
 
 
 def environment(name):

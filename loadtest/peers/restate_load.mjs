@@ -1,10 +1,12 @@
 // Keeps so many invocations under way and prints their latencies in seconds, once warm and then once
 // measured, each after a line on stdin: `node restate_load.mjs HANDLER_URL SECONDS IN_FLIGHT`
+// With PEER_EVERY the next invocation of a place begins so many seconds after the one before.
 
 import http from "node:http";
 import readline from "node:readline";
 
 const [handler, seconds, inFlight] = process.argv.slice(2);
+const everyMs = 1000 * Number(process.env.PEER_EVERY ?? 0);
 const agent = new http.Agent({ keepAlive: true, maxSockets: Number(inFlight) });
 
 function invoke() {
@@ -37,6 +39,10 @@ async function load(forSeconds) {
       const began = performance.now();
       await invoke();
       latencies.push((performance.now() - began) / 1000);
+      const pause = began + everyMs - performance.now();
+      if (pause > 0) {
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
     }
   };
   const began = performance.now();

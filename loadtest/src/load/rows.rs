@@ -21,6 +21,9 @@ const FEW: usize = 4;
 /// The time between two looks then: the least (the system adds some 50 µs), and one part in so many of
 /// how long the oldest has taken.
 const FEW_WAIT: (Duration, u32) = (Duration::from_micros(20), 100);
+/// A wait up to which this thread waits itself, and nothing else happens on it: to hand so short a one to
+/// another thread and back wakes two, on cores that the system needs.
+const SHORT: Duration = Duration::from_micros(200);
 /// The part of the shortest time so far before which nobody looks for an end then: each look takes a
 /// core from what it looks at, and cost half a millisecond where there are two.
 const UNSEEN: (u32, u32) = (7, 8);
@@ -91,7 +94,9 @@ impl Rows {
             tokio::time::sleep(left - exact).await;
         }
         let left = due.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
+        if left <= SHORT {
+            pause(left);
+        } else {
             // It ends early only if it is cancelled, with the runtime.
             let _ = tokio::task::spawn_blocking(move || pause(left)).await;
         }
@@ -121,7 +126,7 @@ impl Rows {
 /// Takes a thread for so long, more exactly than a timer would.
 #[expect(
     clippy::disallowed_methods,
-    reason = "it runs on a thread for what blocks"
+    reason = "it runs on a thread for what blocks, or is short"
 )]
 fn pause(time: Duration) {
     std::thread::sleep(time);
