@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Makes coordinators look for lost jobs soon.
 const RESEND_SOON: [&str; 2] = ["--resend-after", "2"];
-/// Jobs that a worker fetches for each that it can run.
+/// Jobs that the worker fetches which freezes.
 const FETCHED: usize = 8;
 const INNOCENTS: i64 = 50;
 /// Jobs that are lost.
@@ -52,7 +52,14 @@ async fn the_late_completion_of_a_frozen_worker_is_ignored() {
     let fleet = Fleet::new().await;
     let coordinator = fleet.coordinator().await;
     let frozen = fleet
-        .worker_with(&["--name", "frozen", "--concurrency", "1"])
+        .worker_with(&[
+            "--name",
+            "frozen",
+            "--concurrency",
+            "1",
+            "--prefetch",
+            &FETCHED.to_string(),
+        ])
         .await;
     let client = fleet.client().await;
     // Long enough that it is frozen amid it on a busy machine, too.

@@ -24,7 +24,8 @@ pub struct WorkerConfig {
     pub concurrency: u16,
     /// How many jobs are fetched from each pool, running ones included. More keeps short jobs
     /// coming while answers are being confirmed; fewer keeps jobs from waiting behind long ones
-    /// here while another worker is idle. `None`: eight times [`WorkerConfig::concurrency`].
+    /// here while another worker is idle. `None`: 16 times [`WorkerConfig::concurrency`]. Never
+    /// fewer than can run.
     pub prefetch: Option<u16>,
     /// How long running jobs may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
@@ -68,7 +69,10 @@ impl WorkerConfig {
 }
 
 /// Jobs fetched for each that can run at a time, unless the settings say otherwise.
-const PREFETCH_FACTOR: u16 = 8;
+///
+/// Jobs of no length keep a worker busy only as long as there are more of them than are on their way back
+/// and forth: with 8, chains were a fifth slower on two cores; 32 was no faster than 16.
+const PREFETCH_FACTOR: u16 = 16;
 
 impl WorkerConfig {
     /// How many jobs are fetched from each pool; never fewer than can run.
@@ -86,4 +90,23 @@ fn default_name() -> String {
         host => host,
     };
     format!("{host}/{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_jobs_are_fetched_for_each_that_runs_and_never_fewer_than_run() {
+        let fetched = |concurrency, prefetch| {
+            let mut config = WorkerConfig::new("amqp://localhost");
+            (config.concurrency, config.prefetch) = (concurrency, prefetch);
+            config.fetched()
+        };
+        assert_eq!(
+            (fetched(16, None), fetched(u16::MAX, None)),
+            (256, u16::MAX)
+        );
+        assert_eq!((fetched(4, Some(9)), fetched(4, Some(1))), (9, 4));
+    }
 }

@@ -26,6 +26,10 @@ pub struct WorkerArguments {
     /// How many jobs run at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
+    /// How many jobs it fetches from each pool, running ones included [default: 16 times --concurrency].
+    /// Fewer, down to --concurrency, keep jobs from waiting here behind long ones while another worker is idle
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    prefetch: Option<u16>,
     /// Let core.shell run programs
     #[arg(long)]
     allow_shell: bool,
@@ -47,6 +51,7 @@ pub async fn run(global: &Global, arguments: WorkerArguments) -> Result<Exit, Fa
     let mut config = WorkerConfig::new(url.as_str());
     config.pools = arguments.pools;
     config.concurrency = arguments.concurrency;
+    config.prefetch = arguments.prefetch;
     config.allow_shell = arguments.allow_shell;
     config.drain_timeout = arguments.drain_timeout;
     config.acknowledge_after = arguments.acknowledge_after;
