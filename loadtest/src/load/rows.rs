@@ -21,8 +21,8 @@ const FEW: usize = 4;
 /// The time between two looks then: the least (the system adds some 50 µs), and one part in so many of
 /// how long the oldest has taken.
 const FEW_WAIT: (Duration, u32) = (Duration::from_micros(20), 100);
-/// A wait up to which this thread waits itself, and nothing else happens on it: to hand so short a one to
-/// another thread and back wakes two, on cores that the system needs.
+/// A wait up to which this thread waits itself, and the load stands still: to hand so short a one to another
+/// thread and back wakes two, on cores that the system needs.
 const SHORT: Duration = Duration::from_micros(200);
 /// The part of the shortest time so far before which nobody looks for an end then: each look takes a
 /// core from what it looks at, and cost half a millisecond where there are two.
