@@ -14,6 +14,7 @@ use crate::database::Database;
 use crate::invariants;
 use crate::servers::{Servers, Turn};
 use crate::service::Service;
+use crate::wait::{LIMIT, wait_until};
 
 /// How a fleet is made.
 #[derive(Debug, Clone)]
@@ -190,6 +191,21 @@ impl Fleet {
             .args(["-o", "json"])
             .output()
             .expect("the binary can be run")
+    }
+
+    /// Waits until one of its processes has logged a line with this text.
+    ///
+    /// # Panics
+    /// When none does within the usual limit.
+    pub async fn has_logged(&self, text: &str) {
+        let is_logged = async || {
+            let files = std::fs::read_dir(&self.folder).expect("the folder is ours");
+            files.flatten().any(|file| {
+                let content = std::fs::read_to_string(file.path());
+                content.is_ok_and(|content| content.contains(text))
+            })
+        };
+        wait_until(&format!("{text:?} is logged"), LIMIT, is_logged).await;
     }
 
     /// A command of the binary, to be run in whatever way.

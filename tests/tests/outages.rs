@@ -112,7 +112,9 @@ async fn orders_survive_a_memory_alarm() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let during = fleet.database.executions("succeeded").await - before;
         assert!(during < 20, "{during} orders ended during the alarm");
+        fleet.has_logged("the broker takes no messages").await;
         drop(alarm);
+        fleet.has_logged("the broker takes messages again").await;
     })
     .await;
 }

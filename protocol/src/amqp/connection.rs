@@ -220,11 +220,25 @@ async fn follow(
             return;
         }
         // An event says that there is something to see; what it is, the state itself tells.
-        if let Ok(None) = tokio::time::timeout(STATE_CHECK, events.next()).await {
-            break;
+        match tokio::time::timeout(STATE_CHECK, events.next()).await {
+            Ok(None) => break,
+            Ok(Some(event)) => log_blocking(&event),
+            Err(_) => {}
         }
     }
     sender.send_replace(ConnectionStatus::Closed);
+}
+
+/// Whoever runs the fleet must hear of it: until the broker's operator acts, nothing moves.
+fn log_blocking(event: &lapin::Event) {
+    match event {
+        lapin::Event::ConnectionBlocked(reason) => tracing::warn!(
+            %reason,
+            "the broker takes no messages: free what it lacks; publishing waits until then"
+        ),
+        lapin::Event::ConnectionUnblocked => tracing::info!("the broker takes messages again"),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
