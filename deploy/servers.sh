@@ -40,6 +40,9 @@ set -euo pipefail
 umask 077
 
 readonly START_SECONDS=120 STOP_SECONDS=30 OLDEST_POSTGRES=14
+# With less free disk the broker takes no messages: four times its log file, so that both servers can
+# still write what they must.
+readonly DISK_MB=256
 readonly RABBITMQ_BIN=/usr/lib/rabbitmq/bin
 
 say() { printf 'servers: %s\n' "$*" >&2; }
@@ -95,6 +98,7 @@ up() {
         return
     fi
     install_missing_packages
+    require_disk
     load_or_choose_instance
     start_both
     write_env "$(private_database_url)" "$(private_amqp_url)"
@@ -366,6 +370,14 @@ stop_rabbitmq() {
     stop_by_signal rabbitmq TERM "$STOP_SECONDS" || say "rabbitmq does not stop: killing it"
     kill_instance rabbitmq
     kill_instance epmd
+}
+
+# Not an error of the broker's: it would only wait, and everybody with it.
+require_disk() {
+    local free_mb
+    free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
+    [ "${free_mb:-$DISK_MB}" -ge "$DISK_MB" ] ||
+        die "$FLOTILLA_HOME has $free_mb MB of free disk, and RabbitMQ takes no messages below $DISK_MB: free some"
 }
 
 start_both() {
@@ -644,7 +656,7 @@ write_rabbitmq_config() {
     cat >rabbitmq/rabbitmq.conf <<TEXT
 listeners.tcp.local = 127.0.0.1:$RABBITMQ_PORT
 vm_memory_high_watermark.relative = 0.4
-disk_free_limit.absolute = 500MB
+disk_free_limit.absolute = ${DISK_MB}MB
 raft.wal_max_size_bytes = 67108864
 log.console = false
 log.file.level = warning
