@@ -5,15 +5,54 @@
 # Fails if the command failed or if no test was run.
 #
 #   summarize-tests.sh COMMAND...
+#
+# A test program that prints nothing for TEST_SILENCE seconds (900) hangs: it is shown with the state of
+# its servers and killed, so that the others still run.
 
 set -uo pipefail
 
 [ $# -gt 0 ] || { echo "usage: summarize-tests.sh COMMAND..." >&2; exit 2; }
 
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+readonly SILENCE=${TEST_SILENCE:-900}
+folder=$(mktemp -d)
+output=$folder/output
+: >"$output"
 
-"$@" 2>&1 </dev/null | tee "$output"
+# What the process has started, and what that has.
+descendants() { # pid
+    local child
+    for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
+        descendants "$child"
+        echo "$child"
+    done
+}
+
+end_what_hangs() {
+    local pid pids
+    while sleep 1; do
+        [ $(($(date +%s) - $(stat -c %Y "$output"))) -ge "$SILENCE" ] || continue
+        read -r pid <"$folder/pid" || continue
+        pids=$(descendants "$pid")
+        [ -n "$pids" ] || continue
+        # shellcheck disable=SC2086
+        show_state $pids 2>&1 | tee -a "$output"
+        # shellcheck disable=SC2086
+        kill -KILL $pids
+    done
+}
+
+show_state() { # pid...
+    echo "nothing was printed for $SILENCE s: killing what hangs"
+    ps -o pid,ppid,stat,time,args -p "$*"
+    df -h .
+    timeout 60 "$(dirname "$0")/servers.sh" ctl status
+}
+
+end_what_hangs </dev/null &
+watch=$!
+trap 'kill "$watch" 2>/dev/null; rm -rf "$folder"' EXIT
+
+(echo "$BASHPID" >"$folder/pid" && exec "$@") 2>&1 </dev/null | tee -a "$output"
 code=${PIPESTATUS[0]}
 
 # What failed without a result line (a compiler error, a test program that was killed) counts as one.
