@@ -32,6 +32,7 @@ pub struct Audit {
 struct Found {
     rows: i64,
     finished: i64,
+    /// Task runs of those that have finished.
     runs: i64,
     attempts: i64,
 }
@@ -49,7 +50,8 @@ pub async fn audit(
     let mut connection = connect_read_only(url).await?;
     let names: Vec<&str> = workflows.iter().map(|w| w.reference.as_str()).collect();
     let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT workflow, count(*), count(finished_at), coalesce(sum(tasks_total), 0)::bigint,
+        "SELECT workflow, count(*), count(finished_at),
+             coalesce(sum(tasks_total) FILTER (WHERE finished_at IS NOT NULL), 0)::bigint,
              coalesce(sum(attempts_total), 0)::bigint
          FROM workflow_execution_summary
          WHERE execution_id BETWEEN $1 AND $2 AND workflow = ANY ($3)
@@ -127,6 +129,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_lost_and_what_is_too_much_is_doubled() {
         assert_eq!(judged(5, 5, 15), (0, 0));
+        assert_eq!(judged(5, 4, 12), (1, 0));
         assert_eq!(judged(5, 4, 14), (1, 2));
         assert_eq!(judged(4, 4, 12), (1, 0));
         assert_eq!(judged(6, 6, 19), (0, 2));
