@@ -7,7 +7,7 @@
 #   summarize-tests.sh COMMAND...
 #
 # A test program that prints nothing for TEST_SILENCE seconds (900) hangs: it is shown with the state of
-# its servers and killed, so that the others still run.
+# its servers and killed, so that the others still run. Building may be silent for as long as it takes.
 
 set -uo pipefail
 
@@ -31,6 +31,7 @@ end_what_hangs() {
     local pid pids
     while sleep 1; do
         [ $(($(date +%s) - $(stat -c %Y "$output"))) -ge "$SILENCE" ] || continue
+        grep -q '^running [0-9]* test' "$output" || continue
         read -r pid <"$folder/pid" || continue
         pids=$(descendants "$pid")
         [ -n "$pids" ] || continue
