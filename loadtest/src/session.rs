@@ -83,6 +83,8 @@ impl<'a> Session<'a> {
         let url = &self.fleet.database_url;
         load.close().await;
         let logs = self.processes.stop().await;
+        // Before the audit, whose transactions are not the fleet's.
+        let after = Counters::read(url).await?;
         let workflows = &load.mix.workflows;
         let audit = audit(
             url,
@@ -102,7 +104,6 @@ impl<'a> Session<'a> {
             ),
         ]);
         let tasks = load.tasks();
-        let after = Counters::read(url).await?;
         let started = (load.starts.len() as u64).max(1);
         Ok(After {
             audit,
