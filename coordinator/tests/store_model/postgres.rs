@@ -8,7 +8,7 @@ use flotilla_simulation::store::Call;
 use flotilla_turn::LoadRequest;
 use flotilla_turn::rows::{Epoch, PartitionNo};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::answer::{Answer, Found, Share};
@@ -151,6 +151,9 @@ impl Postgres {
     }
 
     async fn take(&mut self, owner: Uuid, lease_s: f64) -> Answer {
+        // Postgres says that a commit is refused before it lets go of its rows, and to take partitions
+        // passes over rows that are locked.
+        self.conn.ping().await.expect("the last call has ended");
         let taken = storage::take_partitions(&self.pool, owner, lease_s).await;
         let (taken, share) = taken.expect("it looks for partitions");
         let count = |number: i32| usize::try_from(number).expect("a count");
