@@ -69,10 +69,12 @@ impl AckTracker {
         });
     }
 
-    /// The work of a delivery is done, and its completion is safe.
+    /// The work of a delivery is done, and its completion is safe; or there is no answer to it that the
+    /// worker would know again, as of a job that runs on: then the acknowledgement does not wait.
     pub(crate) fn done(&mut self, tag: u64, job: Option<JobKey>) {
+        let due = Instant::now() + job.map_or(Duration::ZERO, |_| WAIT);
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         self.done.insert(tag, job);
-        self.due.get_or_insert_with(|| Instant::now() + WAIT);
     }
 
     /// When to [`AckTracker::take`] at the latest.
@@ -200,15 +202,23 @@ mod tests {
         let mut tracker = tracker(3, &[]);
         assert_eq!(tracker.due(), None);
         assert!(!tracker.is_due(Instant::now()), "nothing is done");
-        tracker.done(1, None);
+        tracker.done(1, Some(key(1)));
         let due = tracker.due().expect("something is done");
-        tracker.done(2, None);
+        tracker.done(2, Some(key(2)));
         assert_eq!(tracker.due(), Some(due));
         assert!(!tracker.is_due(due - Duration::from_nanos(1)));
         assert!(tracker.is_due(due));
         assert_eq!(tracker.take(), [all_up_to(2)]);
         assert_eq!(tracker.due(), None);
         assert!(!tracker.is_due(due));
+    }
+
+    #[test]
+    fn what_has_no_answer_does_not_wait() {
+        let mut tracker = tracker(2, &[]);
+        tracker.done(1, Some(key(1)));
+        tracker.done(2, None);
+        assert!(tracker.is_due(Instant::now()));
     }
 
     #[test]
