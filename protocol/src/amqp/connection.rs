@@ -231,13 +231,13 @@ async fn follow(
 
 /// Whoever runs the fleet must hear of it: until the broker's operator acts, nothing moves.
 fn log_blocking(event: &lapin::Event) {
-    match event {
-        lapin::Event::ConnectionBlocked(reason) => tracing::warn!(
+    if let lapin::Event::ConnectionBlocked(reason) = event {
+        tracing::warn!(
             %reason,
             "the broker takes no messages: free what it lacks; publishing waits until then"
-        ),
-        lapin::Event::ConnectionUnblocked => tracing::info!("the broker takes messages again"),
-        _ => {}
+        );
+    } else if matches!(event, lapin::Event::ConnectionUnblocked) {
+        tracing::info!("the broker takes messages again");
     }
 }
 
