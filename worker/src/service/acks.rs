@@ -72,8 +72,11 @@ impl AckTracker {
     /// The work of a delivery is done, and its completion is safe; or there is no answer to it that the
     /// worker would know again, as of a job that runs on: then the acknowledgement does not wait.
     pub(crate) fn done(&mut self, tag: u64, job: Option<JobKey>) {
-        let due = Instant::now() + job.map_or(Duration::ZERO, |_| WAIT);
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        if job.is_none() {
+            self.due = Some(Instant::now());
+        } else {
+            self.due.get_or_insert_with(|| Instant::now() + WAIT);
+        }
         self.done.insert(tag, job);
     }
 
