@@ -29,8 +29,9 @@ descendants() { # pid
 
 end_what_hangs() {
     local pid pids
-    while sleep 1; do
-        [ $(($(date +%s) - $(stat -c %Y "$output"))) -ge "$SILENCE" ] || continue
+    # It may outlive this script for a moment, and must not keep its output open.
+    while sleep 5 >/dev/null 2>&1; do
+        [ $((EPOCHSECONDS - $(stat -c %Y "$output"))) -ge "$SILENCE" ] || continue
         grep -q '^running [0-9]* test' "$output" || continue
         read -r pid <"$folder/pid" || continue
         pids=$(descendants "$pid")
