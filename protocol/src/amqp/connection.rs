@@ -219,7 +219,8 @@ async fn follow(
         if status == ConnectionStatus::Closed {
             return;
         }
-        // An event says that there is something to see; what it is, the state itself tells.
+        // An event says that there is something to see; what it is, the state itself tells. Only why the
+        // broker blocks stands nowhere else.
         match tokio::time::timeout(STATE_CHECK, events.next()).await {
             Ok(None) => break,
             Ok(Some(event)) => log_blocking(&event),
