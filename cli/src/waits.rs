@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_coordinator::storage::LiveExecution;
 use flotilla_coordinator::waits::{Pools, Waits, waits};
 use flotilla_engine::{DefinitionHash, Workflow};
-use flotilla_protocol::amqp::{Connection, queue_state};
+use flotilla_protocol::amqp::{Connection, QueueState, queue_state};
 use flotilla_protocol::{ExecutionId, names};
 
 use crate::arguments::Global;
@@ -100,9 +100,15 @@ impl Looker {
         let connection = self.connection.as_ref()?;
         let mut states = Pools::new();
         for pool in pools {
-            let state = queue_state(connection, &names::jobs_queue(pool)).await;
-            let state = state.inspect_err(|error| tracing::debug!(%error, "a queue is not known"));
-            states.insert((*pool).to_owned(), state.ok()?);
+            let state = known(connection, &names::jobs_queue(pool)).await?;
+            let bundles = known(connection, &names::bundles_queue(pool)).await?;
+            // A bundle counts as one: nobody knows how many jobs are in it.
+            let waiting = bundles.map_or(0, |bundles| bundles.messages);
+            let state = state.map(|jobs| QueueState {
+                messages: jobs.messages.saturating_add(waiting),
+                ..jobs
+            });
+            states.insert((*pool).to_owned(), state);
         }
         Some(states)
     }
@@ -113,4 +119,11 @@ impl Looker {
             connection.close().await;
         }
     }
+}
+
+/// The state of a queue that may not exist; `None` where the broker does not say.
+async fn known(connection: &Connection, queue: &str) -> Option<Option<QueueState>> {
+    let state = queue_state(connection, queue).await;
+    let state = state.inspect_err(|error| tracing::debug!(%error, "a queue is not known"));
+    state.ok()
 }

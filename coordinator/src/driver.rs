@@ -11,6 +11,7 @@ use flotilla_turn::{Config, Effect, Input, LoadRequest, Turns};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::bundles::Bundles;
 use crate::clock::DatabaseClock;
 use crate::database::{CommitOrder, Workflows, commit_all, load_all};
 use crate::failpoints::{self, CrashPoint, crash_at};
@@ -87,6 +88,7 @@ impl Driver {
             },
             now,
         );
+        let bundles = Bundles::default();
         let orders = Orders {
             owner,
             lease_s: config.lease_s,
@@ -95,10 +97,12 @@ impl Driver {
             pool,
             publisher: publisher.clone(),
             observer: Arc::new(SharedConnection::new(options.clone())),
+            bundles: bundles.clone(),
             inputs: sender.clone(),
         };
         tokio::spawn(orders.clone().listen());
         tokio::spawn(orders.clone().watch_publisher());
+        tokio::spawn(orders.clone().watch_bundles());
         Ok(Self {
             orders,
             clock: DatabaseClock::new(now),
@@ -106,7 +110,7 @@ impl Driver {
             turns,
             inputs,
             inbound: Inbound::new(options, sender.clone()),
-            outbound: Outbound::new(publisher, sender),
+            outbound: Outbound::new(publisher, bundles, sender),
             commits,
             loads,
             effects: Vec::new(),

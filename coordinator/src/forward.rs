@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{Outgoing, PublishOutcome, Publisher};
-use flotilla_protocol::message::WorkflowControlReply;
+use flotilla_protocol::message::{TaskDead, WorkflowControlReply};
 use flotilla_protocol::{ExecutionId, names};
 use flotilla_turn::Input;
 use flotilla_turn::message::{
@@ -40,6 +40,7 @@ impl Forwarding {
                 original,
             } => self.deliver(to_inbox(partition, original)).await,
             Forward::Dead(letter) => self.dead(letter).await,
+            Forward::Returned(jobs) => self.returned(jobs).await,
             Forward::Log(log) => self.logs.write(log).await,
         }
         // Nobody waits any more when the coordinator has stopped; the message comes again.
@@ -129,6 +130,14 @@ impl Forwarding {
         if let Some((reply_to, dead)) = letter.dead_job {
             self.publish(Outgoing::dead(&reply_to, &dead)).await;
         }
+    }
+
+    async fn returned(&self, jobs: Vec<(String, TaskDead)>) {
+        tracing::info!(jobs = jobs.len(), "a bundle of jobs came back");
+        let messages = jobs
+            .iter()
+            .map(|(reply_to, dead)| self.publish(Outgoing::dead(reply_to, dead)));
+        futures::future::join_all(messages).await;
     }
 
     /// Publishes until the broker has it, or says that nobody wants it.

@@ -7,6 +7,7 @@
 //! Postgres ◄─database── └────────┘ ──forward──► dead letters, answers
 //! ```
 
+mod bundles;
 mod clock;
 mod database;
 mod driver;

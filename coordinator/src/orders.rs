@@ -17,6 +17,7 @@ use sqlx::postgres::PgNotification;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::bundles::Bundles;
 use crate::forward::Forwarding;
 use crate::inbound::queue_of;
 use crate::shared_connection::SharedConnection;
@@ -37,6 +38,7 @@ pub(crate) struct Orders {
     pub publisher: Publisher,
     /// To look at queues and declare them with.
     pub observer: Arc<SharedConnection>,
+    pub bundles: Bundles,
     pub inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -187,6 +189,15 @@ impl Orders {
         }
     }
 
+    /// Looks who consumes which pools, until the coordinator has stopped.
+    pub async fn watch_bundles(self) {
+        let inputs = self.inputs.clone();
+        let watching = self
+            .bundles
+            .watch(self.observer, self.publisher, || inputs.is_closed());
+        watching.await;
+    }
+
     /// Finds jobs that were dispatched long ago, were not started, and wait in no queue.
     pub async fn find_lost_jobs(self, partitions: Vec<PartitionNo>) {
         let found = storage::load_silent_jobs(&self.pool, &partitions, self.resend_after_s).await;
@@ -200,7 +211,10 @@ impl Orders {
         }
         for (pool, jobs) in by_pool {
             // Behind other jobs a job may wait for as long as it takes.
-            if self.depth(&names::jobs_queue(&pool)).await == Some(0) {
+            let bundles = self.depth(&names::bundles_queue(&pool)).await;
+            if bundles.is_some_and(|bundles| bundles > 0) {
+                self.bundles.include(&pool);
+            } else if bundles == Some(0) && self.depth(&names::jobs_queue(&pool)).await == Some(0) {
                 tracing::warn!(
                     pool,
                     jobs = jobs.len(),

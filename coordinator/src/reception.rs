@@ -38,7 +38,7 @@ pub(crate) fn receive(
     let message = match channel {
         ChannelId::Start => start(queue, delivery),
         ChannelId::Control => control(queue, delivery),
-        ChannelId::Dead => Message::Forward(Box::new(Forward::Dead(dead(delivery)))),
+        ChannelId::Dead => Message::Forward(Box::new(dead(delivery))),
         ChannelId::Inbox(_) => inbox(queue, delivery),
     };
     Delivered {
@@ -140,7 +140,7 @@ pub(crate) fn unknown_command(
     Some((execution_id, command, reply_address(&refused.envelope)?))
 }
 
-fn dead(delivery: Delivery) -> DeadLetter {
+fn dead(delivery: Delivery) -> Forward {
     let envelope = &delivery.envelope;
     let queue = envelope
         .original_queue
@@ -150,13 +150,16 @@ fn dead(delivery: Delivery) -> DeadLetter {
         .reason
         .clone()
         .unwrap_or_else(|| "unknown".to_owned());
+    if let Some(jobs) = returned(&delivery, &reason) {
+        return Forward::Returned(jobs);
+    }
     let key = key(&queue, envelope, &delivery.body);
     let job = match envelope.message_type.as_deref() {
         Some(names::TASK_JOB) => dead_job(&delivery, &reason),
         Some(_) | None => None,
     };
     let ids = ids_of(&delivery.body);
-    DeadLetter {
+    Forward::Dead(DeadLetter {
         key,
         queue,
         reason,
@@ -166,7 +169,27 @@ fn dead(delivery: Delivery) -> DeadLetter {
         properties: delivery.properties_json(),
         dead_job: job,
         body: delivery.body,
+    })
+}
+
+/// The jobs of a bundle that came back, which is nothing that anybody would have to look at. One that
+/// cannot be read is refused where it is consumed, and becomes a dead letter like any message.
+fn returned(delivery: &Delivery, reason: &str) -> Option<Vec<(String, TaskDead)>> {
+    if !delivery.is_bundle() {
+        return None;
     }
+    let jobs = delivery.unbundle().ok()?;
+    let dead = jobs.iter().filter_map(|job| dead_job(job, reason));
+    let told: Vec<_> = dead
+        .map(|(reply_to, dead)| {
+            let bundled = TaskDead {
+                bundled: true,
+                ..dead
+            };
+            (reply_to, bundled)
+        })
+        .collect();
+    (!told.is_empty()).then_some(told)
 }
 
 fn dead_job(delivery: &Delivery, reason: &str) -> Option<(String, TaskDead)> {
@@ -178,6 +201,7 @@ fn dead_job(delivery: &Delivery, reason: &str) -> Option<(String, TaskDead)> {
         attempt: job.attempt,
         reason: reason.to_owned(),
         deliveries: delivery.envelope.delivery_count,
+        bundled: false,
     };
     Some((reply_to, dead))
 }

@@ -190,7 +190,7 @@ fn parse_control_names(body: &[u8]) -> Result<(ExecutionId, String), Refused> {
     Ok((names.execution_id, names.command))
 }
 
-fn check_envelope(envelope: &Envelope) -> Result<(), Refused> {
+pub(crate) fn check_envelope(envelope: &Envelope) -> Result<(), Refused> {
     match envelope.version {
         Some(version) if version > names::VERSION => {
             let message = format!(
@@ -214,7 +214,7 @@ fn check_envelope(envelope: &Envelope) -> Result<(), Refused> {
     Ok(())
 }
 
-fn expect_type(envelope: &Envelope, expected: &str) -> Result<(), Refused> {
+pub(crate) fn expect_type(envelope: &Envelope, expected: &str) -> Result<(), Refused> {
     match envelope.message_type.as_deref() {
         Some(other) if other != expected => Err(wrong_type(format!(
             "type `{other}` in place of `{expected}`"

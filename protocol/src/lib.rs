@@ -5,6 +5,7 @@
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+pub mod bundle;
 mod completions;
 pub mod decode;
 pub mod envelope;

@@ -232,6 +232,14 @@ pub struct TaskDead {
     pub reason: String,
     /// How often it had been delivered.
     pub deliveries: u32,
+    /// Whether it was one of a bundle, which is delivered once only: its worker may have died, or has
+    /// given it back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bundled: bool,
+}
+
+fn is_false(yes: &bool) -> bool {
+    !yes
 }
 
 /// One line of a task's log.

@@ -44,6 +44,8 @@ pub const WORKFLOW_FINISHED: &str = "workflow.finished";
 pub const WORKFLOW_CONTROL_REPLY: &str = "workflow.control.reply";
 /// Type of a job.
 pub const TASK_JOB: &str = "task.job";
+/// Type of several jobs of a pool in one message, for workers that consume them.
+pub const TASK_BUNDLE: &str = "task.bundle";
 /// Type of a completion; what a missing type means in an inbox.
 pub const TASK_COMPLETED: &str = "task.completed";
 /// Type of the message that a task has started.
@@ -65,6 +67,10 @@ pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Room around a result of [`MAX_MESSAGE_BYTES`] for the other fields of its completion.
 pub const MAX_COMPLETION_OVERHEAD_BYTES: usize = 64 * 1024;
+/// Most jobs of a bundle.
+pub const MAX_BUNDLED_JOBS: usize = 8;
+/// Largest body in bytes of a job that travels in a bundle; larger ones have a message of their own.
+pub const MAX_BUNDLED_BYTES: usize = 16 * 1024;
 /// Deepest nesting of objects and lists in a body; a deeper one is refused as `too_deep`.
 pub const MAX_DEPTH: usize = 100;
 
@@ -87,6 +93,18 @@ pub fn jobs_queue(pool: &str) -> String {
 #[must_use]
 pub fn job_routing_key(pool: &str) -> String {
     format!("task.job.{pool}")
+}
+
+/// The queue of a pool's bundles of jobs. It is there as soon as a worker wants them.
+#[must_use]
+pub fn bundles_queue(pool: &str) -> String {
+    format!("flotilla.bundles.{pool}")
+}
+
+/// The routing key of a pool's bundles.
+#[must_use]
+pub fn bundle_routing_key(pool: &str) -> String {
+    format!("task.bundle.{pool}")
 }
 
 /// Whether `pool` can be the name of a worker pool: 1 to 100 letters, digits, `_`, `-` or `.`.

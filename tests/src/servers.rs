@@ -169,7 +169,9 @@ impl Servers {
         let fixed = [names::START_QUEUE, names::CONTROL_QUEUE, names::DEAD];
         let inboxes = (0..MAX_PARTITIONS).map(names::inbox_queue);
         let all = fixed.into_iter().map(str::to_owned).chain(inboxes);
-        for queue in all.chain(["default", "plain"].map(names::jobs_queue)) {
+        let jobs = ["default", "plain"].map(names::jobs_queue);
+        let bundles = ["default", "plain"].map(names::bundles_queue);
+        for queue in all.chain(jobs).chain(bundles) {
             delete_queue(&connection, &queue)
                 .await
                 .expect("queues can be deleted");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla_protocol::names::MAX_BUNDLED_JOBS;
+
 /// How long a job may run before `task.started` says that it does.
 const STARTED_AFTER: Duration = Duration::from_millis(500);
 /// How long a job may run before it is acknowledged.
@@ -25,7 +27,8 @@ pub struct WorkerConfig {
     /// How many jobs are fetched from each pool, running ones included. More keeps short jobs
     /// coming while answers are being confirmed; fewer keeps jobs from waiting behind long ones
     /// here while another worker is idle. `None`: 16 times [`WorkerConfig::concurrency`]. Never
-    /// fewer than can run.
+    /// fewer than can run. Of those that cannot run yet as many again may be here in bundles, where
+    /// jobs come fast; with a prefetch of at most 7 more than run at a time there are none.
     pub prefetch: Option<u16>,
     /// How long running jobs may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
@@ -81,6 +84,13 @@ impl WorkerConfig {
         let usual = self.concurrency.saturating_mul(PREFETCH_FACTOR);
         self.prefetch.unwrap_or(usual).max(self.concurrency)
     }
+
+    /// How many bundles are fetched from each pool: as many as hold the jobs that wait here anyway. Who
+    /// lets none wait gets none.
+    pub(crate) fn fetched_bundles(&self) -> u16 {
+        let waiting = usize::from(self.fetched() - self.concurrency);
+        u16::try_from(waiting / MAX_BUNDLED_JOBS).unwrap_or(u16::MAX)
+    }
 }
 
 /// The host's name and the process id, which tells workers apart in rows and logs.
@@ -109,5 +119,17 @@ mod tests {
             (256, u16::MAX)
         );
         assert_eq!((fetched(4, Some(9)), fetched(4, Some(1))), (9, 4));
+    }
+
+    #[test]
+    fn bundles_are_fetched_where_jobs_may_wait() {
+        let fetched = |concurrency, prefetch| {
+            let mut config = WorkerConfig::new("amqp://localhost");
+            (config.concurrency, config.prefetch) = (concurrency, prefetch);
+            config.fetched_bundles()
+        };
+        assert_eq!((fetched(16, None), fetched(1, None)), (30, 1));
+        assert_eq!((fetched(16, Some(16)), fetched(16, Some(23))), (0, 0));
+        assert_eq!(fetched(16, Some(24)), 1);
     }
 }

@@ -112,6 +112,7 @@ impl Worker {
                 pools: config.pools.clone(),
                 pool: PoolOptions {
                     prefetch: config.fetched(),
+                    bundles: config.fetched_bundles(),
                     silence_limit: config.silence_limit,
                 },
                 cancels,

@@ -262,12 +262,17 @@ impl Deciding<'_> {
     }
 
     fn dead(&mut self, partition: PartitionNo, dead: &TaskDead) {
-        let event = Event::JobDied {
-            attempt: AttemptId {
-                task_id: dead.task_id,
-                attempt: dead.attempt,
-            },
-            reason: dead.reason.clone(),
+        let attempt = AttemptId {
+            task_id: dead.task_id,
+            attempt: dead.attempt,
+        };
+        let event = if dead.bundled {
+            Event::JobReturned { attempt }
+        } else {
+            Event::JobDied {
+                attempt,
+                reason: dead.reason.clone(),
+            }
         };
         let source = Source {
             partition,

@@ -278,6 +278,9 @@ pub enum Destination {
         partition: PartitionNo,
         /// Trace context of the start message.
         traceparent: Option<Arc<str>>,
+        /// Whether it may travel in a bundle: it has not been with a worker, and is not expected to run
+        /// for long.
+        may_be_bundled: bool,
     },
     /// A reply to a client.
     Client {

@@ -146,6 +146,8 @@ pub enum Forward {
     },
     /// A dead letter becomes a row.
     Dead(DeadLetter),
+    /// The jobs of a bundle that came back: what their owners are told, and in which queue.
+    Returned(Vec<(String, TaskDead)>),
     /// Lines of a task's log become rows, if the database takes them.
     Log(TaskLog),
 }

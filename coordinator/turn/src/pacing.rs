@@ -138,6 +138,7 @@ mod tests {
             execution_id: ExecutionId(uuid::Uuid::from_u128(execution)),
             partition,
             traceparent: None,
+            may_be_bundled: true,
         };
         let body = Vec::new();
         Arc::new(Publication { id, to, body })

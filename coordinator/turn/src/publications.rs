@@ -184,6 +184,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
             execution_id: execution.id,
             partition: held.partition,
             traceparent: held.traceparent.clone(),
+            may_be_bundled: job.is_first && job.heartbeat.is_none(),
         },
         body: to_json(&body),
     }

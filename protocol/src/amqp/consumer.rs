@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
 
@@ -139,6 +141,54 @@ impl Consumer {
     pub async fn close(mut self) {
         let stream = self.stream.take();
         close_channel(&self.channel, stream).await;
+    }
+}
+
+/// Takes single messages out of a queue, without being one of its consumers. What it has not
+/// acknowledged goes back when it is closed.
+#[derive(Debug)]
+pub struct Getter {
+    queue: String,
+    acker: Acker,
+}
+
+impl Connection {
+    /// Gets single messages of `queue`.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn getter(&self, queue: &str) -> Result<Getter, AmqpError> {
+        let channel = Arc::new(self.channel().await?);
+        Ok(Getter {
+            queue: queue.to_owned(),
+            acker: Acker { channel },
+        })
+    }
+}
+
+impl Getter {
+    /// The first message that waits, if there is one.
+    ///
+    /// # Errors
+    /// The channel has ended: there may be no such queue.
+    pub async fn get(&self) -> Result<Option<Delivery>, AmqpError> {
+        let channel = &self.acker.channel;
+        let got = channel
+            .basic_get(short(&self.queue)?, BasicGetOptions::default())
+            .await
+            .map_err(AmqpError::Channel)?;
+        Ok(got.map(|got| Delivery::new(got.delivery)))
+    }
+
+    /// Acknowledges what was got.
+    #[must_use]
+    pub fn acker(&self) -> &Acker {
+        &self.acker
+    }
+
+    /// Closes the channel.
+    pub async fn close(self) {
+        close_channel(&self.acker.channel, None).await;
     }
 }
 

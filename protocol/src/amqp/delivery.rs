@@ -4,8 +4,10 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 
+use crate::bundle::decode_bundle;
 use crate::envelope::Envelope;
 use crate::names;
+use crate::refusal::Refused;
 
 /// One delivery. It is acknowledged through the [`Acker`](super::Acker) of its consumer.
 #[derive(Debug)]
@@ -33,6 +35,30 @@ impl Delivery {
             body: delivery.data,
             properties: delivery.properties,
         }
+    }
+
+    /// Whether it is a bundle of jobs.
+    #[must_use]
+    pub fn is_bundle(&self) -> bool {
+        self.envelope.message_type.as_deref() == Some(names::TASK_BUNDLE)
+    }
+
+    /// The jobs of a bundle, each as if it had been delivered alone, but with the number of this delivery.
+    ///
+    /// # Errors
+    /// It is no bundle that can be read.
+    pub fn unbundle(&self) -> Result<Vec<Self>, Refused> {
+        let jobs = decode_bundle(&self.envelope, &self.body)?.into_iter();
+        Ok(jobs
+            .map(|job| Self {
+                tag: self.tag,
+                exchange: self.exchange.clone(),
+                routing_key: self.routing_key.clone(),
+                envelope: job.envelope,
+                body: job.body,
+                properties: BasicProperties::default(),
+            })
+            .collect())
     }
 
     /// All properties and headers as JSON, for the table of dead letters.

@@ -25,14 +25,15 @@ mod topology;
 mod traffic;
 
 pub use connection::{ConnectOptions, Connection, ConnectionStatus};
-pub use consumer::{Acker, Consumer};
+pub use consumer::{Acker, Consumer, Getter};
 pub use delivery::Delivery;
 pub use outgoing::Outgoing;
 pub use own_queues::{copies_of, limited_queue, named_queue, reply_queue, worker_cancel_queue};
 pub use publisher::{PublishOutcome, Publisher, PublisherOptions, PublisherStatus};
 pub use reply::Outcomes;
 pub use topology::{
-    QueueState, declare, declare_inbox, declare_pool, delete_queue, queue_depth, queue_state,
+    QueueState, declare, declare_bundles, declare_inbox, declare_pool, delete_queue, queue_depth,
+    queue_state,
 };
 pub use traffic::{Traffic, traffic};
 

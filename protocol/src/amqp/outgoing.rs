@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::delivery::Delivery;
+use crate::bundle::BundledJob;
 use crate::envelope::Envelope;
 use crate::message::{
     CoordinatorProbe, TaskCancel, TaskCompleted, TaskDead, TaskJob, TaskLog, TaskStarted,
@@ -104,6 +105,21 @@ impl Outgoing {
             reply_to: Some(names::inbox_queue(partition)),
             ..Self::new(names::EXCHANGE, key, names::TASK_JOB, json(job))
         }
+    }
+
+    /// `task.bundle` for the workers of `pool` that consume bundles; the body is that of a
+    /// [`BundleWriter`](crate::bundle::BundleWriter).
+    #[must_use]
+    pub fn bundle(pool: &str, body: Vec<u8>) -> Self {
+        let key = names::bundle_routing_key(pool);
+        Self::new(names::EXCHANGE, key, names::TASK_BUNDLE, body)
+    }
+
+    /// A job of a bundle, as the `task.job` that it would have been alone.
+    #[must_use]
+    pub fn unbundled(pool: &str, job: BundledJob) -> Self {
+        let key = names::job_routing_key(pool);
+        Self::new(names::EXCHANGE, key, names::TASK_JOB, job.body).with_envelope(&job.envelope)
     }
 
     /// `task.completed` to a job's `reply_to`; one completion as an object, several as a list.

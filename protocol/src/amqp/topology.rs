@@ -13,6 +13,9 @@ use crate::names;
 
 /// The backstop against jobs that kill their workers.
 const JOBS_DELIVERY_LIMIT: i32 = 20;
+/// A bundle that comes back is not delivered again: some of its jobs may be done, and the owners of the
+/// others publish them alone.
+const BUNDLES_DELIVERY_LIMIT: i32 = 0;
 /// Never reached: dying coordinators must not turn good messages into dead letters, and -1 does not
 /// mean unlimited to every broker.
 const OTHER_DELIVERY_LIMIT: i32 = 1_000_000;
@@ -140,9 +143,31 @@ pub async fn delete_queue(connection: &Connection, name: &str) -> Result<(), Amq
     Ok(())
 }
 
+/// Creates the queue of a pool's bundles.
+///
+/// # Errors
+/// The broker refuses.
+pub async fn declare_bundles(connection: &Connection, pool: &str) -> Result<(), AmqpError> {
+    let channel = connection.channel().await?;
+    let (queue, key) = (names::bundles_queue(pool), names::bundle_routing_key(pool));
+    work_queue(&channel, &queue, BUNDLES_DELIVERY_LIMIT, &key).await?;
+    close(&channel).await;
+    Ok(())
+}
+
 async fn pool(channel: &Channel, name: &str) -> Result<(), AmqpError> {
-    let queue_name = names::jobs_queue(name);
-    let mut arguments = quorum_queue(JOBS_DELIVERY_LIMIT);
+    let (queue, key) = (names::jobs_queue(name), names::job_routing_key(name));
+    work_queue(channel, &queue, JOBS_DELIVERY_LIMIT, &key).await
+}
+
+/// A queue whose messages become dead letters where they are delivered more than `limit` times again.
+async fn work_queue(
+    channel: &Channel,
+    name: &str,
+    limit: i32,
+    routing_key: &str,
+) -> Result<(), AmqpError> {
+    let mut arguments = quorum_queue(limit);
     for (key, value) in [
         ("x-dead-letter-exchange", names::DEAD),
         ("x-dead-letter-strategy", "at-least-once"),
@@ -150,9 +175,8 @@ async fn pool(channel: &Channel, name: &str) -> Result<(), AmqpError> {
     ] {
         arguments.insert(key.into(), AMQPValue::LongString(value.into()));
     }
-    queue(channel, &queue_name, &arguments).await?;
-    let routing_key = names::job_routing_key(name);
-    bind(channel, &queue_name, names::EXCHANGE, &routing_key).await
+    queue(channel, name, &arguments).await?;
+    bind(channel, name, names::EXCHANGE, routing_key).await
 }
 
 fn quorum_queue(delivery_limit: i32) -> FieldTable {

@@ -142,6 +142,7 @@ fn dead(
             attempt: job.attempt,
             reason: reason.to_owned(),
             deliveries,
+            bundled: false,
         };
         (inbox_name(job.partition), dead)
     });

@@ -306,6 +306,7 @@ impl World {
             Forward::Dead(ref letter) => is_taken = self.dead_letter(letter),
             // Best effort, and nothing else depends on it.
             Forward::Log(_) => {}
+            Forward::Returned(_) => unreachable!("jobs travel alone here"),
             Forward::Control { ref request, .. } => is_taken = self.forward_command(place, request),
             Forward::Start {
                 partition,

@@ -46,6 +46,8 @@ pub(crate) struct AckTracker {
 #[derive(Debug)]
 struct Open {
     tag: u64,
+    /// Jobs of it that are not done.
+    left: usize,
     acknowledged: bool,
 }
 
@@ -61,17 +63,26 @@ impl AckTracker {
         }
     }
 
-    /// A delivery has come; the broker numbers them upwards.
-    pub(crate) fn delivered(&mut self, tag: u64) {
+    /// A delivery of so many jobs has come; the broker numbers them upwards.
+    pub(crate) fn delivered(&mut self, tag: u64, jobs: usize) {
         self.open.push_back(Open {
             tag,
+            left: jobs,
             acknowledged: false,
         });
     }
 
-    /// The work of a delivery is done, and its completion is safe; or there is no answer to it that the
-    /// worker would know again, as of a job that runs on: then the acknowledgement does not wait.
+    /// A job of a delivery is done, and its completion is safe; or there is no answer to it that the
+    /// worker would know again, as of a job that runs on: then the acknowledgement does not wait. A
+    /// bundle is acknowledged once all of its jobs are done.
     pub(crate) fn done(&mut self, tag: u64, job: Option<JobKey>) {
+        if let Ok(at) = self.open.binary_search_by_key(&tag, |open| open.tag) {
+            let left = &mut self.open[at].left;
+            *left = left.saturating_sub(1);
+            if *left > 0 {
+                return;
+            }
+        }
         if job.is_none() {
             self.due = Some(Instant::now());
         } else {
@@ -155,7 +166,7 @@ mod tests {
 
     fn tracker(deliveries: u64, done: &[u64]) -> AckTracker {
         let mut tracker = AckTracker::new(64);
-        (1..=deliveries).for_each(|tag| tracker.delivered(tag));
+        (1..=deliveries).for_each(|tag| tracker.delivered(tag, 1));
         done.iter().for_each(|&tag| tracker.done(tag, None));
         tracker
     }
@@ -217,6 +228,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_is_acknowledged_with_the_last_of_its_jobs() {
+        let mut tracker = AckTracker::new(64);
+        tracker.delivered(1, 3);
+        tracker.delivered(2, 1);
+        tracker.done(1, Some(key(1)));
+        tracker.done(1, None);
+        assert_eq!(tracker.due(), None);
+        tracker.done(2, Some(key(2)));
+        assert_eq!(tracker.take(), [one(2)]);
+        tracker.done(1, Some(key(3)));
+        assert!(tracker.due().is_some());
+        assert_eq!(tracker.take(), [one(1)]);
+        assert!(tracker.is_empty());
+    }
+
+    #[test]
     fn what_has_no_answer_does_not_wait() {
         let mut tracker = tracker(2, &[]);
         tracker.done(1, Some(key(1)));
@@ -242,7 +269,7 @@ mod tests {
         let now = Instant::now();
         for (prefetch, many) in [(1, 1), (7, 1), (8, 2), (128, 32)] {
             let mut tracker = AckTracker::new(prefetch);
-            (1..=many).for_each(|tag| tracker.delivered(tag));
+            (1..=many).for_each(|tag| tracker.delivered(tag, 1));
             (1..many).for_each(|tag| tracker.done(tag, None));
             assert!(!tracker.is_due(now), "{prefetch}");
             tracker.done(many, None);

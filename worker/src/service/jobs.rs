@@ -333,6 +333,10 @@ impl Held {
 }
 
 fn read(delivery: &Delivery) -> Result<(TaskJob, Arc<str>), Refused> {
+    if delivery.is_bundle() {
+        // It would have been taken apart if it could.
+        delivery.unbundle()?;
+    }
     let job = decode_job(&delivery.envelope, &delivery.body)?;
     let reply_to = delivery
         .envelope

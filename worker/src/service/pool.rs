@@ -1,5 +1,5 @@
-//! Consuming one pool: its deliveries, what is to be acknowledged of them, and a new consumer whenever
-//! nothing has come for a while.
+//! Consuming one queue of a pool, that of its jobs or that of its bundles: its deliveries, what is to be
+//! acknowledged of them, and a new consumer whenever nothing has come for a while.
 //!
 //! Nobody tells a consumer that it is dead. `RabbitMQ` 3.10, for one, moves the consumers of a queue
 //! that is deleted and made again at once over to the new queue, hands them its messages, and drops
@@ -7,13 +7,16 @@
 //! the channel gives them back. So a pool that is idle gets a new channel from time to time, and its
 //! queue is declared anew should it be missing.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use flotilla_protocol::amqp::{Acker, AmqpError, Connection, Consumer, Delivery, declare_pool};
+use flotilla_protocol::amqp::{
+    Acker, AmqpError, Connection, Consumer, Delivery, declare_bundles, declare_pool,
+};
 use flotilla_protocol::names;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -29,17 +32,63 @@ const RENEW_LIMIT: Duration = Duration::from_secs(10);
 /// How to consume a pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolOptions {
-    /// How many deliveries are fetched at most.
+    /// How many jobs are fetched at most.
     pub(crate) prefetch: u16,
+    /// How many bundles are fetched at most; 0: bundles are not consumed.
+    pub(crate) bundles: u16,
     /// After how long without a delivery an idle pool gets a new consumer.
     pub(crate) silence_limit: Duration,
 }
 
-/// A pool that is consumed.
-pub(crate) struct Pool {
-    name: String,
+/// A queue to consume.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pool: String,
     queue: String,
-    options: PoolOptions,
+    holds: Holds,
+    /// How many deliveries are fetched at most.
+    prefetch: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Holds {
+    Jobs,
+    Bundles,
+}
+
+impl Source {
+    /// The jobs of a pool.
+    pub(crate) fn jobs(pool: &str, prefetch: u16) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            queue: names::jobs_queue(pool),
+            holds: Holds::Jobs,
+            prefetch,
+        }
+    }
+
+    /// The bundles of a pool.
+    pub(crate) fn bundles(pool: &str, prefetch: u16) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            queue: names::bundles_queue(pool),
+            holds: Holds::Bundles,
+            prefetch,
+        }
+    }
+
+    async fn consume(&self, connection: &Connection) -> Result<Consumer, AmqpError> {
+        match self.holds {
+            Holds::Jobs => declare_pool(connection, &self.pool).await?,
+            Holds::Bundles => declare_bundles(connection, &self.pool).await?,
+        }
+        connection.consume(&self.queue, self.prefetch).await
+    }
+}
+
+/// A queue that is consumed.
+pub(crate) struct Pool {
+    source: Source,
     connection: Arc<Connection>,
     state: State,
     /// When to look whether the pool has been idle.
@@ -59,37 +108,38 @@ struct Line {
     consumer: Consumer,
     acker: Acker,
     acks: AckTracker,
+    /// Jobs of a bundle that has come.
+    unbundled: VecDeque<Delivery>,
 }
 
 impl Pool {
-    /// Consumes a pool; its queue is created if there is none.
+    /// Consumes a queue, which is created if there is none. After `silence_limit` without a delivery
+    /// it is consumed anew.
     pub(crate) async fn open(
         connection: &Arc<Connection>,
-        name: &str,
-        options: PoolOptions,
+        source: Source,
+        silence_limit: Duration,
     ) -> Result<Self, AmqpError> {
-        let consumer = consume(connection, name, options.prefetch).await?;
-        let mut looks = tokio::time::interval(options.silence_limit);
+        let consumer = source.consume(connection).await?;
+        let mut looks = tokio::time::interval(silence_limit);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is over at once.
         looks.reset();
         Ok(Self {
-            name: name.to_owned(),
-            queue: names::jobs_queue(name),
-            options,
             connection: Arc::clone(connection),
-            state: State::Consuming(Box::new(Line::new(consumer, options.prefetch))),
+            state: State::Consuming(Box::new(Line::new(consumer, source.prefetch))),
+            source,
             looks,
             was_busy: false,
         })
     }
 
-    /// The queue of the pool.
+    /// The queue.
     pub(crate) fn queue(&self) -> &str {
-        &self.queue
+        &self.source.queue
     }
 
-    /// The next delivery; `None` once the pool cannot be consumed any more.
+    /// The next delivery, or job of a bundle; `None` once the queue cannot be consumed any more.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
             match &mut self.state {
@@ -107,13 +157,13 @@ impl Pool {
                 }
                 State::Renewing(renewing) => match ready!(renewing.as_mut().poll(context)) {
                     Ok(consumer) => {
-                        self.state =
-                            State::Consuming(Box::new(Line::new(consumer, self.options.prefetch)));
+                        let line = Line::new(consumer, self.source.prefetch);
+                        self.state = State::Consuming(Box::new(line));
                         self.looks.reset();
                     }
                     Err(error) => {
                         tracing::warn!(
-                            pool = self.name,
+                            queue = self.source.queue,
                             error = &error as &dyn std::error::Error,
                             "could not consume again"
                         );
@@ -170,13 +220,11 @@ impl Pool {
     }
 
     fn renew(&mut self) {
-        tracing::debug!(pool = self.name, "idle, consuming anew");
-        let (connection, name) = (Arc::clone(&self.connection), self.name.clone());
-        let prefetch = self.options.prefetch;
+        tracing::debug!(queue = self.source.queue, "idle, consuming anew");
+        let (connection, source) = (Arc::clone(&self.connection), self.source.clone());
         // Dropping the old consumer closes its channel.
         self.state = State::Renewing(Box::pin(async move {
-            let consuming = consume(&connection, &name, prefetch);
-            tokio::time::timeout(RENEW_LIMIT, consuming)
+            tokio::time::timeout(RENEW_LIMIT, source.consume(&connection))
                 .await
                 .unwrap_or(Err(AmqpError::TimedOut(RENEW_LIMIT)))
         }));
@@ -186,7 +234,7 @@ impl Pool {
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.name)
+            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
@@ -197,15 +245,26 @@ impl Line {
             acker: consumer.acker(),
             consumer,
             acks: AckTracker::new(prefetch),
+            unbundled: VecDeque::new(),
         }
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let delivery = ready!(pin!(self.consumer.next()).poll(context));
-        if let Some(delivery) = &delivery {
-            self.acks.delivered(delivery.tag);
+        if let Some(job) = self.unbundled.pop_front() {
+            return Poll::Ready(Some(job));
         }
-        Poll::Ready(delivery)
+        let Some(delivery) = ready!(pin!(self.consumer.next()).poll(context)) else {
+            return Poll::Ready(None);
+        };
+        // A bundle that cannot be read is refused where jobs are read.
+        let jobs = if delivery.is_bundle() {
+            delivery.unbundle().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        self.acks.delivered(delivery.tag, jobs.len().max(1));
+        self.unbundled = jobs.into();
+        Poll::Ready(Some(self.unbundled.pop_front().unwrap_or(delivery)))
     }
 
     async fn acknowledge(&mut self) -> bool {
@@ -217,15 +276,6 @@ impl Line {
         self.acks.written();
         true
     }
-}
-
-async fn consume(
-    connection: &Connection,
-    pool: &str,
-    prefetch: u16,
-) -> Result<Consumer, AmqpError> {
-    declare_pool(connection, pool).await?;
-    connection.consume(&names::jobs_queue(pool), prefetch).await
 }
 
 async fn send(acker: &Acker, ack: Ack) -> bool {

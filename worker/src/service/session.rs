@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::held::{JobKey, Receipt};
 use super::listen::{CancelListener, CancelSender};
-use super::pool::{Pool, PoolOptions};
+use super::pool::{Pool, PoolOptions, Source};
 
 /// How long to wait after the broker refused what a session needs.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
@@ -49,7 +49,25 @@ impl Session {
         let cancels = CancelListener::open(&connection, options.cancels.clone()).await;
         let mut pools = Vec::with_capacity(options.pools.len());
         for pool in &options.pools {
-            pools.push(Pool::open(&connection, pool, options.pool).await?);
+            let PoolOptions {
+                prefetch,
+                bundles,
+                silence_limit,
+            } = options.pool;
+            let source = Source::jobs(pool, prefetch);
+            pools.push(Pool::open(&connection, source, silence_limit).await?);
+            if bundles > 0 {
+                let source = Source::bundles(pool, bundles);
+                match Pool::open(&connection, source, silence_limit).await {
+                    Ok(pool) => pools.push(pool),
+                    // Perhaps this user may not make such a queue: without bundles all goes on as well.
+                    Err(error) => tracing::warn!(
+                        pool,
+                        error = &error as &dyn std::error::Error,
+                        "bundles are not consumed"
+                    ),
+                }
+            }
         }
         Ok(Self {
             number,

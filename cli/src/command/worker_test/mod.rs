@@ -233,9 +233,13 @@ async fn clear(bench: &mut Bench) -> Result<(), Failure> {
 }
 
 async fn delete(bench: &Bench) -> Result<(), Failure> {
-    delete_queue(&bench.connection, &bench.queue())
-        .await
-        .map_err(|error| broker::failed("could not remove the queue of the pool", error))
+    // A worker of ours asks for bundles, too.
+    for queue in [bench.queue(), names::bundles_queue(&bench.subject.pool)] {
+        delete_queue(&bench.connection, &queue)
+            .await
+            .map_err(|error| broker::failed("could not remove a queue of the pool", error))?;
+    }
+    Ok(())
 }
 
 /// Reads an argument that is JSON.

@@ -54,6 +54,7 @@ impl Execution {
             Event::JobDied { attempt, reason } => {
                 self.job_died(*attempt, reason, now, changes).into()
             }
+            Event::JobReturned { attempt } => self.job_returned(*attempt, now, changes),
             Event::CompletionPoisoned { attempt, reason } => self
                 .give_up(*attempt, kind::INVALID_RESULT, reason, now, changes)
                 .into(),
@@ -170,10 +171,7 @@ impl Execution {
             return self.give_up(id, kind::CONTRACT_VIOLATION, &reason, now, changes);
         }
         if self.is_told_to_stop_run(no) {
-            let ended = Ended::cancelled("the job was lost, and it was to be cancelled");
-            let mut step = Step::new(self, now, changes);
-            step.end_run(no, ended);
-            step.settle();
+            self.end_lost(no, now, changes);
             return Ok(());
         }
         let gave_up = self
@@ -185,6 +183,33 @@ impl Execution {
         }
         Step::new(self, now, changes).resend(no, reason);
         Ok(())
+    }
+
+    /// A bundle has come back. Its jobs that are done have been heard of before; the others are sent
+    /// again alone, so that one that kills its workers is counted, and only that one.
+    fn job_returned(
+        &mut self,
+        id: AttemptId,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Outcome {
+        let Ok(no) = self.current_run(id) else {
+            return Outcome::Nothing;
+        };
+        if self.is_told_to_stop_run(no) {
+            self.end_lost(no, now, changes);
+        } else {
+            Step::new(self, now, changes).resend(no, "returned");
+        }
+        Outcome::Applied
+    }
+
+    /// Ends a run whose job is lost and that is to be cancelled anyway.
+    fn end_lost(&mut self, no: RunNo, now: DateTime<Utc>, changes: &mut Changes) {
+        let ended = Ended::cancelled("the job was lost, and it was to be cancelled");
+        let mut step = Step::new(self, now, changes);
+        step.end_run(no, ended);
+        step.settle();
     }
 
     /// The broker has lost the job. What a worker runs is left to its deadline, and what is to be

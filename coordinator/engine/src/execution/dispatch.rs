@@ -2,7 +2,7 @@
 
 use flotilla_protocol::RunNo;
 
-use super::changes::{TimerChange, TimerKind, TransitionKind};
+use super::changes::{Job, TimerChange, TimerKind, TransitionKind};
 use super::items::Piece;
 use super::log::RunEntry;
 use super::run::RunStatus;
@@ -193,7 +193,11 @@ impl Step<'_> {
         let is_finally = self.workflow.tasks[run.task.0].is_finally;
         self.execution.counts.attempts += 1;
         self.changes.touched.insert(no);
-        self.changes.jobs.extend(self.execution.job(no));
+        let job = self.execution.job(no);
+        self.changes.jobs.extend(job.map(|job| Job {
+            is_first: true,
+            ..job
+        }));
         self.log_run(
             TransitionKind::TaskDispatched,
             no,

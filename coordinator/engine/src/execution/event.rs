@@ -62,6 +62,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The bundle in which a job was has come back from its worker.
+    JobReturned {
+        /// Which one.
+        attempt: AttemptId,
+    },
     /// A completion could not be taken, however often it was tried.
     CompletionPoisoned {
         /// Which one.

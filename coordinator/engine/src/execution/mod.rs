@@ -235,7 +235,7 @@ impl Execution {
         TaskId::derive(self.id, self.created_at, run)
     }
 
-    /// The job of the current attempt of a live run, as it was or is to be published; `None` if no
+    /// The job of the current attempt of a live run, as it is to be published again; `None` if no
     /// worker is to have it.
     #[must_use]
     pub fn job(&self, run: RunNo) -> Option<Job> {
@@ -255,6 +255,7 @@ impl Execution {
             timeout: run.timeout,
             heartbeat: task.heartbeat,
             starts: run.starts,
+            is_first: false,
         })
     }
 

@@ -331,6 +331,7 @@ fn resent(entry: &LoadedTransition) -> Option<Event> {
     let detail: ResentDetail<'_> = parse(entry.detail.as_ref()?.raw())?;
     Some(match &*detail.reason {
         "lost" => Event::JobLost { attempt },
+        "returned" => Event::JobReturned { attempt },
         "silent" => Event::TimerFired {
             run: attempt.task_id.run(),
             kind: TimerKind::Heartbeat,

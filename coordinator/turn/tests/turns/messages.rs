@@ -132,6 +132,7 @@ pub fn show_forward(forward: &Forward) -> String {
         Forward::Control { .. } => "control".to_owned(),
         Forward::Start { .. } => "start".to_owned(),
         Forward::Dead(_) => "dead".to_owned(),
+        Forward::Returned(_) => "returned".to_owned(),
         Forward::Log(_) => "log".to_owned(),
     }
 }

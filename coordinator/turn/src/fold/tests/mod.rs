@@ -289,7 +289,10 @@ impl Scene {
                     .percent(50)
                     .then_some(self.now - TimeDelta::seconds(1)),
             },
-            41..43 => Event::JobLost {
+            41 => Event::JobLost {
+                attempt: self.attempt(),
+            },
+            42 => Event::JobReturned {
                 attempt: self.attempt(),
             },
             43..46 => Event::JobDied {

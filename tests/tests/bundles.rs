@@ -1,0 +1,282 @@
+//! Jobs that travel in bundles: who takes them gets them, and none is lost or done twice when a bundle
+//! comes back, or when nobody takes bundles any more.
+
+use std::collections::BTreeSet;
+
+use flotilla_protocol::amqp::{Consumer, Delivery, Outgoing, declare_bundles, queue_depth};
+use flotilla_protocol::message::{CompletionStatus, TaskCompleted, TaskJob};
+use flotilla_protocol::names::{self, MAX_BUNDLED_JOBS};
+use flotilla_protocol::{TaskId, decode_job};
+use flotilla_tests::{Client, Fleet, LIMIT, Start, wait_until, within};
+use serde_json::json;
+
+const POOL: &str = names::DEFAULT_POOL;
+/// Jobs that an execution has at once. They need not be published at once, nor all be in bundles.
+const ITEMS: usize = 40;
+
+/// A worker by hand that takes jobs and bundles.
+struct Taker {
+    client: Client,
+    jobs: Consumer,
+    bundles: Option<Consumer>,
+}
+
+/// A job that has come.
+struct Taken {
+    job: TaskJob,
+    reply_to: String,
+}
+
+impl Taker {
+    /// Takes all jobs there are, and so many bundles at a time (0: all).
+    async fn start(fleet: &Fleet, bundles: u16) -> Self {
+        let client = fleet.client().await;
+        declare_bundles(&client.connection, POOL).await.unwrap();
+        let consume = async |queue: String, prefetch| {
+            let consuming = client.connection.consume(&queue, prefetch).await;
+            consuming.expect("the queue is there")
+        };
+        Self {
+            jobs: consume(names::jobs_queue(POOL), 0).await,
+            bundles: Some(consume(names::bundles_queue(POOL), bundles).await),
+            client,
+        }
+    }
+
+    /// The first bundle, and how many jobs of its execution are still to come. What comes alone until
+    /// then is done.
+    async fn first_bundle(&mut self, fleet: &Fleet) -> (Delivery, usize) {
+        loop {
+            self.client.start(&items()).await;
+            for left in (0..ITEMS).rev() {
+                let delivery = self.next().await;
+                if delivery.is_bundle() {
+                    let others = jobs_of(&delivery).len() - 1;
+                    return (delivery, left - others);
+                }
+                self.do_all(&delivery).await;
+            }
+            fleet.database.tasks("dispatched", 0).await;
+        }
+    }
+
+    /// The next job or bundle.
+    async fn next(&mut self) -> Delivery {
+        let bundles = self.bundles.as_mut().expect("it takes bundles");
+        let coming = within("job or bundle", async {
+            tokio::select! {
+                job = self.jobs.next() => job,
+                bundle = bundles.next() => bundle,
+            }
+        });
+        coming.await.expect("the queues are there")
+    }
+
+    /// Does a job, or all of a bundle, and acknowledges it; how many jobs that were.
+    async fn do_all(&self, delivery: &Delivery) -> usize {
+        let (jobs, consumer) = if delivery.is_bundle() {
+            let bundles = self.bundles.as_ref().expect("it takes bundles");
+            (jobs_of(delivery), bundles)
+        } else {
+            (vec![taken(delivery)], &self.jobs)
+        };
+        for job in &jobs {
+            self.complete(job).await;
+        }
+        acknowledge(consumer, delivery).await;
+        jobs.len()
+    }
+
+    /// Takes no more bundles, and gives back those that it has.
+    async fn take_jobs_only(&mut self) {
+        let bundles = self.bundles.take().expect("it takes bundles");
+        bundles.close().await;
+    }
+
+    /// Tells that a job has succeeded, with its input as result.
+    async fn complete(&self, Taken { job, reply_to }: &Taken) {
+        let completed = TaskCompleted {
+            execution_id: job.execution_id,
+            task_id: job.task_id,
+            attempt: job.attempt,
+            status: CompletionStatus::Succeeded,
+            result: Some(job.input.clone()),
+            error: None,
+            started_at: None,
+            finished_at: None,
+            worker: Some("by-hand".to_owned()),
+        };
+        let message = Outgoing::completed(reply_to, &[completed]);
+        self.client.publish(message).await;
+    }
+
+    /// Takes and does `count` jobs that come alone.
+    async fn do_alone(&mut self, count: usize) -> BTreeSet<TaskId> {
+        let mut done = BTreeSet::new();
+        for _ in 0..count {
+            let delivery = within("job", self.jobs.next()).await.expect("it is there");
+            let taken = taken(&delivery);
+            assert!(done.insert(taken.job.task_id), "a job came twice");
+            self.complete(&taken).await;
+            acknowledge(&self.jobs, &delivery).await;
+        }
+        done
+    }
+}
+
+fn items() -> Start {
+    let parameters = json!({"count": ITEMS, "concurrency": ITEMS});
+    Start::of("tests.items").parameters(&parameters).silent()
+}
+
+fn taken(delivery: &Delivery) -> Taken {
+    Taken {
+        job: decode_job(&delivery.envelope, &delivery.body).expect("a sound job"),
+        reply_to: delivery.envelope.reply_to.clone().expect("it has one"),
+    }
+}
+
+fn jobs_of(bundle: &Delivery) -> Vec<Taken> {
+    let jobs = bundle.unbundle().expect("a bundle");
+    assert!((2..=MAX_BUNDLED_JOBS).contains(&jobs.len()));
+    jobs.iter().map(taken).collect()
+}
+
+async fn acknowledge(consumer: &Consumer, delivery: &Delivery) {
+    let acknowledged = consumer.acker().ack(delivery.tag, false).await;
+    assert!(acknowledged.expect("the connection is open"), "too late");
+}
+
+/// Waits until no execution runs that was begun.
+async fn nothing_runs(fleet: &Fleet) {
+    let running = "SELECT count(*) FROM workflow_execution_summary WHERE finished_at IS NULL";
+    wait_until("all executions end", LIMIT, async || {
+        fleet.database.number(running).await == 0
+    })
+    .await;
+}
+
+/// Everything has ended well, and no table tells of trouble.
+async fn all_is_well(fleet: &Fleet) {
+    nothing_runs(fleet).await;
+    assert_eq!(fleet.database.executions("failed").await, 0);
+    for table in ["workflow_dead_letter", "workflow_ignored_message"] {
+        let query = format!("SELECT count(*) FROM {table}");
+        assert_eq!(fleet.database.number(&query).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_bundle_that_comes_back_only_what_was_not_done_is_published_again() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let mut taker = Taker::start(&fleet, 0).await;
+    let (first, mut to_come) = taker.first_bundle(&fleet).await;
+    while to_come > 0 {
+        let next = taker.next().await;
+        to_come -= taker.do_all(&next).await;
+    }
+    let jobs = jobs_of(&first);
+    let (done, left) = jobs.split_at(1);
+    for job in done {
+        taker.complete(job).await;
+    }
+    // As if the worker died: it has answered one of them.
+    taker.take_jobs_only().await;
+    let alone = taker.do_alone(left.len()).await;
+    let left: BTreeSet<TaskId> = left.iter().map(|taken| taken.job.task_id).collect();
+    assert_eq!(alone, left);
+    all_is_well(&fleet).await;
+    let resent = fleet.database.transitions("job_resent").await;
+    assert_eq!(resent, i64::try_from(left.len()).unwrap());
+    fleet.rest([coordinator]).await;
+}
+
+#[tokio::test]
+async fn bundles_that_nobody_takes_any_more_are_taken_apart() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let mut taker = Taker::start(&fleet, 1).await;
+    let (first, to_come) = taker.first_bundle(&fleet).await;
+    let taken = jobs_of(&first).len();
+    let queue = names::bundles_queue(POOL);
+    wait_until("others wait", LIMIT, async || {
+        let depth = queue_depth(&taker.client.connection, &queue).await;
+        depth.unwrap() > Some(0)
+    })
+    .await;
+    taker.take_jobs_only().await;
+    taker.do_alone(taken + to_come).await;
+    fleet.has_logged("nobody consumes these bundles").await;
+    all_is_well(&fleet).await;
+    // Nobody had seen the others.
+    let resent = fleet.database.transitions("job_resent").await;
+    assert_eq!(resent, i64::try_from(taken).unwrap());
+    fleet.rest([coordinator]).await;
+}
+
+#[tokio::test]
+async fn who_takes_no_bundles_gets_jobs_beside_who_does() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let mut taker = Taker::start(&fleet, 0).await;
+    let (first, mut to_come) = taker.first_bundle(&fleet).await;
+    taker.do_all(&first).await;
+    while to_come > 0 {
+        let next = taker.next().await;
+        to_come -= taker.do_all(&next).await;
+    }
+    taker.take_jobs_only().await;
+    let worker = fleet.worker().await;
+    // Until the coordinator has looked, all may go to the worker.
+    let job = within("job that comes alone", async {
+        loop {
+            taker.client.start(&items()).await;
+            tokio::select! {
+                job = taker.jobs.next() => return job.expect("the queue is there"),
+                () = nothing_runs(&fleet) => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(taker.do_all(&job).await, 1);
+    taker.jobs.close().await;
+    all_is_well(&fleet).await;
+    fleet.rest([worker, coordinator]).await;
+}
+
+#[tokio::test]
+async fn the_bundles_of_a_worker_that_is_killed_are_finished_by_another() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let client = fleet.client().await;
+    let mut worker = fleet.worker().await;
+    let mut executions = 0;
+    // Until the coordinator has looked who takes bundles, jobs come back without it.
+    let returned = "SELECT count(*) FROM workflow_transition
+                    WHERE kind = 'job_resent' AND detail ->> 'reason' = 'returned'";
+    wait_until("bundles come back", LIMIT, async || {
+        worker.freeze();
+        client.start(&items()).await;
+        executions += 1;
+        let dispatched = i64::try_from(ITEMS).unwrap();
+        fleet.database.tasks("dispatched", dispatched).await;
+        wait_until("the worker has them all", LIMIT, async || {
+            let mut waiting = 0;
+            for queue in [names::jobs_queue(POOL), names::bundles_queue(POOL)] {
+                let depth = queue_depth(&client.connection, &queue).await;
+                waiting += depth.expect("the broker answers").unwrap_or(0);
+            }
+            waiting == 0
+        })
+        .await;
+        let killed = std::mem::replace(&mut worker, fleet.worker().await);
+        killed.kill();
+        fleet.database.succeeded(executions).await;
+        fleet.database.number(returned).await > 0
+    })
+    .await;
+    all_is_well(&fleet).await;
+    fleet.has_logged("a bundle of jobs came back").await;
+    fleet.rest([worker, coordinator]).await;
+}
