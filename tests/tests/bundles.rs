@@ -31,7 +31,8 @@ impl Taker {
     /// Takes all jobs there are, and so many bundles at a time (0: all).
     async fn start(fleet: &Fleet, bundles: u16) -> Self {
         let client = fleet.client().await;
-        declare_bundles(&client.connection, POOL).await.unwrap();
+        let declared = declare_bundles(&client.connection, POOL).await;
+        declared.expect("the broker answers");
         let consume = async |queue: String, prefetch| {
             let consuming = client.connection.consume(&queue, prefetch).await;
             consuming.expect("the queue is there")
@@ -188,7 +189,7 @@ async fn of_a_bundle_that_comes_back_only_what_was_not_done_is_published_again()
     assert_eq!(alone, left);
     all_is_well(&fleet).await;
     let resent = fleet.database.transitions("job_resent").await;
-    assert_eq!(resent, i64::try_from(left.len()).unwrap());
+    assert_eq!(resent, i64::try_from(left.len()).expect("they are few"));
     fleet.rest([coordinator]).await;
 }
 
@@ -202,7 +203,7 @@ async fn bundles_that_nobody_takes_any_more_are_taken_apart() {
     let queue = names::bundles_queue(POOL);
     wait_until("others wait", LIMIT, async || {
         let depth = queue_depth(&taker.client.connection, &queue).await;
-        depth.unwrap() > Some(0)
+        depth.expect("the broker answers") > Some(0)
     })
     .await;
     taker.take_jobs_only().await;
@@ -211,7 +212,7 @@ async fn bundles_that_nobody_takes_any_more_are_taken_apart() {
     all_is_well(&fleet).await;
     // Nobody had seen the others.
     let resent = fleet.database.transitions("job_resent").await;
-    assert_eq!(resent, i64::try_from(taken).unwrap());
+    assert_eq!(resent, i64::try_from(taken).expect("they are few"));
     fleet.rest([coordinator]).await;
 }
 
@@ -259,7 +260,7 @@ async fn the_bundles_of_a_worker_that_is_killed_are_finished_by_another() {
         worker.freeze();
         client.start(&items()).await;
         executions += 1;
-        let dispatched = i64::try_from(ITEMS).unwrap();
+        let dispatched = i64::try_from(ITEMS).expect("they are few");
         fleet.database.tasks("dispatched", dispatched).await;
         wait_until("the worker has them all", LIMIT, async || {
             let mut waiting = 0;

@@ -266,13 +266,10 @@ impl Deciding<'_> {
             task_id: dead.task_id,
             attempt: dead.attempt,
         };
-        let event = if dead.bundled {
-            Event::JobReturned { attempt }
-        } else {
-            Event::JobDied {
-                attempt,
-                reason: dead.reason.clone(),
-            }
+        let reason = dead.reason.clone();
+        let event = match dead.bundled {
+            true => Event::JobReturned { attempt },
+            false => Event::JobDied { attempt, reason },
         };
         let source = Source {
             partition,
