@@ -254,8 +254,6 @@ async fn the_bundles_of_a_worker_that_is_killed_are_finished_by_another() {
     let mut worker = fleet.worker().await;
     let mut executions = 0;
     // Until the coordinator has looked who takes bundles, jobs come back without it.
-    let returned = "SELECT count(*) FROM workflow_transition
-                    WHERE kind = 'job_resent' AND detail ->> 'reason' = 'returned'";
     wait_until("bundles come back", LIMIT, async || {
         worker.freeze();
         client.start(&items()).await;
@@ -274,10 +272,98 @@ async fn the_bundles_of_a_worker_that_is_killed_are_finished_by_another() {
         let killed = std::mem::replace(&mut worker, fleet.worker().await);
         killed.kill();
         fleet.database.succeeded(executions).await;
-        fleet.database.number(returned).await > 0
+        returned(&fleet).await > 0
     })
     .await;
     all_is_well(&fleet).await;
     fleet.has_logged("a bundle of jobs came back").await;
     fleet.rest([worker, coordinator]).await;
+}
+
+/// What happens to one of two members.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    KillWorker,
+    StopWorker,
+    FreezeWorker,
+    KillCoordinator,
+}
+
+const FAULTS: [Fault; 4] = [
+    Fault::KillWorker,
+    Fault::StopWorker,
+    Fault::KillCoordinator,
+    Fault::FreezeWorker,
+];
+/// Executions that begin before each fault, of so many items each.
+const EXECUTIONS: usize = 8;
+const MANY_ITEMS: usize = 200;
+
+#[tokio::test]
+async fn members_die_amid_bundles_and_nothing_is_lost() {
+    let fleet = Fleet::new().await;
+    let client = fleet.client().await;
+    let mut coordinators = vec![fleet.coordinator().await, fleet.coordinator().await];
+    let mut workers = vec![fleet.worker().await, fleet.worker().await];
+    let mut starts = 0;
+    let mut faults = FAULTS.iter().cycle();
+    // Until the coordinators have looked who takes bundles, none come back.
+    while starts < FAULTS.len() * EXECUTIONS || returned(&fleet).await == 0 {
+        let fault = faults.next().expect("there are always more");
+        let parameters = json!({"count": MANY_ITEMS, "concurrency": MANY_ITEMS});
+        let start = || Start::of("tests.items").parameters(&parameters).silent();
+        let batch: Vec<Start> = std::iter::repeat_with(start).take(EXECUTIONS).collect();
+        let done = "SELECT count(*) FROM workflow_task_detail WHERE status = 'succeeded'";
+        let before = fleet.database.number(done).await;
+        client.start_all(&batch).await;
+        starts += EXECUTIONS;
+        wait_until("jobs are done", LIMIT, async || {
+            fleet.database.number(done).await > before
+        })
+        .await;
+        match fault {
+            Fault::KillWorker => {
+                workers.remove(0).kill();
+                workers.push(fleet.worker().await);
+            }
+            Fault::StopWorker => {
+                workers.remove(0).stop().await;
+                workers.push(fleet.worker().await);
+            }
+            Fault::FreezeWorker => {
+                let frozen = workers.remove(0);
+                frozen.freeze();
+                workers.push(fleet.worker().await);
+                frozen.thaw();
+                workers.push(frozen);
+            }
+            Fault::KillCoordinator => {
+                coordinators.remove(0).kill();
+                coordinators.push(fleet.coordinator().await);
+            }
+        }
+        fleet
+            .database
+            .succeeded(i64::try_from(starts).expect("they are few"))
+            .await;
+    }
+    let sum: usize = (0..MANY_ITEMS).sum();
+    let wrong = format!(
+        "SELECT count(*) FROM workflow_execution_summary
+         WHERE output ->> 'sum' IS DISTINCT FROM '{sum}'"
+    );
+    assert_eq!(fleet.database.number(&wrong).await, 0);
+    println!(
+        "{} jobs came back in bundles, of {}",
+        returned(&fleet).await,
+        starts * MANY_ITEMS
+    );
+    fleet.rest(workers.into_iter().chain(coordinators)).await;
+}
+
+/// Jobs that were published again since their bundle came back.
+async fn returned(fleet: &Fleet) -> i64 {
+    let query = "SELECT count(*) FROM workflow_transition
+                 WHERE kind = 'job_resent' AND detail ->> 'reason' = 'returned'";
+    fleet.database.number(query).await
 }

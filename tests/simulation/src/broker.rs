@@ -30,6 +30,8 @@ pub struct Stored<M> {
     pub returns: u32,
     /// Where it died, if it did.
     pub died_in: Option<QueueNo>,
+    /// Whether it comes to its end as soon as it comes back, whatever its queue allows.
+    pub once: bool,
     /// What it says.
     pub message: M,
 }
@@ -220,6 +222,18 @@ impl<M: Clone> Broker<M> {
         self.arrive(queue, message, mandatory)
     }
 
+    /// As [`Broker::arrive`], of a message that is delivered once, as from a queue with the delivery limit
+    /// 0. It shares the queue of others here: which of two queues a consumer reads first says nothing.
+    pub fn arrive_once(&mut self, queue: QueueNo, message: M, mandatory: bool) -> Published {
+        let published = self.arrive(queue, message, mandatory);
+        if published == Published::Confirmed
+            && let Some(stored) = self.queues[queue.0].ready.back_mut()
+        {
+            stored.once = true;
+        }
+        published
+    }
+
     /// A publication arrives, whoever sent it and whether they still live.
     pub fn arrive(&mut self, queue: QueueNo, message: M, mandatory: bool) -> Published {
         let queue = &mut self.queues[queue.0];
@@ -239,6 +253,7 @@ impl<M: Clone> Broker<M> {
             no: self.last_no,
             returns: 0,
             died_in: None,
+            once: false,
             message,
         });
         Published::Confirmed
@@ -304,7 +319,11 @@ impl<M: Clone> Broker<M> {
         let mut dead = Vec::new();
         for (_, mut stored) in back {
             stored.returns += 1;
-            let limit = options.delivery_limit;
+            let limit = if stored.once {
+                Some(0)
+            } else {
+                options.delivery_limit
+            };
             if limit.is_some_and(|limit| stored.returns > limit) {
                 dead.push(stored);
             } else if held.is_declared {
@@ -321,6 +340,7 @@ impl<M: Clone> Broker<M> {
                 no: self.last_no,
                 returns: 0,
                 died_in: Some(queue),
+                once: false,
                 message: stored.message,
             });
         }

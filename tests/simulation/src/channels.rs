@@ -143,7 +143,7 @@ impl World {
     /// A message arrives at the broker.
     pub fn arrive(&mut self, queue: QueueNo, mut body: Body) -> Published {
         match &mut body {
-            Body::Job(job) => self.job_arrives(queue, *job),
+            Body::Job(job) | Body::Bundle(job) => self.job_arrives(queue, *job),
             Body::Reply(reply) => self.clients.answered(queue, reply),
             Body::Inbox(message, sent_at) => {
                 *sent_at = self.store.now;
@@ -156,7 +156,15 @@ impl World {
             }
             Body::Start(_) | Body::Control(_) | Body::Refused(_) => {}
         }
-        self.broker.arrive(queue, body, true)
+        match body {
+            Body::Bundle(_) => self.broker.arrive_once(queue, body, true),
+            Body::Start(_)
+            | Body::Inbox(..)
+            | Body::Control(_)
+            | Body::Job(_)
+            | Body::Reply(_)
+            | Body::Refused(_) => self.broker.arrive(queue, body, true),
+        }
     }
 
     fn job_arrives(&mut self, queue: QueueNo, job: Job) {
@@ -182,6 +190,7 @@ impl World {
                 message_id,
                 execution_id,
                 partition,
+                may_be_bundled,
                 ..
             } => {
                 let (task_id, attempt) = message_id.split_once('/').expect("id and attempt");
@@ -191,7 +200,13 @@ impl World {
                     attempt: attempt.parse().expect("a number"),
                     partition: *partition,
                 };
-                (self.queues.pool, Body::Job(job))
+                let is_bundled = *may_be_bundled && publication.id.is_multiple_of(2);
+                let body = if is_bundled {
+                    Body::Bundle(job)
+                } else {
+                    Body::Job(job)
+                };
+                (self.queues.pool, body)
             }
             Destination::Client {
                 reply_to,

@@ -329,7 +329,9 @@ impl World {
                 Body::Start(request) => self.check_start_spent(request),
                 Body::Inbox(message, _) => self.check_inbox_spent(message),
                 Body::Control(request) => self.check_command_spent(request),
-                Body::Job(Job { execution_id, .. }) => self.check_seen(*execution_id),
+                Body::Job(Job { execution_id, .. }) | Body::Bundle(Job { execution_id, .. }) => {
+                    self.check_seen(*execution_id);
+                }
                 Body::Reply(_) | Body::Refused(_) => {}
             }
         }

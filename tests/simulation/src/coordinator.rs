@@ -378,8 +378,14 @@ impl World {
         let inbox = |partition| format!("flotilla.inbox.{partition}");
         let delivered = receive(key.0, key.1, &delivery, inbox);
         held.mailbox.push_back(Input::Delivered(delivered));
-        if let Body::Job(_) = delivery.stored.message {
-            self.note(Happening::JobDied);
+        match delivery.stored.message {
+            Body::Job(_) => self.note(Happening::JobDied),
+            Body::Bundle(_) => self.note(Happening::BundleReturned),
+            Body::Start(_)
+            | Body::Inbox(..)
+            | Body::Control(_)
+            | Body::Reply(_)
+            | Body::Refused(_) => {}
         }
         self.say(|| format!("{:?} delivers to coordinator {place}", key.0));
         true

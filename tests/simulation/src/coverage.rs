@@ -79,6 +79,8 @@ pub enum Happening {
     Poison,
     /// Partitions were given back.
     HandedOver,
+    /// A bundle came back.
+    BundleReturned,
     /// Jobs were found lost.
     JobsFoundLost,
     /// The queue of a pool lost what was in it.
@@ -114,7 +116,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    const NAMES: [(Self, &'static str); 54] = [
+    const NAMES: [(Self, &'static str); 55] = [
         (Self::CommitLost, "commits lost"),
         (Self::CommitAnswerLost, "commit answers lost"),
         (Self::CommitLate, "commits late"),
@@ -153,6 +155,7 @@ impl Happening {
         (Self::SuspectMarked, "suspects marked"),
         (Self::Poison, "poison"),
         (Self::HandedOver, "partitions given back"),
+        (Self::BundleReturned, "bundles returned"),
         (Self::JobsFoundLost, "jobs found lost"),
         (Self::JobsPurged, "queues purged"),
         (Self::CancelSent, "cancels sent"),

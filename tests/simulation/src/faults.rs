@@ -248,7 +248,7 @@ impl World {
         let lost = ready
             .chain(taken)
             .filter_map(|stored| match &stored.message {
-                Body::Job(job) => Some(job.key()),
+                Body::Job(job) | Body::Bundle(job) => Some(job.key()),
                 Body::Start(_)
                 | Body::Inbox(..)
                 | Body::Control(_)

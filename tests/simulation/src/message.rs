@@ -26,6 +26,8 @@ pub(crate) enum Body {
     Inbox(Arc<InboxMessage>, DateTime<Utc>),
     Control(Arc<ControlRequest>),
     Job(Job),
+    /// A bundle, of one job: how many are in it matters to nobody but the worker.
+    Bundle(Job),
     Reply(Reply),
     Refused(Refused),
 }
@@ -100,6 +102,10 @@ pub(crate) fn receive(
             Some((job, stored.returns)),
             inbox_name,
         ),
+        Body::Bundle(job) => {
+            let told = (inbox_name(job.partition), death(job, stored.returns, true));
+            Message::Forward(Box::new(Forward::Returned(vec![told])))
+        }
         Body::Refused(refused) => dead(stored.no, refused.reason, None, inbox_name),
         Body::Reply(_) => panic!("coordinators read no replies"),
     };
@@ -135,17 +141,8 @@ fn dead(
     job: Option<(&Job, u32)>,
     inbox_name: impl Fn(PartitionNo) -> String,
 ) -> Message {
-    let dead_job = job.map(|(job, deliveries)| {
-        let dead = TaskDead {
-            execution_id: job.execution_id,
-            task_id: job.task_id,
-            attempt: job.attempt,
-            reason: reason.to_owned(),
-            deliveries,
-            bundled: false,
-        };
-        (inbox_name(job.partition), dead)
-    });
+    let dead_job =
+        job.map(|(job, deliveries)| (inbox_name(job.partition), death(job, deliveries, false)));
     Message::Forward(Box::new(Forward::Dead(DeadLetter {
         key: format!("message {no}"),
         queue: String::new(),
@@ -157,4 +154,15 @@ fn dead(
         body: Vec::new(),
         dead_job,
     })))
+}
+
+fn death(job: &Job, deliveries: u32, bundled: bool) -> TaskDead {
+    TaskDead {
+        execution_id: job.execution_id,
+        task_id: job.task_id,
+        attempt: job.attempt,
+        reason: "delivery_limit".to_owned(),
+        deliveries,
+        bundled,
+    }
 }

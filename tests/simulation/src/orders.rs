@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
+use flotilla_protocol::message::{CoordinatorProbe, TaskCancel, TaskDead};
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, ControlRequest, DeadLetter, DeliveryId, Forward};
 use flotilla_turn::rows::{Epoch, PartitionNo, TakenPartition, TimerRow};
@@ -306,7 +306,7 @@ impl World {
             Forward::Dead(ref letter) => is_taken = self.dead_letter(letter),
             // Best effort, and nothing else depends on it.
             Forward::Log(_) => {}
-            Forward::Returned(_) => unreachable!("jobs travel alone here"),
+            Forward::Returned(ref jobs) => is_taken = self.returned(jobs),
             Forward::Control { ref request, .. } => is_taken = self.forward_command(place, request),
             Forward::Start {
                 partition,
@@ -338,6 +338,23 @@ impl World {
         self.say(|| format!("coordinator {place} passes a command to inbox {partition}"));
         let body = Body::Control(Arc::new(request.clone()));
         self.arrive(self.queues.inbox(partition), body)
+    }
+
+    fn returned(&mut self, jobs: &[(String, TaskDead)]) -> Published {
+        if self.is_planted(ShellMutant::ReturnNotTold) {
+            return Published::Confirmed;
+        }
+        for (queue, dead) in jobs {
+            let Some(queue) = self.broker.queue(queue) else {
+                return Published::Returned;
+            };
+            self.say(|| "the return of a job is told to its owner".to_owned());
+            let told = self.arrive(queue, Body::inbox(InboxMessage::Dead(dead.clone())));
+            if told != Published::Confirmed {
+                return told;
+            }
+        }
+        Published::Confirmed
     }
 
     fn dead_letter(&mut self, letter: &DeadLetter) -> Published {

@@ -28,13 +28,15 @@ pub enum ShellMutant {
     ForwardNotAwaited,
     /// Nobody looks for lost jobs.
     LostJobsNotFound,
+    /// Nobody tells the owners of jobs that their bundle came back.
+    ReturnNotTold,
     /// A process that stood still believes what an old answer says about the time.
     OldAnswerSetsClockBack,
 }
 
 impl ShellMutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::StateReadBeforeEpoch,
         Self::LateAnswerTaken,
         Self::FenceCommitsTheRest,
@@ -45,6 +47,7 @@ impl ShellMutant {
         Self::SentCountsAsConfirmed,
         Self::ForwardNotAwaited,
         Self::LostJobsNotFound,
+        Self::ReturnNotTold,
         Self::OldAnswerSetsClockBack,
     ];
 
@@ -60,6 +63,7 @@ impl ShellMutant {
             | Self::SentCountsAsConfirmed
             | Self::ForwardNotAwaited
             | Self::LostJobsNotFound
+            | Self::ReturnNotTold
             | Self::OldAnswerSetsClockBack => Fence::Sound,
         }
     }

@@ -97,7 +97,7 @@ impl World {
 
 fn is_about(body: &Body, key: AttemptKey) -> bool {
     match body {
-        Body::Job(job) => job.key() == key,
+        Body::Job(job) | Body::Bundle(job) => job.key() == key,
         Body::Inbox(message, _) => match &**message {
             InboxMessage::Completed(list) => list
                 .iter()

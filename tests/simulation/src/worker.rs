@@ -114,7 +114,7 @@ impl World {
         let Some(delivery) = self.broker.deliver(channel) else {
             return false;
         };
-        let Body::Job(job) = delivery.stored.message else {
+        let (Body::Job(job) | Body::Bundle(job)) = delivery.stored.message else {
             panic!("a pool's queue holds jobs");
         };
         let is_again = delivery.stored.returns > 0;
