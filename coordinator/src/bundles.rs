@@ -2,8 +2,8 @@
 //!
 //! A bundle is for workers that ask for them by consuming the queue of a pool's bundles. Where somebody
 //! consumes only the pool's jobs, all travel alone: who takes no bundles would get nothing beside who does. So the
-//! broker is asked every second who consumes what, of the pools that have many jobs at once. Bundles that
-//! nobody consumes any more are taken apart here.
+//! broker is asked every second who consumes what, of the pools that have many jobs at once. Bundles that wait
+//! while not all who consume the pool take them are taken apart here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,8 @@ use flotilla_protocol::amqp::{
 };
 use flotilla_protocol::bundle::decode_bundle;
 use flotilla_protocol::names::{self, MAX_BUNDLED_JOBS};
+use flotilla_turn::Input;
+use tokio::sync::mpsc;
 
 use crate::shared_connection::SharedConnection;
 use crate::storage::chain;
@@ -26,8 +28,12 @@ const MANY: usize = 4;
 const SHARES: usize = 2;
 /// Looks after which a pool that had not many jobs is forgotten.
 const FORGOTTEN_AFTER: u32 = 30;
-/// Looks for which bundles wait for a consumer, as of a worker that is being replaced.
+/// Looks for which bundles wait that not all take, as while a worker is being replaced.
 const ABANDONED_AFTER: u32 = 5;
+/// Bundles that are taken apart at a look, so that other pools are looked at, too.
+const MOST_DISBANDED: u32 = 200;
+/// Looks that are left out where there is no queue for bundles: the broker logs an error each time.
+const PAUSE: u32 = 10;
 
 /// What is known of the pools that have many jobs at once. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +48,10 @@ struct Known {
     workers: usize,
     /// Looks since it had many jobs.
     quiet: u32,
-    /// Looks, one after the other, at bundles that nobody consumed.
+    /// Looks, one after the other, at bundles that waited and that not all took.
     abandoned: u32,
+    /// Looks to leave out.
+    pause: u32,
 }
 
 /// What a look leads to.
@@ -58,32 +66,50 @@ enum Verdict {
 }
 
 impl Known {
-    fn seen(&mut self, jobs: QueueState, bundles: QueueState) -> Verdict {
-        let takes_bundles = jobs.consumers == bundles.consumers;
-        self.workers = if takes_bundles {
-            usize::try_from(bundles.consumers).unwrap_or(usize::MAX)
+    /// Whether it is looked at this time.
+    fn is_due(&mut self) -> bool {
+        self.quiet += 1;
+        let is_due = self.pause == 0;
+        self.pause = self.pause.saturating_sub(1);
+        is_due
+    }
+
+    /// Draws the conclusions; `None`: there is no such queue.
+    fn seen(&mut self, jobs: Option<QueueState>, bundles: Option<QueueState>) -> Verdict {
+        let consumers = |queue: Option<QueueState>| queue.map_or(0, |queue| queue.consumers);
+        let all_take_them = consumers(jobs) == consumers(bundles);
+        self.workers = if all_take_them {
+            usize::try_from(consumers(bundles)).unwrap_or(usize::MAX)
         } else {
             0
         };
-        self.quiet += 1;
+        let Some(bundles) = bundles else {
+            self.pause = PAUSE;
+            return self.at_rest();
+        };
         if bundles.messages == 0 {
-            self.abandoned = 0;
-            return if self.quiet > FORGOTTEN_AFTER {
-                Verdict::Forgotten
-            } else {
-                Verdict::Watched
-            };
+            return self.at_rest();
         }
-        if bundles.consumers > 0 {
+        if self.workers > 0 {
             self.abandoned = 0;
             return Verdict::Watched;
         }
         self.abandoned += 1;
         if self.abandoned < ABANDONED_AFTER {
-            return Verdict::Watched;
+            Verdict::Watched
+        } else {
+            Verdict::Abandoned
         }
+    }
+
+    /// No bundle waits.
+    fn at_rest(&mut self) -> Verdict {
         self.abandoned = 0;
-        Verdict::Abandoned
+        if self.quiet > FORGOTTEN_AFTER {
+            Verdict::Forgotten
+        } else {
+            Verdict::Watched
+        }
     }
 
     /// Jobs of a bundle where so many are published at once.
@@ -120,18 +146,17 @@ impl Bundles {
         self.pools().entry(Arc::from(pool)).or_default().quiet = 0;
     }
 
-    /// Looks at the queues until `is_over`.
+    /// Looks at the queues until nobody takes inputs any more: the coordinator has stopped.
     pub async fn watch(
         self,
         observer: Arc<SharedConnection>,
         publisher: Publisher,
-        is_over: impl Fn() -> bool + Send,
+        inputs: mpsc::UnboundedSender<Input>,
     ) {
-        loop {
+        while !inputs.is_closed() {
             tokio::time::sleep(LOOK).await;
-            let watched: Vec<Arc<str>> = self.pools().keys().cloned().collect();
-            for pool in watched {
-                if is_over() {
+            for pool in self.due() {
+                if inputs.is_closed() {
                     return;
                 }
                 if let Err(error) = self.look(&pool, &observer, &publisher).await {
@@ -143,10 +168,15 @@ impl Bundles {
                     self.suspend(&pool);
                 }
             }
-            if is_over() {
-                return;
-            }
         }
+    }
+
+    fn due(&self) -> Vec<Arc<str>> {
+        let mut pools = self.pools();
+        let due = pools
+            .iter_mut()
+            .filter_map(|(pool, known)| known.is_due().then(|| Arc::clone(pool)));
+        due.collect()
     }
 
     async fn look(
@@ -159,15 +189,8 @@ impl Bundles {
             self.suspend(pool);
             return Ok(());
         };
-        let state = async |queue: String| {
-            let state = queue_state(&connection, &queue).await?;
-            Ok(state.unwrap_or(QueueState {
-                messages: 0,
-                consumers: 0,
-            }))
-        };
-        let jobs = state(names::jobs_queue(pool)).await?;
-        let bundles = state(names::bundles_queue(pool)).await?;
+        let jobs = queue_state(&connection, &names::jobs_queue(pool)).await?;
+        let bundles = queue_state(&connection, &names::bundles_queue(pool)).await?;
         let verdict = self
             .pools()
             .entry(Arc::clone(pool))
@@ -182,10 +205,10 @@ impl Bundles {
             Verdict::Abandoned => {
                 tracing::warn!(
                     %pool,
-                    bundles = bundles.messages,
-                    "nobody consumes these bundles, so their jobs are published alone"
+                    bundles = bundles.map_or(0, |bundles| bundles.messages),
+                    "bundles wait that not all workers take: their jobs are published alone"
                 );
-                disband(&connection, publisher, pool, bundles.messages).await
+                disband(&connection, publisher, pool).await
             }
         }
     }
@@ -196,25 +219,22 @@ impl Bundles {
     }
 }
 
-/// Publishes the jobs of at most `limit` bundles alone. A bundle with which that does not succeed goes
-/// back when the channel is closed, and comes to the owners of its jobs as a dead letter.
+/// Publishes the jobs of some bundles alone. A bundle with which that does not succeed goes back when the
+/// channel is closed, and comes to the owners of its jobs as a dead letter.
 async fn disband(
     connection: &Connection,
     publisher: &Publisher,
     pool: &str,
-    limit: u32,
 ) -> Result<(), AmqpError> {
     let queue = names::bundles_queue(pool);
     let getter = connection.getter(&queue).await?;
-    for _ in 0..limit {
-        let Some(delivery) = getter.get().await? else {
-            break;
-        };
-        if !are_published(publisher, alone(&delivery, pool, &queue)).await
-            || !getter.acker().ack(delivery.tag, false).await?
-        {
-            break;
-        }
+    let mut left = MOST_DISBANDED;
+    while left > 0
+        && let Some(delivery) = getter.get().await?
+        && are_published(publisher, alone(&delivery, pool, &queue)).await
+    {
+        getter.acker().ack(delivery.tag, false).await?;
+        left -= 1;
     }
     getter.close().await;
     Ok(())
@@ -248,11 +268,12 @@ async fn are_published(publisher: &Publisher, messages: Vec<Outgoing>) -> bool {
 mod tests {
     use super::*;
 
-    fn queue(messages: u32, consumers: u32) -> QueueState {
-        QueueState {
+    #[expect(clippy::unnecessary_wraps, reason = "a queue that is there")]
+    fn queue(messages: u32, consumers: u32) -> Option<QueueState> {
+        Some(QueueState {
             messages,
             consumers,
-        }
+        })
     }
 
     fn pool() -> Arc<str> {
@@ -315,25 +336,41 @@ mod tests {
     }
 
     #[test]
-    fn bundles_without_a_consumer_are_abandoned_after_some_looks() {
-        let mut known = Known::default();
-        for _ in 1..ABANDONED_AFTER {
-            assert_eq!(known.seen(queue(0, 1), queue(9, 0)), Verdict::Watched);
+    fn bundles_that_not_all_take_are_abandoned_after_some_looks() {
+        for consumers in [0, 1] {
+            let mut known = Known::default();
+            let mut look = |bundles| known.seen(queue(0, 2), queue(9, bundles));
+            for _ in 1..ABANDONED_AFTER {
+                assert_eq!(look(consumers), Verdict::Watched);
+            }
+            assert_eq!(look(2), Verdict::Watched, "all take them");
+            for _ in 1..ABANDONED_AFTER {
+                assert_eq!(look(consumers), Verdict::Watched);
+            }
+            assert_eq!(look(consumers), Verdict::Abandoned);
+            assert_eq!(look(consumers), Verdict::Abandoned, "some at a look");
         }
-        assert_eq!(known.seen(queue(0, 1), queue(9, 1)), Verdict::Watched);
-        for _ in 1..ABANDONED_AFTER {
-            assert_eq!(known.seen(queue(0, 1), queue(9, 0)), Verdict::Watched);
-        }
-        assert_eq!(known.seen(queue(0, 1), queue(9, 0)), Verdict::Abandoned);
     }
 
     #[test]
     fn a_pool_is_watched_for_as_long_as_it_has_many_jobs_or_bundles() {
         let mut known = Known::default();
         for _ in 0..FORGOTTEN_AFTER {
+            assert!(known.is_due());
             assert_eq!(known.seen(queue(0, 1), queue(0, 1)), Verdict::Watched);
         }
+        assert!(known.is_due());
         assert_eq!(known.seen(queue(0, 1), queue(3, 1)), Verdict::Watched);
         assert_eq!(known.seen(queue(0, 1), queue(0, 1)), Verdict::Forgotten);
+    }
+
+    #[test]
+    fn where_there_is_no_queue_for_bundles_looks_are_rare() {
+        let mut known = Known::default();
+        assert!(known.is_due());
+        assert_eq!(known.seen(queue(0, 1), None), Verdict::Watched);
+        assert_eq!(known.size(100), 1);
+        let left_out = (0..100).take_while(|_| !known.is_due()).count();
+        assert_eq!(left_out, usize::try_from(PAUSE).unwrap());
     }
 }

@@ -136,7 +136,7 @@ impl Forwarding {
         tracing::info!(jobs = jobs.len(), "a bundle of jobs came back");
         let messages = jobs
             .iter()
-            .map(|(reply_to, dead)| self.publish(Outgoing::dead(reply_to, dead)));
+            .map(|(reply_to, dead)| self.deliver(Outgoing::dead(reply_to, dead)));
         futures::future::join_all(messages).await;
     }
 

@@ -191,10 +191,9 @@ impl Orders {
 
     /// Looks who consumes which pools, until the coordinator has stopped.
     pub async fn watch_bundles(self) {
-        let inputs = self.inputs.clone();
         let watching = self
             .bundles
-            .watch(self.observer, self.publisher, || inputs.is_closed());
+            .watch(self.observer, self.publisher, self.inputs);
         watching.await;
     }
 

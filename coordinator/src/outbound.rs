@@ -167,14 +167,23 @@ impl Collecting {
                 if outcome == PublishOutcome::Nacked {
                     tokio::time::sleep(REFUSED_WAIT).await;
                 }
-                match (self.sent.take(number), outcome) {
-                    (Some(bundle), PublishOutcome::Confirmed) => confirmed.extend(bundle.ids),
-                    (Some(bundle), _) => self.bundle_failed(&bundle, outcome),
-                    (None, PublishOutcome::Confirmed) => confirmed.push(number),
-                    (None, PublishOutcome::Returned) => self.tell(Input::PublishReturned(number)),
-                    (None, PublishOutcome::Nacked | PublishOutcome::Unknown) => {
-                        self.tell(Input::PublishFailed(number));
-                    }
+                let bundle = self.sent.take(number);
+                match outcome {
+                    PublishOutcome::Confirmed => match bundle {
+                        Some(bundle) => confirmed.extend(bundle.ids),
+                        None => confirmed.push(number),
+                    },
+                    PublishOutcome::Returned => match bundle {
+                        Some(bundle) => {
+                            self.bundles.suspend(&bundle.pool);
+                            self.failed(&bundle.ids);
+                        }
+                        None => self.tell(Input::PublishReturned(number)),
+                    },
+                    PublishOutcome::Nacked | PublishOutcome::Unknown => match bundle {
+                        Some(bundle) => self.failed(&bundle.ids),
+                        None => self.failed(&[number]),
+                    },
                 }
             }
             if !confirmed.is_empty() {
@@ -183,12 +192,8 @@ impl Collecting {
         }
     }
 
-    /// The jobs of a bundle are published again; alone, where nothing takes bundles of their pool.
-    fn bundle_failed(&self, bundle: &SentBundle, outcome: PublishOutcome) {
-        if outcome == PublishOutcome::Returned {
-            self.bundles.suspend(&bundle.pool);
-        }
-        for id in &bundle.ids {
+    fn failed(&self, ids: &[u64]) {
+        for id in ids {
             self.tell(Input::PublishFailed(*id));
         }
     }

@@ -130,6 +130,10 @@ pub struct TaskJob {
     /// How often a worker has said before that it starts this attempt; absent: never.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub starts: u32,
+    /// Whether this attempt was published before; a worker may have had it, as with `x-delivery-count`
+    /// above 0.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resent: bool,
 }
 
 #[expect(

@@ -39,6 +39,7 @@ fn every_message_is_read_and_written_to_the_letter() {
     pin::<WorkflowFinished>("workflow.finished");
     pin::<TaskJob>("task.job");
     pin::<TaskJob>("task.job.secrets");
+    pin::<TaskJob>("task.job.resent");
     pin::<TaskCompleted>("task.completed");
     pin::<TaskCompleted>("task.completed.failed");
     pin::<Vec<TaskCompleted>>("task.completed.list");
@@ -46,6 +47,7 @@ fn every_message_is_read_and_written_to_the_letter() {
     pin::<TaskStarted>("task.started.acknowledged");
     pin::<TaskStarted>("task.heartbeat");
     pin::<TaskDead>("task.dead");
+    pin::<TaskDead>("task.dead.bundled");
     pin::<TaskLog>("task.log");
     pin::<TaskCancel>("task.cancel");
     pin::<WorkflowControl>("workflow.control");

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Failure> {
     let url = std::env::var("AMQP_URL")?;
     let connection = Connection::open(&url, "rate").await?;
     let pool = format!("rate-{}", Uuid::now_v7());
-    let queue = names::jobs_queue(&pool);
+    let (queue, bundles) = (names::jobs_queue(&pool), names::bundles_queue(&pool));
     flotilla_protocol::amqp::declare(&connection, 0).await?;
     declare_pool(&connection, &pool).await?;
     // Far from the partitions of a fleet, and from those of a run before.
@@ -65,7 +65,9 @@ async fn main() -> Result<(), Failure> {
         processor / jobs * 1e6
     );
 
-    delete_queue(&connection, &queue).await?;
+    for queue in [queue, bundles] {
+        delete_queue(&connection, &queue).await?;
+    }
     for inbox in first..first + inboxes {
         delete_queue(&connection, &names::inbox_queue(inbox)).await?;
     }
@@ -92,6 +94,7 @@ async fn publish(url: &str, pool: &str, jobs: u16, first: i32, inboxes: i32) {
             item: None,
             secrets: Vec::new(),
             starts: 0,
+            resent: false,
         };
         confirms.push(publisher.enqueue(Outgoing::job(pool, first + number % inboxes, &job)));
     }

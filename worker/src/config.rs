@@ -28,7 +28,7 @@ pub struct WorkerConfig {
     /// coming while answers are being confirmed; fewer keeps jobs from waiting behind long ones
     /// here while another worker is idle. `None`: 16 times [`WorkerConfig::concurrency`]. Never
     /// fewer than can run. Of those that cannot run yet as many again may be here in bundles, where
-    /// jobs come fast; with a prefetch of at most 7 more than run at a time there are none.
+    /// jobs come fast; with a prefetch below 9 times [`WorkerConfig::concurrency`] there are none.
     pub prefetch: Option<u16>,
     /// How long running jobs may go on after the shutdown was asked for.
     pub drain_timeout: Duration,
@@ -85,11 +85,16 @@ impl WorkerConfig {
         self.prefetch.unwrap_or(usual).max(self.concurrency)
     }
 
-    /// How many bundles are fetched from each pool: as many as hold the jobs that wait here anyway. Who
-    /// lets none wait gets none.
+    /// How many bundles are fetched from each pool: as many as hold the jobs that wait here anyway, or
+    /// none where that is fewer than run at a time, or than two: each may be held up by one of its jobs,
+    /// and the next has to come meanwhile.
     pub(crate) fn fetched_bundles(&self) -> u16 {
         let waiting = usize::from(self.fetched() - self.concurrency);
-        u16::try_from(waiting / MAX_BUNDLED_JOBS).unwrap_or(u16::MAX)
+        let bundles = u16::try_from(waiting / MAX_BUNDLED_JOBS).unwrap_or(u16::MAX);
+        if bundles < self.concurrency.max(2) {
+            return 0;
+        }
+        bundles
     }
 }
 
@@ -128,8 +133,9 @@ mod tests {
             (config.concurrency, config.prefetch) = (concurrency, prefetch);
             config.fetched_bundles()
         };
-        assert_eq!((fetched(16, None), fetched(1, None)), (30, 1));
-        assert_eq!((fetched(16, Some(16)), fetched(16, Some(23))), (0, 0));
-        assert_eq!(fetched(16, Some(24)), 1);
+        assert_eq!((fetched(16, None), fetched(2, None)), (30, 3));
+        assert_eq!((fetched(1, None), fetched(1, Some(17))), (0, 2));
+        assert_eq!((fetched(16, Some(16)), fetched(16, Some(143))), (0, 0));
+        assert_eq!(fetched(16, Some(144)), 16);
     }
 }

@@ -28,7 +28,7 @@ pub struct WorkerArguments {
     concurrency: u16,
     /// How many jobs it fetches from each pool, running ones included [default: 16 times --concurrency].
     /// Fewer, down to --concurrency, keep jobs from waiting here behind long ones while another worker is
-    /// idle; where 8 may wait, about as many again can be here in bundles
+    /// idle; from 9 times --concurrency on, about as many again can be here in bundles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: Option<u16>,
     /// Let core.shell run programs

@@ -31,7 +31,7 @@ impl Deciding<'_> {
                     .job(owed.run)
                     .filter(|job| job.attempt == owed.attempt)?;
                 let id = self.turns.publications.next_id();
-                Some(publications::job(id, held, job))
+                Some(publications::job(id, held, job, false))
             });
             self.settle_debt(debt, job);
         }
@@ -140,7 +140,9 @@ impl Deciding<'_> {
                 run: job.run,
                 attempt: job.attempt,
             });
-            let publication = publications::job(publication_id, held, job);
+            let durations = &self.turns.publications.durations;
+            let is_brief = durations.is_brief(&held.execution, job.run);
+            let publication = publications::job(publication_id, held, job, is_brief);
             self.decision
                 .publications
                 .push((debt, Arc::new(publication)));

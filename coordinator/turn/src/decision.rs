@@ -212,6 +212,7 @@ impl Deciding<'_> {
     }
 
     fn completed(&mut self, partition: PartitionNo, completed: &TaskCompleted) {
+        self.note_duration(completed);
         let attempt = AttemptId {
             task_id: completed.task_id,
             attempt: completed.attempt,

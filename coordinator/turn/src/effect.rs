@@ -278,8 +278,8 @@ pub enum Destination {
         partition: PartitionNo,
         /// Trace context of the start message.
         traceparent: Option<Arc<str>>,
-        /// Whether it may travel in a bundle: it has not been with a worker, and is not expected to run
-        /// for long.
+        /// Whether it may travel in a bundle: it is not sent again, and the last attempts of its task
+        /// were brief.
         may_be_bundled: bool,
     },
     /// A reply to a client.

@@ -14,6 +14,7 @@ mod control;
 mod debts;
 mod decision;
 mod due;
+mod durations;
 pub mod effect;
 mod encode;
 mod fairness;

@@ -9,6 +9,7 @@ use flotilla_protocol::{RawJson, names};
 
 use crate::Turns;
 use crate::cache::Held;
+use crate::durations::Durations;
 use crate::effect::{Destination, Effect, Publication};
 use crate::mutant::Mutant;
 use crate::pacing::UNCONFIRMED;
@@ -34,6 +35,8 @@ pub(crate) struct Publications {
     pub(crate) orphans: BTreeMap<u64, Debt>,
     /// What has come back, by the pool whose queue is being declared for it.
     returned: BTreeMap<Arc<str>, Vec<u64>>,
+    /// Which jobs may travel with others.
+    pub durations: Durations,
 }
 
 impl Publications {
@@ -154,8 +157,8 @@ impl Turns {
     }
 }
 
-/// The message of a job.
-pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
+/// The message of a job. `is_brief`: its task's attempts are.
+pub(crate) fn job(id: u64, held: &Held, job: Job, is_brief: bool) -> Publication {
     let execution = &held.execution;
     let message_id = format!("{}/{}", job.task_id, job.attempt);
     let body = TaskJob {
@@ -175,6 +178,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
             .map(|(index, batch_size)| JobItem { index, batch_size }),
         secrets: job.secrets.as_ref().map_or_else(Vec::new, places),
         starts: job.starts,
+        resent: !job.is_first,
     };
     Publication {
         id,
@@ -184,7 +188,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job) -> Publication {
             execution_id: execution.id,
             partition: held.partition,
             traceparent: held.traceparent.clone(),
-            may_be_bundled: job.is_first && job.heartbeat.is_none(),
+            may_be_bundled: job.is_first && is_brief && job.heartbeat.is_none(),
         },
         body: to_json(&body),
     }

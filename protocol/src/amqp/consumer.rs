@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+    BasicRejectOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use uuid::Uuid;
@@ -254,6 +255,17 @@ impl Acker {
             requeue: true,
         };
         let sent = self.channel.basic_nack(tag, options).await;
+        self.was_in_time(sent)
+    }
+
+    /// Rejects the delivery `tag`, which becomes a dead letter where its queue has a place for those.
+    /// `false`: it had gone back already.
+    ///
+    /// # Errors
+    /// The message could not be sent for another reason than the end of the channel.
+    pub async fn reject(&self, tag: u64) -> Result<bool, AmqpError> {
+        let options = BasicRejectOptions { requeue: false };
+        let sent = self.channel.basic_reject(tag, options).await;
         self.was_in_time(sent)
     }
 

@@ -38,7 +38,7 @@ impl From<&TaskJob> for JobKey {
 pub(crate) struct Receipt {
     /// Counts the sessions of this worker.
     pub(crate) session: u64,
-    /// The number of the pool within the session.
+    /// The number of the queue within the session.
     pub(crate) pool: usize,
     /// The delivery.
     pub(crate) tag: u64,

@@ -42,7 +42,8 @@ impl Service {
                     Arrival::SentAgain => self.announce_acknowledgement(key),
                     Arrival::Answered => self.done(receipt, Some(key)),
                     Arrival::New => {
-                        let deliveries = delivery.envelope.delivery_count;
+                        let delivered = delivery.envelope.delivery_count;
+                        let deliveries = delivered.saturating_add(u32::from(job.resent));
                         let standing = Standing::of(deliveries);
                         let runs_before = deliveries.saturating_add(job.starts);
                         let phase = Phase::Waiting(Box::new(job));

@@ -256,6 +256,11 @@ impl Line {
         let Some(delivery) = ready!(pin!(self.consumer.next()).poll(context)) else {
             return Poll::Ready(None);
         };
+        if delivery.is_bundle() && delivery.envelope.redelivered {
+            self.give_up(delivery.tag);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // A bundle that cannot be read is refused where jobs are read.
         let jobs = if delivery.is_bundle() {
             delivery.unbundle().unwrap_or_default()
@@ -265,6 +270,17 @@ impl Line {
         self.acks.delivered(delivery.tag, jobs.len().max(1));
         self.unbundled = jobs.into();
         Poll::Ready(Some(self.unbundled.pop_front().unwrap_or(delivery)))
+    }
+
+    /// Makes a dead letter of a bundle that has been delivered before: later brokers do not count each
+    /// return, and only the owners of its jobs know which are done.
+    fn give_up(&self, tag: u64) {
+        let acker = self.acker.clone();
+        tokio::spawn(async move {
+            if let Err(error) = acker.reject(tag).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "could not reject");
+            }
+        });
     }
 
     async fn acknowledge(&mut self) -> bool {

@@ -1,5 +1,5 @@
-//! Consuming the pools: a connection with a channel per pool, opened anew whenever it is lost. The
-//! cancels come over it too.
+//! Consuming the pools: a connection with a channel for the jobs of each and one for its bundles, opened
+//! anew whenever it is lost. The cancels come over it too.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -50,10 +50,12 @@ pub struct Running {
 pub async fn with_fleet<Fut: Future<Output = Fleet>>(test: impl FnOnce(Fleet) -> Fut) {
     let fleet = Fleet::new().await;
     let (url, jobs, inbox) = (fleet.url.clone(), fleet.jobs_queue(), fleet.inbox_queue());
+    let bundles = names::bundles_queue(&fleet.pool);
     let ended = AssertUnwindSafe(test(fleet)).catch_unwind().await;
     let connection = Connection::open(&url, "clean up").await.unwrap();
-    delete_queue(&connection, &jobs).await.unwrap();
-    delete_queue(&connection, &inbox).await.unwrap();
+    for queue in [jobs, bundles, inbox] {
+        delete_queue(&connection, &queue).await.unwrap();
+    }
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
@@ -81,6 +83,7 @@ pub fn job(action: &str, input: Value) -> TaskJob {
         item: None,
         secrets: Vec::new(),
         starts: 0,
+        resent: false,
     }
 }
 

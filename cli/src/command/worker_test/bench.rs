@@ -142,6 +142,7 @@ impl Bench {
             task_id,
             attempt: 1,
             starts: 0,
+            resent: false,
             workflow: "worker-test.check".to_owned(),
             task: "check".to_owned(),
             visit: 1,
