@@ -35,6 +35,8 @@ pub(crate) struct AckTracker {
     open: VecDeque<Open>,
     /// Done since the last call of [`AckTracker::take`], with the job that was answered, if it is known.
     done: BTreeMap<u64, Option<JobKey>>,
+    /// To be rejected, since the last call of [`AckTracker::take_refused`].
+    refused: Vec<u64>,
     /// Jobs whose acknowledgement was taken and is not known to be written.
     taken: Vec<JobKey>,
     /// When what is done is acknowledged at the latest.
@@ -57,6 +59,7 @@ impl AckTracker {
         Self {
             open: VecDeque::new(),
             done: BTreeMap::new(),
+            refused: Vec::new(),
             taken: Vec::new(),
             due: None,
             many: usize::from((prefetch / WAITING_SHARE).max(1)),
@@ -70,6 +73,21 @@ impl AckTracker {
             left: jobs,
             acknowledged: false,
         });
+    }
+
+    /// A delivery is to be rejected, at once. Until then no acknowledgement covers it.
+    pub(crate) fn refuse(&mut self, tag: u64) {
+        self.refused.push(tag);
+        self.due = Some(Instant::now());
+    }
+
+    /// Takes the deliveries to reject, before what is acknowledged is taken.
+    pub(crate) fn take_refused(&mut self) -> Vec<u64> {
+        let refused = std::mem::take(&mut self.refused);
+        for open in &mut self.open {
+            open.acknowledged |= refused.contains(&open.tag);
+        }
+        refused
     }
 
     /// A job of a delivery is done, and its completion is safe; or there is no answer to it that the
@@ -241,6 +259,25 @@ mod tests {
         assert!(tracker.due().is_some());
         assert_eq!(tracker.take(), [one(1)]);
         assert!(tracker.is_empty());
+    }
+
+    #[test]
+    fn what_is_refused_is_rejected_at_once_and_never_acknowledged() {
+        let mut tracker = AckTracker::new(64);
+        tracker.delivered(1, 1);
+        tracker.delivered(2, 1);
+        tracker.refuse(2);
+        tracker.delivered(3, 1);
+        tracker.done(3, Some(key(3)));
+        tracker.done(1, Some(key(1)));
+        assert!(tracker.is_due(Instant::now()));
+        assert_eq!(tracker.take(), [one(1), one(3)], "it is still open");
+        assert_eq!(tracker.take_refused(), [2]);
+        tracker.delivered(4, 1);
+        tracker.done(4, None);
+        assert_eq!(tracker.take(), [one(4)]);
+        assert!(tracker.is_empty());
+        assert!(tracker.take_refused().is_empty());
     }
 
     #[test]

@@ -34,6 +34,14 @@ enum Start {
 
 impl Service {
     pub(super) fn delivered(&mut self, receipt: Receipt, delivery: &Delivery) {
+        if delivery.is_bundle() && delivery.envelope.redelivered {
+            // Later brokers than 3.10 do not count each return, and only the owners of its jobs know which
+            // are done: rejected, it comes to them.
+            if let Some(session) = &mut self.session {
+                session.refuse(receipt);
+            }
+            return;
+        }
         match read(delivery) {
             Ok((job, reply_to)) => {
                 let key = JobKey::from(&job);

@@ -21,7 +21,7 @@ use flotilla_protocol::names;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::acks::{Ack, AckTracker};
+use super::acks::AckTracker;
 use super::held::JobKey;
 
 /// How long sending an acknowledgement may take before the connection counts as lost.
@@ -183,6 +183,15 @@ impl Pool {
         }
     }
 
+    /// A delivery is to be rejected.
+    pub(crate) fn refuse(&mut self, tag: u64) {
+        match &mut self.state {
+            State::Consuming(line) => line.acks.refuse(tag),
+            // It has gone back.
+            State::Renewing(_) => {}
+        }
+    }
+
     /// The jobs that are answered and not acknowledged.
     pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
         let line = match &self.state {
@@ -256,13 +265,8 @@ impl Line {
         let Some(delivery) = ready!(pin!(self.consumer.next()).poll(context)) else {
             return Poll::Ready(None);
         };
-        if delivery.is_bundle() && delivery.envelope.redelivered {
-            self.give_up(delivery.tag);
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // A bundle that cannot be read is refused where jobs are read.
-        let jobs = if delivery.is_bundle() {
+        // What is not taken apart here is refused where jobs are read.
+        let jobs = if delivery.is_bundle() && !delivery.envelope.redelivered {
             delivery.unbundle().unwrap_or_default()
         } else {
             Vec::new()
@@ -272,20 +276,14 @@ impl Line {
         Poll::Ready(Some(self.unbundled.pop_front().unwrap_or(delivery)))
     }
 
-    /// Makes a dead letter of a bundle that has been delivered before: later brokers do not count each
-    /// return, and only the owners of its jobs know which are done.
-    fn give_up(&self, tag: u64) {
-        let acker = self.acker.clone();
-        tokio::spawn(async move {
-            if let Err(error) = acker.reject(tag).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "could not reject");
-            }
-        });
-    }
-
     async fn acknowledge(&mut self) -> bool {
+        for tag in self.acks.take_refused() {
+            if !settled(self.acker.reject(tag)).await {
+                return false;
+            }
+        }
         for ack in self.acks.take() {
-            if !send(&self.acker, ack).await {
+            if !settled(self.acker.ack(ack.tag, ack.multiple)).await {
                 return false;
             }
         }
@@ -294,8 +292,9 @@ impl Line {
     }
 }
 
-async fn send(acker: &Acker, ack: Ack) -> bool {
-    match tokio::time::timeout(ACK_LIMIT, acker.ack(ack.tag, ack.multiple)).await {
+/// Whether an acknowledgement or a rejection was written in time.
+async fn settled(sending: impl Future<Output = Result<bool, AmqpError>>) -> bool {
+    match tokio::time::timeout(ACK_LIMIT, sending).await {
         Ok(Ok(in_time)) => in_time,
         Ok(Err(error)) => {
             tracing::warn!(

@@ -130,6 +130,13 @@ impl Session {
         }
     }
 
+    /// A delivery is to be rejected. Those of earlier sessions have gone back.
+    pub(crate) fn refuse(&mut self, receipt: Receipt) {
+        if receipt.session == self.number {
+            self.pools[receipt.pool].refuse(receipt.tag);
+        }
+    }
+
     /// The jobs that are answered and not acknowledged.
     pub(crate) fn owed(&self) -> impl Iterator<Item = JobKey> {
         self.pools.iter().flat_map(Pool::owed)
