@@ -16,6 +16,9 @@ use super::pool::{Pool, PoolOptions, Source};
 /// How long to wait after the broker refused what a session needs.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
+/// How long the broker has to let this worker consume bundles.
+const BUNDLES_LIMIT: Duration = Duration::from_secs(5);
+
 /// What to consume.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionOptions {
@@ -38,8 +41,30 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects and consumes; gives up after `limit`.
+    /// Connects and consumes; gives up after `limit`. Where bundles cannot be consumed all goes on without
+    /// them: perhaps this user may not make such a queue, or the broker was killed right after the queue
+    /// was made, and answers for it with the end of the connection.
     pub(crate) async fn open(
+        number: u64,
+        options: &SessionOptions,
+        limit: Option<Duration>,
+    ) -> Result<Self, AmqpError> {
+        let mut session = Self::open_jobs(number, options, limit).await?;
+        let Err(error) = session.consume_bundles(options).await else {
+            return Ok(session);
+        };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "bundles are not consumed"
+        );
+        if session.connection.is_open() && !matches!(error, AmqpError::TimedOut(_)) {
+            return Ok(session);
+        }
+        session.close().await;
+        Self::open_jobs(number, options, limit).await
+    }
+
+    async fn open_jobs(
         number: u64,
         options: &SessionOptions,
         limit: Option<Duration>,
@@ -49,25 +74,8 @@ impl Session {
         let cancels = CancelListener::open(&connection, options.cancels.clone()).await;
         let mut pools = Vec::with_capacity(options.pools.len());
         for pool in &options.pools {
-            let PoolOptions {
-                prefetch,
-                bundles,
-                silence_limit,
-            } = options.pool;
-            let source = Source::jobs(pool, prefetch);
-            pools.push(Pool::open(&connection, source, silence_limit).await?);
-            if bundles > 0 {
-                let source = Source::bundles(pool, bundles);
-                match Pool::open(&connection, source, silence_limit).await {
-                    Ok(pool) => pools.push(pool),
-                    // Perhaps this user may not make such a queue: without bundles all goes on as well.
-                    Err(error) => tracing::warn!(
-                        pool,
-                        error = &error as &dyn std::error::Error,
-                        "bundles are not consumed"
-                    ),
-                }
-            }
+            let source = Source::jobs(pool, options.pool.prefetch);
+            pools.push(Pool::open(&connection, source, options.pool.silence_limit).await?);
         }
         Ok(Self {
             number,
@@ -76,6 +84,23 @@ impl Session {
             turn: 0,
             cancels,
         })
+    }
+
+    async fn consume_bundles(&mut self, options: &SessionOptions) -> Result<(), AmqpError> {
+        let PoolOptions {
+            bundles,
+            silence_limit,
+            ..
+        } = options.pool;
+        for pool in options.pools.iter().filter(|_| bundles > 0) {
+            let source = Source::bundles(pool, bundles);
+            let opening = Pool::open(&self.connection, source, silence_limit);
+            let opened = tokio::time::timeout(BUNDLES_LIMIT, opening)
+                .await
+                .unwrap_or(Err(AmqpError::TimedOut(BUNDLES_LIMIT)));
+            self.pools.push(opened?);
+        }
+        Ok(())
     }
 
     /// Connects and consumes, however long it takes.
