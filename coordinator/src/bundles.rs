@@ -1,9 +1,9 @@
 //! Which pools' jobs travel in bundles, and how many in each.
 //!
 //! A bundle is for workers that ask for them by consuming the queue of a pool's bundles. Where somebody
-//! consumes only the pool's jobs, all travel alone: who takes no bundles would get nothing beside who does. So the
-//! broker is asked every second who consumes what, of the pools that have many jobs at once. Bundles that wait
-//! while not all who consume the pool take them are taken apart here.
+//! consumes only the pool's jobs, all travel alone: who takes no bundles would get nothing beside who
+//! does. So the broker is asked every second who consumes what, of the pools that have many jobs at
+//! once. Bundles that wait while not all who consume the pool take them are taken apart here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

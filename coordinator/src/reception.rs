@@ -155,7 +155,7 @@ fn dead(delivery: Delivery) -> Forward {
     }
     let key = key(&queue, envelope, &delivery.body);
     let job = match envelope.message_type.as_deref() {
-        Some(names::TASK_JOB) => dead_job(&delivery, &reason),
+        Some(names::TASK_JOB) => dead_job(&delivery, &reason, false),
         Some(_) | None => None,
     };
     let ids = ids_of(&delivery.body);
@@ -179,20 +179,14 @@ fn returned(delivery: &Delivery, reason: &str) -> Option<Vec<(String, TaskDead)>
         return None;
     }
     let jobs = delivery.unbundle().ok()?;
-    let dead = jobs.iter().filter_map(|job| dead_job(job, reason));
-    let told: Vec<_> = dead
-        .map(|(reply_to, dead)| {
-            let bundled = TaskDead {
-                bundled: true,
-                ..dead
-            };
-            (reply_to, bundled)
-        })
+    let told: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| dead_job(job, reason, true))
         .collect();
     (!told.is_empty()).then_some(told)
 }
 
-fn dead_job(delivery: &Delivery, reason: &str) -> Option<(String, TaskDead)> {
+fn dead_job(delivery: &Delivery, reason: &str, bundled: bool) -> Option<(String, TaskDead)> {
     let reply_to = delivery.envelope.reply_to.clone()?;
     let job = decode_job(&delivery.envelope, &delivery.body).ok()?;
     let dead = TaskDead {
@@ -201,7 +195,7 @@ fn dead_job(delivery: &Delivery, reason: &str) -> Option<(String, TaskDead)> {
         attempt: job.attempt,
         reason: reason.to_owned(),
         deliveries: delivery.envelope.delivery_count,
-        bundled: false,
+        bundled,
     };
     Some((reply_to, dead))
 }
