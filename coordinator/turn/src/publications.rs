@@ -178,7 +178,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job, is_brief: bool) -> Publication
             .map(|(index, batch_size)| JobItem { index, batch_size }),
         secrets: job.secrets.as_ref().map_or_else(Vec::new, places),
         starts: job.starts,
-        resent: !job.is_first,
+        resent: job.resent,
     };
     Publication {
         id,
@@ -188,7 +188,7 @@ pub(crate) fn job(id: u64, held: &Held, job: Job, is_brief: bool) -> Publication
             execution_id: execution.id,
             partition: held.partition,
             traceparent: held.traceparent.clone(),
-            may_be_bundled: job.is_first && is_brief && job.heartbeat.is_none(),
+            may_be_bundled: !job.resent && is_brief && job.heartbeat.is_none(),
         },
         body: to_json(&body),
     }

@@ -195,7 +195,9 @@ impl Load {
     /// Looks which executions have ended, by their rows.
     async fn look(&mut self) -> Result<(), Failure> {
         if let Ends::Rows(rows) = &mut self.ends {
-            for (id, has_succeeded) in rows.ended(self.starts.oldest(MAX_LOOKED_AT)).await? {
+            let until = rows.begun_until(Instant::now());
+            let ids = self.starts.oldest(MAX_LOOKED_AT, until);
+            for (id, has_succeeded) in rows.ended(ids).await? {
                 if let Some(number) = self.starts.number_of(id) {
                     self.ended(number, has_succeeded);
                 }

@@ -27,6 +27,12 @@ const SHORT: Duration = Duration::from_micros(200);
 /// The part of the shortest time so far before which nobody looks for an end then: each look takes a
 /// core from what it looks at, and cost half a millisecond where there are two.
 const UNSEEN: (u32, u32) = (7, 8);
+/// The part of the shortest time of late below which an execution is too young to be asked for. Among many,
+/// most are; one that is quicker than all of late is seen a little later.
+const TOO_YOUNG: (u32, u32) = (1, 2);
+/// Ends after which the shortest time before them is forgotten: those at the beginning, when nothing was
+/// under way yet, say nothing of later ones.
+const LATE: u32 = 1000;
 /// What a timer counts in; it rounds up.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
@@ -34,8 +40,18 @@ const TIMER_STEP: Duration = Duration::from_millis(1);
 pub struct Rows {
     connection: PgConnection,
     last: Look,
-    /// The shortest time that an execution has taken, once one has ended.
-    shortest: Option<Duration>,
+    shortest: Shortest,
+}
+
+/// The shortest time that an execution has taken of late: among the last ends, at least 1,000 if there are
+/// so many.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shortest {
+    /// Among ends that were counted before.
+    before: Option<Duration>,
+    /// Among those that are being counted.
+    counted: Option<Duration>,
+    count: u32,
 }
 
 /// The last look.
@@ -64,16 +80,19 @@ impl Rows {
                 took: Duration::ZERO,
                 asked: 0,
             },
-            shortest: None,
+            shortest: Shortest::default(),
         })
     }
 
     /// Learns how long an execution has taken.
     pub fn learn(&mut self, latency: Duration) {
-        let shortest = self
-            .shortest
-            .map_or(latency, |shortest| shortest.min(latency));
-        self.shortest = Some(shortest);
+        self.shortest.learn(latency);
+    }
+
+    /// When an execution has to have begun at the latest for it to be asked for.
+    pub fn begun_until(&self, now: Instant) -> Instant {
+        let too_young = self.shortest.get() * TOO_YOUNG.0 / TOO_YOUNG.1;
+        now.checked_sub(too_young).unwrap_or(now)
     }
 
     /// Waits until it is time to look again, where the oldest that has not ended began then; for ever
@@ -82,7 +101,7 @@ impl Rows {
         let Some(oldest) = oldest else {
             return std::future::pending().await;
         };
-        let due = self.last.next(oldest, self.shortest.unwrap_or_default());
+        let due = self.last.next(oldest, self.shortest.get());
         // Among many, a look that comes a step later makes no difference, and a thread for each would cost.
         let exact = if self.last.asked > FEW {
             Duration::ZERO
@@ -132,6 +151,23 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+impl Shortest {
+    fn learn(&mut self, latency: Duration) {
+        if self.count == LATE {
+            self.before = self.counted.take();
+            self.count = 0;
+        }
+        self.count += 1;
+        self.counted = Some(self.counted.map_or(latency, |counted| counted.min(latency)));
+    }
+
+    /// Zero where nothing has ended.
+    fn get(self) -> Duration {
+        let known = [self.before, self.counted].into_iter().flatten();
+        known.min().unwrap_or_default()
+    }
+}
+
 impl Look {
     /// When the next one is due, where the oldest execution began then, and none has taken less than
     /// the shortest.
@@ -172,6 +208,18 @@ mod tests {
         let wait = |age| wait(us(90), 1, age, us(4000));
         assert_eq!((wait(us(4500)), wait(us(8000))), (us(45), us(80)));
         assert_eq!(wait(us(60_000_000)), us(20_000));
+    }
+
+    #[test]
+    fn what_ended_long_ago_is_forgotten() {
+        let mut shortest = Shortest::default();
+        assert_eq!(shortest.get(), us(0));
+        shortest.learn(us(50));
+        (1..LATE).for_each(|_| shortest.learn(us(900)));
+        (0..LATE).for_each(|_| shortest.learn(us(800)));
+        assert_eq!(shortest.get(), us(50));
+        shortest.learn(us(850));
+        assert_eq!(shortest.get(), us(800));
     }
 
     #[test]

@@ -60,9 +60,11 @@ impl Starts {
         &self.all
     }
 
-    /// The ids of those under way, at most so many, the oldest first.
-    pub fn oldest(&self, count: usize) -> Vec<Uuid> {
-        self.under_way.keys().take(count).copied().collect()
+    /// The ids of those under way that were started until then, at most so many, the oldest first.
+    pub fn oldest(&self, count: usize, until: Instant) -> Vec<Uuid> {
+        let under_way = self.under_way.iter().take(count);
+        let old = under_way.take_while(|(_, number)| self.all[**number].at <= until);
+        old.map(|(id, _)| *id).collect()
     }
 
     /// When the oldest of those under way was started.
@@ -112,22 +114,27 @@ impl Starts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn an_end_counts_once_and_only_for_what_was_started() {
         let mut starts = Starts::default();
-        starts.add(Instant::now(), 0);
-        starts.add(Instant::now(), 1);
-        let ids = starts.oldest(9);
+        let (early, late) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        starts.add(early, 0);
+        starts.add(late, 1);
+        let ids = starts.oldest(9, late);
         assert_eq!(ids, [starts.get(0).id, starts.get(1).id]);
+        assert_eq!(starts.oldest(9, early), ids[..1]);
+        assert_eq!(starts.oldest(1, late), ids[..1]);
         assert_eq!(
             starts
                 .end(1, Instant::now())
                 .map(|started| started.workflow),
             Some(1)
         );
-        assert_eq!(starts.oldest(9), ids[..1]);
+        assert_eq!(starts.oldest(9, late), ids[..1]);
         assert_eq!(
             (starts.number_of(ids[0]), starts.number_of(ids[1])),
             (Some(0), None)

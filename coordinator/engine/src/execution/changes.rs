@@ -216,8 +216,8 @@ pub struct Job {
     pub heartbeat: Option<f64>,
     /// How often a worker has said that it starts the attempt.
     pub starts: u32,
-    /// Whether it is published for the first time, as far as is known.
-    pub is_first: bool,
+    /// Whether it may have been published before.
+    pub resent: bool,
 }
 
 /// An attempt that its worker is to stop.

@@ -195,7 +195,7 @@ impl Step<'_> {
         self.changes.touched.insert(no);
         let job = self.execution.job(no);
         self.changes.jobs.extend(job.map(|job| Job {
-            is_first: true,
+            resent: false,
             ..job
         }));
         self.log_run(

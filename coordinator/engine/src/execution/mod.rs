@@ -255,7 +255,7 @@ impl Execution {
             timeout: run.timeout,
             heartbeat: task.heartbeat,
             starts: run.starts,
-            is_first: false,
+            resent: true,
         })
     }
 

@@ -242,7 +242,7 @@ fn a_dead_job_is_sent_again_unless_its_workers_died() {
     assert_eq!(scene.apply(&died("delivery_limit")), Outcome::Applied);
     assert_eq!(scene.waiting(), ["a"]);
     let again = Job {
-        is_first: false,
+        resent: true,
         ..job.clone()
     };
     assert_eq!(scene.jobs[0], again, "the same attempt");

@@ -19,10 +19,10 @@ fn the_same_attempt_is_published_again() {
     assert_eq!(lose(&mut scene), Outcome::Applied);
     assert_eq!(scene.jobs.len(), 2);
     let again = Job {
-        is_first: false,
+        resent: true,
         ..scene.jobs[0].clone()
     };
-    assert!(scene.jobs[0].is_first);
+    assert!(!scene.jobs[0].resent);
     assert_eq!(again, scene.jobs[1]);
     assert_eq!(scene.execution.live[&1].dispatched_at, Some(scene.now));
     assert_eq!(scene.execution.counts.attempts, 1);
@@ -73,7 +73,7 @@ fn give_back(scene: &mut Scene) -> Outcome {
 fn a_job_whose_bundle_came_back_is_published_again_whoever_ran_it() {
     let mut scene = begin(ONE, &none());
     assert_eq!(give_back(&mut scene), Outcome::Applied);
-    assert!(!scene.jobs[1].is_first);
+    assert!(scene.jobs[1].resent);
     scene.started("a");
     assert_eq!(give_back(&mut scene), Outcome::Applied);
     assert_eq!(scene.jobs.len(), 3);
