@@ -197,7 +197,7 @@ impl Load {
         if let Ends::Rows(rows) = &mut self.ends {
             let until = rows.begun_until(Instant::now());
             let ids = self.starts.oldest(MAX_LOOKED_AT, until);
-            for (id, has_succeeded) in rows.ended(ids).await? {
+            for (id, has_succeeded) in rows.ended(ids, self.starts.under_way()).await? {
                 if let Some(number) = self.starts.number_of(id) {
                     self.ended(number, has_succeeded);
                 }

@@ -24,7 +24,7 @@ const FEW_WAIT: (Duration, u32) = (Duration::from_micros(20), 100);
 /// A wait up to which this thread waits itself, and the load stands still: to hand so short a one to another
 /// thread and back wakes two, on cores that the system needs.
 const SHORT: Duration = Duration::from_micros(200);
-/// The part of the shortest time so far before which nobody looks for an end then: each look takes a
+/// The part of the shortest time of late before which nobody looks for an end then: each look takes a
 /// core from what it looks at, and cost half a millisecond where there are two.
 const UNSEEN: (u32, u32) = (7, 8);
 /// The part of the shortest time of late below which an execution is too young to be asked for. Among many,
@@ -32,7 +32,7 @@ const UNSEEN: (u32, u32) = (7, 8);
 const TOO_YOUNG: (u32, u32) = (1, 2);
 /// Ends after which the shortest time before them is forgotten: those at the beginning, when nothing was
 /// under way yet, say nothing of later ones.
-const LATE: u32 = 1000;
+const FORGET_AFTER: u32 = 1000;
 /// What a timer counts in; it rounds up.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
@@ -60,8 +60,8 @@ struct Look {
     /// When its answer came.
     at: Instant,
     took: Duration,
-    /// How many it asked for.
-    asked: usize,
+    /// How many were under way, asked for or too young.
+    under_way: usize,
 }
 
 impl Rows {
@@ -78,7 +78,7 @@ impl Rows {
             last: Look {
                 at: Instant::now(),
                 took: Duration::ZERO,
-                asked: 0,
+                under_way: 0,
             },
             shortest: Shortest::default(),
         })
@@ -103,7 +103,7 @@ impl Rows {
         };
         let due = self.last.next(oldest, self.shortest.get());
         // Among many, a look that comes a step later makes no difference, and a thread for each would cost.
-        let exact = if self.last.asked > FEW {
+        let exact = if self.last.under_way > FEW {
             Duration::ZERO
         } else {
             2 * TIMER_STEP
@@ -121,10 +121,13 @@ impl Rows {
         }
     }
 
-    /// Which of these have ended, and whether well.
-    pub async fn ended(&mut self, ids: Vec<Uuid>) -> Result<Vec<(Uuid, bool)>, Failure> {
+    /// Which of these have ended, and whether well; so many are under way, these among them.
+    pub async fn ended(
+        &mut self,
+        ids: Vec<Uuid>,
+        under_way: usize,
+    ) -> Result<Vec<(Uuid, bool)>, Failure> {
         let began = Instant::now();
-        let asked = ids.len();
         let ended = sqlx::query_as(
             "SELECT execution_id, status = 'succeeded' FROM workflow_execution
              WHERE execution_id = ANY ($1) AND finished_at IS NOT NULL",
@@ -136,7 +139,7 @@ impl Rows {
         self.last = Look {
             at,
             took: at - began,
-            asked,
+            under_way,
         };
         Ok(ended)
     }
@@ -153,7 +156,7 @@ fn pause(time: Duration) {
 
 impl Shortest {
     fn learn(&mut self, latency: Duration) {
-        if self.count == LATE {
+        if self.count == FORGET_AFTER {
             self.before = self.counted.take();
             self.count = 0;
         }
@@ -172,7 +175,7 @@ impl Look {
     /// When the next one is due, where the oldest execution began then, and none has taken less than
     /// the shortest.
     fn next(self, oldest: Instant, shortest: Duration) -> Instant {
-        if self.asked > FEW {
+        if self.under_way > FEW {
             return self.at + (self.took * SHARE).clamp(WAITS.0, WAITS.1);
         }
         let age = self.at.saturating_duration_since(oldest);
@@ -190,10 +193,15 @@ mod tests {
     }
 
     /// How long after a look the next one is.
-    fn wait(took: Duration, asked: usize, age: Duration, shortest: Duration) -> Duration {
+    fn wait(took: Duration, under_way: usize, age: Duration, shortest: Duration) -> Duration {
         let oldest = Instant::now();
         let at = oldest + age;
-        Look { at, took, asked }.next(oldest, shortest) - at
+        let look = Look {
+            at,
+            took,
+            under_way,
+        };
+        look.next(oldest, shortest) - at
     }
 
     #[test]
@@ -215,8 +223,8 @@ mod tests {
         let mut shortest = Shortest::default();
         assert_eq!(shortest.get(), us(0));
         shortest.learn(us(50));
-        (1..LATE).for_each(|_| shortest.learn(us(900)));
-        (0..LATE).for_each(|_| shortest.learn(us(800)));
+        (1..FORGET_AFTER).for_each(|_| shortest.learn(us(900)));
+        (0..FORGET_AFTER).for_each(|_| shortest.learn(us(800)));
         assert_eq!(shortest.get(), us(50));
         shortest.learn(us(850));
         assert_eq!(shortest.get(), us(800));
