@@ -106,7 +106,7 @@ pub fn decode_bundle(envelope: &Envelope, body: &[u8]) -> Result<Vec<BundledJob>
                 message_type: Some(names::TASK_JOB.to_owned()),
                 message_id: name
                     .as_ref()
-                    .map(|name| format!("{}/{}", name.task_id, name.attempt)),
+                    .map(|name| names::job_message_id(name.task_id, name.attempt)),
                 correlation_id: name.map(|name| name.execution_id.to_string()),
                 reply_to: Some(entry.reply_to.into_owned()),
                 traceparent: entry.traceparent.map(Cow::into_owned),

@@ -1,5 +1,7 @@
 //! The names of exchanges, queues, message types and headers, as the wire contract fixes them.
 
+use crate::TaskId;
+
 /// The version of the contract that this code writes, in the header [`VERSION_HEADER`].
 pub const VERSION: i64 = 1;
 /// Header with the version of the contract; absent means [`VERSION`].
@@ -93,6 +95,12 @@ pub fn jobs_queue(pool: &str) -> String {
 #[must_use]
 pub fn job_routing_key(pool: &str) -> String {
     format!("task.job.{pool}")
+}
+
+/// The `message_id` of a job's message, which every attempt has its own of.
+#[must_use]
+pub fn job_message_id(task_id: TaskId, attempt: u32) -> String {
+    format!("{task_id}/{attempt}")
 }
 
 /// The queue of a pool's bundles of jobs. It is there as soon as a worker wants them.

@@ -160,7 +160,7 @@ impl Turns {
 /// The message of a job. `is_brief`: its task's attempts are.
 pub(crate) fn job(id: u64, held: &Held, job: Job, is_brief: bool) -> Publication {
     let execution = &held.execution;
-    let message_id = format!("{}/{}", job.task_id, job.attempt);
+    let message_id = names::job_message_id(job.task_id, job.attempt);
     let body = TaskJob {
         execution_id: execution.id,
         task_id: job.task_id,

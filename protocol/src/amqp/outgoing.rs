@@ -100,7 +100,7 @@ impl Outgoing {
     pub fn job(pool: &str, partition: i32, job: &TaskJob) -> Self {
         let key = names::job_routing_key(pool);
         Self {
-            message_id: Some(format!("{}/{}", job.task_id, job.attempt)),
+            message_id: Some(names::job_message_id(job.task_id, job.attempt)),
             correlation_id: Some(job.execution_id.to_string()),
             reply_to: Some(names::inbox_queue(partition)),
             ..Self::new(names::EXCHANGE, key, names::TASK_JOB, json(job))

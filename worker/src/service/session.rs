@@ -92,7 +92,10 @@ impl Session {
             silence_limit,
             ..
         } = options.pool;
-        for pool in options.pools.iter().filter(|_| bundles > 0) {
+        if bundles == 0 {
+            return Ok(());
+        }
+        for pool in &options.pools {
             let source = Source::bundles(pool, bundles);
             let opening = Pool::open(&self.connection, source, silence_limit);
             let opened = tokio::time::timeout(BUNDLES_LIMIT, opening)

@@ -205,7 +205,7 @@ impl Fleet {
 
     /// Waits until a job has come back to its queue, and leaves it there.
     pub async fn job_is_back(&self, job: &TaskJob) {
-        let message_id = format!("{}/{}", job.task_id, job.attempt);
+        let message_id = names::job_message_id(job.task_id, job.attempt);
         let queue = self.jobs_queue();
         let mut consumer = self.connection.consume(&queue, 0).await.unwrap();
         while let Some(delivery) = within(consumer.next()).await {

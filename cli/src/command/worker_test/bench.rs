@@ -170,7 +170,7 @@ impl Bench {
     pub fn message(&self, job: &TaskJob, reply_to: &str) -> Outgoing {
         let body = serde_json::to_vec(job).expect("jobs have text keys");
         Outgoing {
-            message_id: Some(format!("{}/{}", job.task_id, job.attempt)),
+            message_id: Some(names::job_message_id(job.task_id, job.attempt)),
             correlation_id: Some(job.execution_id.to_string()),
             reply_to: Some(reply_to.to_owned()),
             ..Outgoing::new(
