@@ -10,29 +10,46 @@ use serde_json::Value;
 use crate::arguments::{CompareArguments, Output};
 use crate::failure::Failure;
 
-/// A figure of a result: where it stands, and whether more of it is better.
-const FIGURES: [(&str, &str, bool); 17] = [
-    ("tasks/s", "/tasks_per_s", true),
-    ("executions/s", "/executions_per_s", true),
-    ("latency p50 ms", "/latency_ms/p50", false),
-    ("latency p99 ms", "/latency_ms/p99", false),
-    ("CPU ms/task", "/cpu_ms_per_task", false),
-    ("  coordinator", "/cpu_by_process/coordinator", false),
-    ("  worker", "/cpu_by_process/worker", false),
-    ("  postgres", "/cpu_by_process/postgres", false),
-    ("  rabbitmq", "/cpu_by_process/rabbitmq", false),
-    ("  loadtest", "/cpu_by_process/loadtest", false),
+/// Which of two values of a figure is better.
+#[derive(Debug, Clone, Copy)]
+enum Better {
+    More,
+    Less,
+    /// It is not the program's.
+    Neither,
+}
+
+/// Where a result says how slow the machine was.
+const YARDSTICK: &str = "/yardstick_ms";
+
+/// A figure of a result: where it stands, and what is better.
+const FIGURES: [(&str, &str, Better); 18] = [
+    ("tasks/s", "/tasks_per_s", Better::More),
+    ("executions/s", "/executions_per_s", Better::More),
+    ("latency p50 ms", "/latency_ms/p50", Better::Less),
+    ("latency p99 ms", "/latency_ms/p99", Better::Less),
+    ("CPU ms/task", "/cpu_ms_per_task", Better::Less),
+    ("  coordinator", "/cpu_by_process/coordinator", Better::Less),
+    ("  worker", "/cpu_by_process/worker", Better::Less),
+    ("  postgres", "/cpu_by_process/postgres", Better::Less),
+    ("  rabbitmq", "/cpu_by_process/rabbitmq", Better::Less),
+    ("  loadtest", "/cpu_by_process/loadtest", Better::Less),
     (
         "MB coordinator",
         "/peak_rss_mb_by_process/coordinator",
-        false,
+        Better::Less,
     ),
-    ("MB worker", "/peak_rss_mb_by_process/worker", false),
-    ("messages/task", "/costs/messages_per_task", false),
-    ("rows/task", "/costs/rows_per_task", false),
-    ("commits/task", "/costs/transactions_per_task", false),
-    ("WAL bytes/task", "/costs/wal_bytes_per_task", false),
-    ("WAL flushes/task", "/costs/wal_flushes_per_task", false),
+    ("MB worker", "/peak_rss_mb_by_process/worker", Better::Less),
+    ("messages/task", "/costs/messages_per_task", Better::Less),
+    ("rows/task", "/costs/rows_per_task", Better::Less),
+    ("commits/task", "/costs/transactions_per_task", Better::Less),
+    ("WAL bytes/task", "/costs/wal_bytes_per_task", Better::Less),
+    (
+        "WAL flushes/task",
+        "/costs/wal_flushes_per_task",
+        Better::Less,
+    ),
+    ("yardstick ms", YARDSTICK, Better::Neither),
 ];
 
 /// What must be the same, else figures say little.
@@ -49,7 +66,7 @@ const INCIDENTAL: [&str; 4] = [
 #[derive(Debug, Serialize)]
 struct Comparison {
     figures: Vec<Figure>,
-    /// Where shapes, settings or machines differ: place, before, after.
+    /// Where shapes, settings or machines differ, or one was slower: place, before, after.
     differences: Vec<(String, Value, Value)>,
 }
 
@@ -100,15 +117,15 @@ fn read(path: &Path) -> Result<Value, Failure> {
 }
 
 fn compared(before: &Value, after: &Value, limit_percent: f64) -> Comparison {
-    let figure = |(name, place, more_is_better): (&'static str, &str, bool)| {
+    let limit = 1.0 + limit_percent / 100.0;
+    let figure = |(name, place, better): (&'static str, &str, Better)| {
         let number = |of: &Value| of.pointer(place).and_then(Value::as_f64);
         let (before, after) = (number(before)?, number(after)?);
         let ratio = if before == 0.0 { 1.0 } else { after / before };
-        let limit = 1.0 + limit_percent / 100.0;
-        let worse = if more_is_better {
-            ratio < 1.0 / limit
-        } else {
-            ratio > limit
+        let worse = match better {
+            Better::More => ratio < 1.0 / limit,
+            Better::Less => ratio > limit,
+            Better::Neither => false,
         };
         Some(Figure {
             name,
@@ -122,8 +139,14 @@ fn compared(before: &Value, after: &Value, limit_percent: f64) -> Comparison {
     for condition in CONDITIONS {
         differ(&mut differences, &format!("/{condition}"), before, after);
     }
+    let figures: Vec<Figure> = FIGURES.into_iter().filter_map(figure).collect();
+    let yardstick = figures.iter().find(|figure| figure.name == "yardstick ms");
+    if let Some(of) = yardstick.filter(|of| of.ratio > limit || of.ratio < 1.0 / limit) {
+        let rounded = |value: f64| Value::from((value * 1000.0).round() / 1000.0);
+        differences.push((YARDSTICK.to_owned(), rounded(of.before), rounded(of.after)));
+    }
     Comparison {
-        figures: FIGURES.into_iter().filter_map(figure).collect(),
+        figures,
         differences,
     }
 }
@@ -211,6 +234,26 @@ mod tests {
                 .table()
                 .contains("WARNING: machine cores differs: 2 and 4")
         );
+    }
+
+    #[test]
+    fn a_slower_machine_is_told_and_is_not_worse() {
+        let on = |yardstick_ms: f64| {
+            let mut result = result(1.0, 1.0, 2);
+            result["yardstick_ms"] = json!(yardstick_ms);
+            result
+        };
+        assert_eq!(compared(&on(0.5), &on(0.54), 10.0).differences, []);
+        for (before, after, told) in [
+            (0.5, 0.61234, "0.5 and 0.612"),
+            (0.61234, 0.5, "0.612 and 0.5"),
+        ] {
+            let found = compared(&on(before), &on(after), 10.0);
+            assert!(found.figures.iter().all(|figure| !figure.worse));
+            let table = found.table();
+            let told = format!("WARNING: yardstick_ms differs: {told};");
+            assert!(table.contains(&told), "{table}");
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod session;
 mod shape;
 mod stages;
 mod timeline;
+mod yardstick;
 
 use std::process::ExitCode;
 

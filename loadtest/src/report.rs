@@ -35,6 +35,9 @@ pub struct Report {
     pub cpu_ms_per_task: Option<f64>,
     /// The same for each kind of process.
     pub cpu_by_process: BTreeMap<&'static str, Option<f64>>,
+    /// CPU time of a piece of work that is always the same, on the average of the measurement: how
+    /// slow the machine was. Of a program that was built alike; null if it could not be measured.
+    pub yardstick_ms: Option<f64>,
     /// Memory of their own at the end, in MB.
     pub rss_mb_by_process: BTreeMap<&'static str, Option<f64>>,
     /// The most that they had at the end of any second, likewise.
@@ -187,6 +190,7 @@ impl Report {
             let value = format!("{:<10} {} MB", shown(*cpu, 3), shown(rss, 0));
             rows.push((format!("  {name}"), value));
         }
+        rows.push(row("yardstick ms", shown(self.yardstick_ms, 3)));
         for stage in &self.stages.stages {
             let (p50, p99) = (shown(stage.p50_ms, 1), shown(stage.p99_ms, 1));
             rows.push((

@@ -14,6 +14,7 @@ use crate::report::{Latency, Report, Settings, distribution};
 use crate::session::{After, Session};
 use crate::shape::Sizes;
 use crate::timeline::{Timeline, count, peak_rss_mb};
+use crate::yardstick::Yardstick;
 
 /// How long a point of the timeline is.
 const SLICE: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ struct Window {
     from_to_s: (f64, f64),
     before: Usage,
     after: Usage,
+    yardstick_ms: Option<f64>,
 }
 
 /// Runs, and shows the result.
@@ -117,6 +119,7 @@ impl Running<'_> {
             }
             (None, seconds, _) => after(count(seconds.unwrap_or(0))),
         };
+        let yardstick = Yardstick::begin();
         self.load.samples.begin(began);
         self.until("measuring", until).await?;
         self.load.samples.end(Instant::now());
@@ -125,6 +128,7 @@ impl Running<'_> {
             from_to_s: (from_s, self.timeline.now_s()),
             before,
             after: self.timeline.usage.clone(),
+            yardstick_ms: yardstick.end(),
         })
     }
 
@@ -199,6 +203,7 @@ fn report(
             .into_iter()
             .map(|(name, ms)| (name, ms.and_then(per_task)))
             .collect(),
+        yardstick_ms: window.yardstick_ms,
         rss_mb_by_process: window.after.rss_mb(),
         peak_rss_mb_by_process: peak_rss_mb(&running.timeline.points),
         lost: after.audit.lost,

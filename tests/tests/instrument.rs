@@ -42,6 +42,7 @@ async fn random_graphs_with_failures_and_payloads_do_what_was_asked_for() {
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(report["settings"]["seed"], 11);
+    assert!(report["yardstick_ms"].as_f64() > Some(0.0), "{report}");
     // Of five attempts one fails.
     let attempts = report["attempts_per_task"].as_f64().expect("a number");
     assert!((1.2..1.3).contains(&attempts), "{report}");
@@ -128,6 +129,7 @@ async fn a_bench_measures_what_it_is_asked_for_and_leaves_no_database() {
     };
     assert!(!row("| growth").contains("not measured"), "{table}");
     row("| single task, 1,000 in flight, full tables");
+    row("Yardstick, ");
     assert!(!table.contains("| chain: "), "{table}");
     for file in ["bench.md", "bench-single-1.json", "bench-full-1.json"] {
         assert!(fleet.folder.join("bench").join(file).exists(), "{file}");

@@ -38,8 +38,27 @@ pub fn markdown(results: &Results, arguments: &BenchArguments) -> String {
             version.map_or("unknown", String::as_str)
         );
     }
+    yardstick(&mut text, results);
     text.truncate(text.trim_end().len());
     text
+}
+
+/// How slow the machine was: what decides about most figures beside the program.
+fn yardstick(text: &mut String, results: &Results) {
+    let runs = results.runs.values().flatten();
+    let mut pieces: Vec<f64> = runs.filter_map(|run| run.yardstick_ms).collect();
+    pieces.sort_by(f64::total_cmp);
+    let median = pieces.get(pieces.len().saturating_sub(1) / 2);
+    if let (Some(least), Some(median), Some(most)) = (pieces.first(), median, pieces.last()) {
+        // Writing into a text cannot fail.
+        let _ = writeln!(
+            text,
+            "Yardstick, a piece of work that is always the same: {} ms of CPU in the median run, {} to {} in all.",
+            number(*median),
+            number(*least),
+            number(*most)
+        );
+    }
 }
 
 fn goal_row(text: &mut String, goal: &Goal, results: &Results) {
