@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 const EVERY: Duration = Duration::from_secs(1);
 /// Objects of the text that a piece of work reads and writes.
 const OBJECTS: usize = 64;
-/// How often a piece does so: half a millisecond in all, much more than the clock needs to be read.
+/// How often a piece does so: about half a millisecond in all (optimised), much more than the clock
+/// needs to be read.
 const ROUNDS: usize = 8;
 
 /// Measures on a thread of its own, so that nobody waits for it. Dropped, it ends by itself.
