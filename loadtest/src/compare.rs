@@ -15,12 +15,9 @@ use crate::failure::Failure;
 enum Better {
     More,
     Less,
-    /// It is not the program's.
+    /// It is the machine's: where it differs, the others say less.
     Neither,
 }
-
-/// Where a result says how slow the machine was.
-const YARDSTICK: &str = "/yardstick_ms";
 
 /// A figure of a result: where it stands, and what is better.
 const FIGURES: [(&str, &str, Better); 18] = [
@@ -49,7 +46,7 @@ const FIGURES: [(&str, &str, Better); 18] = [
         "/costs/wal_flushes_per_task",
         Better::Less,
     ),
-    ("yardstick ms", YARDSTICK, Better::Neither),
+    ("yardstick ms", "/yardstick_ms", Better::Neither),
 ];
 
 /// What must be the same, else figures say little.
@@ -117,38 +114,44 @@ fn read(path: &Path) -> Result<Value, Failure> {
 }
 
 fn compared(before: &Value, after: &Value, limit_percent: f64) -> Comparison {
+    let mut differences = Vec::new();
+    for condition in CONDITIONS {
+        differ(&mut differences, &format!("/{condition}"), before, after);
+    }
+    let mut figures = Vec::new();
     let limit = 1.0 + limit_percent / 100.0;
-    let figure = |(name, place, better): (&'static str, &str, Better)| {
+    for (name, place, better) in FIGURES {
         let number = |of: &Value| of.pointer(place).and_then(Value::as_f64);
-        let (before, after) = (number(before)?, number(after)?);
+        let (Some(before), Some(after)) = (number(before), number(after)) else {
+            continue;
+        };
         let ratio = if before == 0.0 { 1.0 } else { after / before };
+        let (is_less, is_more) = (ratio < 1.0 / limit, ratio > limit);
         let worse = match better {
-            Better::More => ratio < 1.0 / limit,
-            Better::Less => ratio > limit,
+            Better::More => is_less,
+            Better::Less => is_more,
             Better::Neither => false,
         };
-        Some(Figure {
+        if matches!(better, Better::Neither) && (is_less || is_more) {
+            differences.push((place.to_owned(), rounded(before), rounded(after)));
+        }
+        figures.push(Figure {
             name,
             before,
             after,
             ratio,
             worse,
-        })
-    };
-    let mut differences = Vec::new();
-    for condition in CONDITIONS {
-        differ(&mut differences, &format!("/{condition}"), before, after);
-    }
-    let figures: Vec<Figure> = FIGURES.into_iter().filter_map(figure).collect();
-    let yardstick = figures.iter().find(|figure| figure.name == "yardstick ms");
-    if let Some(of) = yardstick.filter(|of| of.ratio > limit || of.ratio < 1.0 / limit) {
-        let rounded = |value: f64| Value::from((value * 1000.0).round() / 1000.0);
-        differences.push((YARDSTICK.to_owned(), rounded(of.before), rounded(of.after)));
+        });
     }
     Comparison {
         figures,
         differences,
     }
+}
+
+/// As many digits as a table shows.
+fn rounded(value: f64) -> Value {
+    Value::from((value * 1000.0).round() / 1000.0)
 }
 
 /// Adds the places below `place` at which the two differ.

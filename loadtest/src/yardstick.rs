@@ -32,7 +32,8 @@ impl Yardstick {
         Self { stop, thread }
     }
 
-    /// The mean CPU time of a piece, in milliseconds; none if the clock cannot be read.
+    /// The mean CPU time of a piece, in milliseconds; none if the clock cannot be read. Waits for the
+    /// piece that is under way, if one is.
     pub fn end(self) -> Option<f64> {
         drop(self.stop);
         self.thread.join().ok().flatten()

@@ -231,13 +231,17 @@ impl Results {
     /// The median of a figure over all runs of a kind; of an even number, the lower of the two.
     pub fn median(&self, kind: Kind, figure: impl Fn(&Report) -> Option<f64>) -> Option<f64> {
         let runs = self.runs.get(&kind)?;
-        let mut figures = runs.iter().map(figure).collect::<Option<Vec<f64>>>()?;
-        figures.sort_by(f64::total_cmp);
-        figures.get(figures.len().checked_sub(1)? / 2).copied()
+        median(runs.iter().map(figure).collect::<Option<_>>()?)
     }
 
     /// Completions a second of a case of the engine.
     pub fn engine_per_s(&self, case: &str) -> Option<f64> {
         self.engine.get(case)?.get("units_per_s")?.as_f64()
     }
+}
+
+/// The median; of an even number, the lower of the two. None of nothing.
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len().checked_sub(1)? / 2).copied()
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Results;
 use super::goals::{GOALS, Goal};
 use super::plan::Kind;
+use super::{Results, median};
 use crate::arguments::BenchArguments;
 use crate::report::{Report, shown};
 
@@ -46,17 +46,17 @@ pub fn markdown(results: &Results, arguments: &BenchArguments) -> String {
 /// How slow the machine was: what decides about most figures beside the program.
 fn yardstick(text: &mut String, results: &Results) {
     let runs = results.runs.values().flatten();
-    let mut pieces: Vec<f64> = runs.filter_map(|run| run.yardstick_ms).collect();
-    pieces.sort_by(f64::total_cmp);
-    let median = pieces.get(pieces.len().saturating_sub(1) / 2);
-    if let (Some(least), Some(median), Some(most)) = (pieces.first(), median, pieces.last()) {
+    let pieces: Vec<f64> = runs.filter_map(|run| run.yardstick_ms).collect();
+    let least = pieces.iter().copied().reduce(f64::min);
+    let most = pieces.iter().copied().reduce(f64::max);
+    if let (Some(least), Some(median), Some(most)) = (least, median(pieces), most) {
         // Writing into a text cannot fail.
         let _ = writeln!(
             text,
             "Yardstick, a piece of work that is always the same: {} ms of CPU in the median run, {} to {} in all.",
-            number(*median),
-            number(*least),
-            number(*most)
+            number(median),
+            number(least),
+            number(most)
         );
     }
 }
