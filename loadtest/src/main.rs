@@ -44,7 +44,7 @@ use arguments::{Arguments, Command};
 /// What is allocated on one thread is freed on another: the messages of a connection. Most allocators
 /// wait for each other then, and the load is to cost little.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 // One thread is enough for the load, and leaves the other cores to what is measured.
 #[tokio::main(flavor = "current_thread")]

@@ -362,3 +362,49 @@ fn json_is_cheap_to_share() {
     let copy = json.clone();
     assert_eq!(json.value().to_string(), copy.value().to_string());
 }
+
+/// A path alone is looked up, one within another expression is read by the engine.
+#[test]
+fn a_path_alone_is_what_it_is_in_an_expression() {
+    let mut world = World::new();
+    let deep =
+        "{\"a\":{\"b\":[1,{\"c\":null}],\"items\":2,\"0\":3},\"s\":\"x\",\"n\":1.0,\"none\":null}";
+    world.var("v", deep);
+    world.var("status", "\"mine\"");
+    world.parameters("{\"n\":[5],\"s\":{\"vars\":7}}");
+    world.ran("other", deep);
+    let mut found = found_alike(&world);
+    world.ended(deep);
+    found += found_alike(&world);
+    assert!(found > 50, "{found}");
+}
+
+const ROOTS: &str = "vars parameters task system item index batch pack result() error() status() \
+    succeeded() failed() result __end 'x'";
+const STEPS: &str =
+    "v n s a b c 0 none items keys vars other result status workflow visit attempt gone";
+
+/// Compares all paths of one and two steps; how many lead to something.
+fn found_alike(world: &World) -> usize {
+    let mut found = 0;
+    for root in ROOTS.split_whitespace() {
+        for first in STEPS.split(' ') {
+            found += usize::from(is_found_alike(world, &format!("{root}.{first}")));
+            for second in STEPS.split(' ') {
+                found += usize::from(is_found_alike(world, &format!("{root}.{first}.{second}")));
+            }
+        }
+    }
+    found
+}
+
+fn is_found_alike(world: &World, path: &str) -> bool {
+    let gives = |template: String| {
+        let json = world.render_accepted(&template)?;
+        Some(json.map_err(|error| error.message))
+    };
+    let alone = gives(format!("{{{{ {path} }}}}"));
+    let within = gives(format!("{{{{ {path} if true else 0 }}}}"));
+    assert_eq!(alone, within, "{path}");
+    matches!(alone, Some(Ok(_)))
+}

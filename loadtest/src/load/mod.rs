@@ -197,7 +197,7 @@ impl Load {
         if let Ends::Rows(rows) = &mut self.ends {
             let until = rows.begun_until(Instant::now());
             let ids = self.starts.oldest(MAX_LOOKED_AT, until);
-            for (id, has_succeeded) in rows.ended(ids, self.starts.under_way()).await? {
+            for (id, has_succeeded) in rows.ended(&ids, self.starts.under_way()).await? {
                 if let Some(number) = self.starts.number_of(id) {
                     self.ended(number, has_succeeded);
                 }
@@ -237,9 +237,10 @@ impl Load {
             workflow.reference, workflow.version
         );
         let key = names::WORKFLOW_START;
+        let reply_to = self.ends.reply_to();
         let message = Outgoing {
-            reply_to: self.ends.reply_to(),
-            correlation_id: Some(number.to_string()),
+            correlation_id: reply_to.is_some().then(|| number.to_string()),
+            reply_to,
             ..Outgoing::new(names::EXCHANGE, key, key, body.into_bytes())
         };
         self.publisher

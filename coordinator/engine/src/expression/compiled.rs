@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::context::{Context, Needs};
 use super::environment::ENVIRONMENT;
 use super::names::{self, Names, Read};
+use super::path::Path;
+use super::syntax::Expr;
 use super::template::{self, Form, Part, Template};
 use super::token::SyntaxError;
 use super::{ExpressionError, guard, output};
@@ -28,7 +30,7 @@ pub(crate) struct Compiled {
 
 enum Code {
     Text,
-    Value(Expression<'static, 'static>),
+    Value(Box<Whole>),
     Parts(Vec<Piece>),
     /// An environment with this one template in it.
     Template(Box<Environment<'static>>),
@@ -36,8 +38,15 @@ enum Code {
 
 enum Piece {
     Text(String),
-    Value(Expression<'static, 'static>, Range<usize>),
+    Value(Whole, Range<usize>),
     Secret(String),
+}
+
+/// One expression.
+struct Whole {
+    expression: Expression<'static, 'static>,
+    /// Where it is no more than that.
+    path: Option<Path>,
 }
 
 /// A piece of a text that the worker completes.
@@ -119,7 +128,7 @@ impl Compiled {
         let context = Value::from_object(Context::new(scope, &self.needs));
         let result = match &self.code {
             Code::Text => Ok(Value::from(&self.source)),
-            Code::Value(expression) => expression.eval(context).and_then(defined),
+            Code::Value(whole) => whole.evaluate(&context).and_then(defined),
             Code::Parts(pieces) => self.parts(pieces, &context, scope)?,
             Code::Template(environment) => render(environment, context),
         };
@@ -170,9 +179,9 @@ impl Compiled {
             Piece::Text(literal) => text.push_str(literal),
             // It is where no worker fills it in, which the checks of the definition refuse.
             Piece::Secret(_) => {}
-            Piece::Value(expression, place) => {
-                let written = expression
-                    .eval(context.clone())
+            Piece::Value(whole, place) => {
+                let written = whole
+                    .evaluate(context)
                     .and_then(|value| output::write_text(text, &value, guard::OUTPUT_LIMIT));
                 if let Err(error) = written {
                     let source = &self.source[place.clone()];
@@ -231,6 +240,26 @@ impl Compiled {
             }
         }
         plain
+    }
+}
+
+impl Whole {
+    /// Takes the expression and its text as the engine gets it.
+    fn compile(text: &str, expression: &Expr) -> Result<Self, SyntaxError> {
+        let compiled = ENVIRONMENT.compile_expression_owned(text.to_owned());
+        Ok(Self {
+            expression: compiled.map_err(|error| syntax_error(&error, expression.span.clone()))?,
+            path: Path::of(expression),
+        })
+    }
+
+    /// The value, which may be undefined.
+    fn evaluate(&self, context: &Value) -> Result<Value, Error> {
+        let path = self.path.as_ref();
+        match path.and_then(|path| path.follow(context)) {
+            Some(value) => Ok(value),
+            None => self.expression.eval(context.clone()),
+        }
     }
 }
 
@@ -300,19 +329,19 @@ fn defined(value: Value) -> Result<Value, Error> {
 fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
     match &template.form {
         Form::Literal => Ok(Code::Text),
-        Form::Whole(text) => {
-            let span = template.expressions[0].span.clone();
-            expression(text, span).map(Code::Value)
-        }
+        Form::Whole(text) => Whole::compile(text, &template.expressions[0])
+            .map(Box::new)
+            .map(Code::Value),
         Form::Parts(parts) => parts
             .iter()
             .map(|part| match part {
                 Part::Text(text) => Ok(Piece::Text(text.clone())),
                 Part::Secret(name) => Ok(Piece::Secret(name.clone())),
-                Part::Value(text, place) => Ok(Piece::Value(
-                    expression(text, place.clone())?,
-                    place.clone(),
-                )),
+                Part::Value(text, index) => {
+                    let expression = &template.expressions[*index];
+                    let place = expression.span.clone();
+                    Whole::compile(text, expression).map(|whole| Piece::Value(whole, place))
+                }
             })
             .collect::<Result<_, _>>()
             .map(Code::Parts),
@@ -324,12 +353,6 @@ fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
             Ok(Code::Template(environment))
         }
     }
-}
-
-fn expression(text: &str, span: Range<usize>) -> Result<Expression<'static, 'static>, SyntaxError> {
-    ENVIRONMENT
-        .compile_expression_owned(text.to_owned())
-        .map_err(|error| syntax_error(&error, span))
 }
 
 fn syntax_error(error: &Error, span: Range<usize>) -> SyntaxError {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::emit::END;
 use crate::json::Json;
 use crate::scope::{Ended, ItemView, Scope, System, TaskView};
 use crate::variables::Variables;
@@ -79,7 +80,7 @@ impl Object for Context {
                 let pack = self.system.as_ref()?.pack.as_ref()?;
                 Some(pack.value().clone())
             }
-            "__end" => Some(match &self.ended {
+            END => Some(match &self.ended {
                 Some(ended) => Value::from_object(End(ended.clone())),
                 None => Value::from(Error::new(
                     ErrorKind::InvalidOperation,

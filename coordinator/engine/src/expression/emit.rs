@@ -24,6 +24,9 @@ pub(super) const END_FUNCTIONS: [&str; 6] = [
     "timed_out",
 ];
 
+/// The object that they are attributes of.
+pub(super) const END: &str = "__end";
+
 /// The expression of `source` in the engine's syntax.
 pub(super) fn emit(source: &str, expression: &Expr) -> String {
     let mut emitter = Emitter {
@@ -123,7 +126,8 @@ impl Emitter<'_> {
     fn call(&mut self, callee: &Expr, arguments: &[Argument]) {
         match &callee.node {
             Node::Name(name) if END_FUNCTIONS.contains(&name.as_str()) => {
-                self.out.push_str("__end.");
+                self.out.push_str(END);
+                self.out.push('.');
                 self.out.push_str(name);
                 return;
             }

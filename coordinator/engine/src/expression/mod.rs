@@ -14,6 +14,7 @@ mod guard;
 mod names;
 mod operand;
 mod output;
+mod path;
 mod range;
 mod syntax;
 mod template;

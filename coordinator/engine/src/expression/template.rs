@@ -51,8 +51,8 @@ pub(super) enum Form {
 pub(super) enum Part {
     /// It stands as it is.
     Text(String),
-    /// An expression as the engine gets it, and its place.
-    Value(String, Range<usize>),
+    /// An expression as the engine gets it, and its index.
+    Value(String, usize),
     /// A call of `secret()` by itself: its name, which the worker looks up.
     Secret(String),
 }
@@ -335,11 +335,9 @@ impl Reader<'_> {
             }
             trim = text.as_bytes().get(text.len() - 3) == Some(&b'-');
             if let Piece::Output(index, _) = piece {
-                let expression = &self.expressions[*index];
-                let place = expression.span.clone();
                 parts.push(match self.secret(*index) {
                     Some(name) => Part::Secret(name.to_owned()),
-                    None => Part::Value(emit(self.source, expression), place),
+                    None => Part::Value(emit(self.source, &self.expressions[*index]), *index),
                 });
             }
         }

@@ -106,11 +106,17 @@ impl World {
 
     /// A workflow whose last task publishes `template`, which may read all there is.
     pub fn workflow(&self, template: &str) -> Arc<Workflow> {
-        let quoted = serde_json::to_string(template).expect("JSON");
-        self.compiled(&format!("publish: [{{out_of_it: {quoted}}}]"))
+        self.compiled(&publish(template))
     }
 
     fn compiled(&self, field: &str) -> Arc<Workflow> {
+        let source = self.source(field);
+        compile(&source)
+            .unwrap_or_else(|found| panic!("{found:#?}\n{source}"))
+            .workflow
+    }
+
+    fn source(&self, field: &str) -> String {
         let vars: String = self
             .known
             .iter()
@@ -122,20 +128,24 @@ impl World {
             format!("vars:\n{vars}")
         };
         let parameters = "parameters: {n: {}, s: {}}\n";
-        let source = format!(
+        format!(
             "ref: a.b\n{parameters}{vars}tasks:\n- name: last\n  {field}\n- name: fetch-it\n- name: other\n"
-        );
-        compile(&source)
-            .unwrap_or_else(|found| panic!("{found:#?}\n{source}"))
-            .workflow
+        )
     }
 
     pub fn render(&self, template: &str) -> Result<Json, ExpressionError> {
-        let workflow = self.workflow(template);
-        let value = workflow.tasks[0].publish[0]
-            .value
-            .as_ref()
-            .expect("a value");
+        self.render_published(&self.workflow(template))
+    }
+
+    /// Nothing where the checks of a definition refuse the template.
+    pub fn render_accepted(&self, template: &str) -> Option<Result<Json, ExpressionError>> {
+        let compiled = compile(&self.source(&publish(template))).ok()?;
+        Some(self.render_published(&compiled.workflow))
+    }
+
+    fn render_published(&self, workflow: &Workflow) -> Result<Json, ExpressionError> {
+        let published = &workflow.tasks[0].publish[0];
+        let value = published.value.as_ref().expect("a value");
         self.with_scope(|scope| value.render(scope))
     }
 
@@ -156,4 +166,9 @@ impl World {
         self.with_scope(|scope| workflow.tasks[0].input.render(scope))
             .expect("an input")
     }
+}
+
+fn publish(template: &str) -> String {
+    let quoted = serde_json::to_string(template).expect("JSON");
+    format!("publish: [{{out_of_it: {quoted}}}]")
 }
