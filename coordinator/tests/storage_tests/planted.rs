@@ -116,7 +116,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ),
     (
         "keys_are_unique",
-        "ALTER TABLE workflow_start DROP CONSTRAINT workflow_start_idempotency_key; \
+        "DROP INDEX workflow_start_idempotency_key; \
          UPDATE workflow_start SET idempotency_key = 'key-1' WHERE execution_id = $DISPATCHED; \
          UPDATE workflow_execution SET idempotency_key = 'key-1' WHERE execution_id = $DISPATCHED",
     ),
