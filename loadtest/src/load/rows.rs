@@ -143,13 +143,8 @@ impl Rows {
     ) -> Result<Vec<(Uuid, bool)>, Failure> {
         let began = Instant::now();
         self.looks = self.looks.wrapping_add(1);
-        let part = if self.looks.is_multiple_of(THOROUGH) {
-            MAX_LOOKED_AT
-        } else {
-            PART.max(2 * self.last.found)
-        };
         let mut ended = Vec::new();
-        for part in ids.chunks(part) {
+        for part in ids.chunks(part_size(self.looks, self.last.found)) {
             let found = self.ask(part).await?;
             let are_few = 2 * found.len() < part.len();
             ended.extend(found);
@@ -173,6 +168,15 @@ impl Rows {
              WHERE execution_id = ANY ($1) AND finished_at IS NOT NULL",
         );
         Ok(ended.bind(ids).fetch_all(&mut self.connection).await?)
+    }
+}
+
+/// How many executions a question of the look of this number asks for, where the look before has found so many.
+fn part_size(look: u32, found_before: usize) -> usize {
+    if look.is_multiple_of(THOROUGH) {
+        MAX_LOOKED_AT
+    } else {
+        PART.max(2 * found_before)
     }
 }
 
@@ -244,6 +248,15 @@ mod tests {
         let wait = |took| wait(took, 9, us(50_000), us(4000));
         let waits = (wait(us(10)), wait(us(100)), wait(us(5000)));
         assert_eq!(waits, (us(1000), us(2000), us(20_000)));
+    }
+
+    #[test]
+    fn a_look_asks_first_for_twice_what_the_last_has_found_and_now_and_then_for_all() {
+        assert_eq!((part_size(1, 0), part_size(2, 300)), (PART, 600));
+        assert_eq!(
+            (part_size(THOROUGH, 0), part_size(2 * THOROUGH, 300)),
+            (2000, 2000)
+        );
     }
 
     #[test]
