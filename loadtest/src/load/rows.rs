@@ -18,7 +18,7 @@ const SHARE: u32 = 20;
 const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Executions that a question asks for at least, the oldest first. They end nearly in the order in which they
 /// began: where more are under way, few of them have ended since the last look, and to ask for all of a
-/// thousand each time took a seventh of what Postgres did.
+/// thousand each time took an eighth of what Postgres did.
 const PART: usize = 100;
 /// One look in so many asks for all, since some end before older ones.
 const THOROUGH: u32 = 5;

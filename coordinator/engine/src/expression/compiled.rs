@@ -30,7 +30,7 @@ pub(crate) struct Compiled {
 
 enum Code {
     Text,
-    Value(Box<Whole>),
+    Value(Box<CompiledExpression>),
     Parts(Vec<Piece>),
     /// An environment with this one template in it.
     Template(Box<Environment<'static>>),
@@ -38,13 +38,13 @@ enum Code {
 
 enum Piece {
     Text(String),
-    Value(Whole, Range<usize>),
+    Value(CompiledExpression, Range<usize>),
     Secret(String),
 }
 
 /// One expression.
-struct Whole {
-    expression: Expression<'static, 'static>,
+struct CompiledExpression {
+    engine: Expression<'static, 'static>,
     /// Where it is no more than that.
     path: Option<Path>,
 }
@@ -71,28 +71,13 @@ impl Compiled {
         let template = template::read(source)?;
         let names = names::names(source, &template);
         let code = code(source, &template)?;
-        let reads: Vec<_> = names.reads.clone();
-        let needs = Needs {
-            tasks: reads
-                .iter()
-                .filter(|read| read.path[0] == "task")
-                .filter_map(|read| read.path.get(1).cloned())
-                .collect(),
-            system: reads
-                .iter()
-                .any(|read| ["system", "pack"].contains(&read.path[0].as_str())),
-            item: reads
-                .iter()
-                .any(|read| ["item", "index", "batch"].contains(&read.path[0].as_str())),
-            end: names.read_end(),
-        };
         Ok((
             Self {
                 source: source.to_owned(),
                 code,
                 is_range: template.is_range(),
-                needs,
-                reads,
+                needs: Needs::of(&names),
+                reads: names.reads.clone(),
             },
             names,
         ))
@@ -128,7 +113,7 @@ impl Compiled {
         let context = Value::from_object(Context::new(scope, &self.needs));
         let result = match &self.code {
             Code::Text => Ok(Value::from(&self.source)),
-            Code::Value(whole) => whole.evaluate(&context).and_then(defined),
+            Code::Value(expression) => expression.evaluate(&context).and_then(defined),
             Code::Parts(pieces) => self.parts(pieces, &context, scope)?,
             Code::Template(environment) => render(environment, context),
         };
@@ -179,8 +164,8 @@ impl Compiled {
             Piece::Text(literal) => text.push_str(literal),
             // It is where no worker fills it in, which the checks of the definition refuse.
             Piece::Secret(_) => {}
-            Piece::Value(whole, place) => {
-                let written = whole
+            Piece::Value(expression, place) => {
+                let written = expression
                     .evaluate(context)
                     .and_then(|value| output::write_text(text, &value, guard::OUTPUT_LIMIT));
                 if let Err(error) = written {
@@ -243,12 +228,12 @@ impl Compiled {
     }
 }
 
-impl Whole {
+impl CompiledExpression {
     /// Takes the expression and its text as the engine gets it.
     fn compile(text: &str, expression: &Expr) -> Result<Self, SyntaxError> {
         let compiled = ENVIRONMENT.compile_expression_owned(text.to_owned());
         Ok(Self {
-            expression: compiled.map_err(|error| syntax_error(&error, expression.span.clone()))?,
+            engine: compiled.map_err(|error| syntax_error(&error, expression.span.clone()))?,
             path: Path::of(expression),
         })
     }
@@ -258,7 +243,7 @@ impl Whole {
         let path = self.path.as_ref();
         match path.and_then(|path| path.follow(context)) {
             Some(value) => Ok(value),
-            None => self.expression.eval(context.clone()),
+            None => self.engine.eval(context.clone()),
         }
     }
 }
@@ -329,7 +314,7 @@ fn defined(value: Value) -> Result<Value, Error> {
 fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
     match &template.form {
         Form::Literal => Ok(Code::Text),
-        Form::Whole(text) => Whole::compile(text, &template.expressions[0])
+        Form::Whole(text) => CompiledExpression::compile(text, &template.expressions[0])
             .map(Box::new)
             .map(Code::Value),
         Form::Parts(parts) => parts
@@ -340,7 +325,8 @@ fn code(source: &str, template: &Template) -> Result<Code, SyntaxError> {
                 Part::Value(text, index) => {
                     let expression = &template.expressions[*index];
                     let place = expression.span.clone();
-                    Whole::compile(text, expression).map(|whole| Piece::Value(whole, place))
+                    CompiledExpression::compile(text, expression)
+                        .map(|compiled| Piece::Value(compiled, place))
                 }
             })
             .collect::<Result<_, _>>()

@@ -7,6 +7,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::emit::END;
+use super::names::Names;
 use crate::json::Json;
 use crate::scope::{Ended, ItemView, Scope, System, TaskView};
 use crate::variables::Variables;
@@ -20,6 +21,21 @@ pub(super) struct Needs {
     pub system: bool,
     pub item: bool,
     pub end: bool,
+}
+
+impl Needs {
+    /// What the names that an expression reads ask for.
+    pub(super) fn of(names: &Names) -> Self {
+        let paths = || names.reads.iter().map(|read| &read.path);
+        let reads_one_of = |roots: &[&str]| paths().any(|path| roots.contains(&path[0].as_str()));
+        let tasks = paths().filter(|path| path[0] == "task");
+        Self {
+            tasks: tasks.filter_map(|path| path.get(1).cloned()).collect(),
+            system: reads_one_of(&["system", "pack"]),
+            item: reads_one_of(&["item", "index", "batch"]),
+            end: names.read_end(),
+        }
+    }
 }
 
 /// The top-level names.

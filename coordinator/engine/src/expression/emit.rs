@@ -7,6 +7,7 @@
     reason = "picks a few shapes out of a grammar"
 )]
 
+use super::names::is_end_function;
 use super::syntax::{Argument, Expr, Named, Node};
 
 /// Filters that look at no more than the surface of a value, whose operand needs no measuring.
@@ -125,7 +126,7 @@ impl Emitter<'_> {
 
     fn call(&mut self, callee: &Expr, arguments: &[Argument]) {
         match &callee.node {
-            Node::Name(name) if END_FUNCTIONS.contains(&name.as_str()) => {
+            Node::Name(name) if is_end_function(name) => {
                 self.out.push_str(END);
                 self.out.push('.');
                 self.out.push_str(name);

@@ -43,9 +43,7 @@ pub(crate) struct Read {
 impl Names {
     /// Whether the end of a task is read: `result()` and its kin.
     pub(crate) fn read_end(&self) -> bool {
-        self.functions
-            .iter()
-            .any(|(name, _)| END_FUNCTIONS.contains(&name.as_str()))
+        self.functions.iter().any(|(name, _)| is_end_function(name))
     }
 }
 
