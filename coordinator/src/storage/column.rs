@@ -31,7 +31,8 @@ impl Call {
         arguments.reserve(96, bytes);
         let sql = match statement.get() {
             Some(_) => None,
-            None => Some(format!("SELECT * FROM {function}")),
+            // Among the columns of a query a function costs less than as its table, which is set up anew each time.
+            None => Some(format!("SELECT {function}")),
         };
         Self {
             statement,

@@ -22,7 +22,9 @@ pub async fn commit(conn: &mut PgConnection, commit: &Commit) -> CommitAnswer {
         }
     };
     let answer: Result<(String, DateTime<Utc>), sqlx::Error> =
-        sqlx::query_as_with(sql, arguments).fetch_one(conn).await;
+        sqlx::query_scalar_with(sql, arguments)
+            .fetch_one(conn)
+            .await;
     match answer {
         Ok((_, now)) => CommitAnswer::Committed { now },
         Err(error) => classify(&error),

@@ -2,6 +2,7 @@
 //! again, nobody writes behind the fence, and the schema keeps its promises.
 
 mod check;
+mod checks;
 mod commit;
 mod fence;
 mod history;
