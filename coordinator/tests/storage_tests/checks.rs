@@ -154,11 +154,11 @@ async fn with_an_execution(pool: &PgPool) -> PgConnection {
 
 /// The check that refuses a write, which is taken back; `None` if it is written.
 async fn refused_by(conn: &mut PgConnection, write: &str) -> Option<String> {
-    let mut tx = conn.begin().await.unwrap();
+    let mut tx = conn.begin().await.expect("a transaction");
     let written = sqlx::query(AssertSqlSafe(format!("UPDATE {write}")))
         .execute(&mut *tx)
         .await;
-    tx.rollback().await.unwrap();
+    tx.rollback().await.expect("it is taken back");
     match written {
         Ok(done) => {
             assert_eq!(done.rows_affected(), 1, "{write}");
