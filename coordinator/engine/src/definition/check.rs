@@ -9,17 +9,9 @@ use super::flow::Flow;
 use super::graph::Graph;
 use super::reader::{Moment, Reader, Site, Use};
 use super::text::{did_you_mean, locate};
-use crate::expression::{FILTERS, FUNCTIONS, SYSTEM_FACTS, TESTS, is_end_function};
+use crate::expression::{END_FUNCTIONS, FILTERS, FUNCTIONS, SYSTEM_FACTS, TESTS, is_end_function};
 use crate::workflow::TaskIndex;
 
-const END_FUNCTIONS: [&str; 6] = [
-    "result",
-    "error",
-    "status",
-    "succeeded",
-    "failed",
-    "timed_out",
-];
 const ROOTS: [&str; 5] = ["parameters", "vars", "task", "system", "pack"];
 const ITEM_ROOTS: [&str; 3] = ["item", "index", "batch"];
 const TASK_FACTS: [&str; 4] = ["result", "status", "error", "visits"];

@@ -15,17 +15,7 @@ const SHALLOW_FILTERS: [&str; 9] = [
     "length", "count", "default", "d", "first", "int", "float", "bool", "abs",
 ];
 
-/// Functions of the end of a task, which become attributes of one object.
-pub(super) const END_FUNCTIONS: [&str; 6] = [
-    "result",
-    "error",
-    "status",
-    "succeeded",
-    "failed",
-    "timed_out",
-];
-
-/// The object that they are attributes of.
+/// The object that the functions of the end of a task become attributes of.
 pub(super) const END: &str = "__end";
 
 /// The expression of `source` in the engine's syntax.

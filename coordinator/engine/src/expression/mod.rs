@@ -31,7 +31,7 @@ use crate::scope::Scope;
 pub(crate) use compiled::Compiled;
 pub(crate) use context::SYSTEM_FACTS;
 pub(crate) use environment::{FILTERS, FUNCTIONS, TESTS};
-pub(crate) use names::{Names, is_end_function};
+pub(crate) use names::{END_FUNCTIONS, Names, is_end_function};
 pub(crate) use template::has_markers;
 pub(crate) use token::SyntaxError;
 

@@ -8,9 +8,18 @@
 
 use std::ops::Range;
 
-use super::emit::END_FUNCTIONS;
 use super::syntax::{Argument, Expr, Named, Node};
 use super::template::{Form, Template};
+
+/// Functions of the end of a task.
+pub(crate) const END_FUNCTIONS: [&str; 6] = [
+    "result",
+    "error",
+    "status",
+    "succeeded",
+    "failed",
+    "timed_out",
+];
 
 /// What a text of a definition reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
