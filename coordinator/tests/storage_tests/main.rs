@@ -2,8 +2,8 @@
 //! again, nobody writes behind the fence, and the schema keeps its promises.
 
 mod check;
-mod checks;
 mod commit;
+mod constraints;
 mod fence;
 mod history;
 mod load;
