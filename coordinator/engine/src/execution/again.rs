@@ -190,11 +190,15 @@ impl Step<'_> {
         let arrived = causes.iter().filter_map(|no| past.runs.get(no));
         let arrived: BTreeSet<TaskIndex> = arrived.map(|run| run.task).collect();
         let is_needs = task.needs.is_some();
+        let unreached = current.unreached();
         let run = self.execution.live.get_mut(&no)?;
         run.again = Some(old.no);
         run.caused_by = causes;
         if is_needs {
-            let is_kept = |task: &TaskIndex| !replaced.contains(task);
+            let is_kept = |task: &TaskIndex| {
+                let may_be_reached = unreached.contains(task) && plan.may_reach(*task, current);
+                !replaced.contains(task) && !may_be_reached
+            };
             run.arrived = old.arrived.iter().copied().filter(is_kept).collect();
             run.needed = old.needed.clone();
             run.needed.retain(|task, _| is_kept(task));

@@ -36,8 +36,7 @@ impl Past {
     /// Runs of tasks of the graph that count: not those of items or of `finally`, and none that a rerun
     /// has replaced, or that followed from one of those.
     pub(super) fn current<'a>(&'a self, workflow: &'a Workflow) -> Current<'a> {
-        let repeated = self.runs.values().filter_map(|run| run.again);
-        let replaced = self.followers(&repeated.collect(), workflow);
+        let replaced = self.replaced(workflow);
         let is_current = |run: &&Run| {
             run.item.is_none()
                 && !workflow.tasks[run.task.0].is_finally
@@ -50,13 +49,17 @@ impl Past {
         }
     }
 
-    /// Runs, and all that they have led to.
-    fn followers(&self, of: &BTreeSet<RunNo>, workflow: &Workflow) -> BTreeSet<RunNo> {
+    /// Runs that reruns have repeated, and all that followed from them by a transition. What only noted
+    /// how one of them ended is among them: it waited again, as a run in its place.
+    fn replaced(&self, workflow: &Workflow) -> BTreeSet<RunNo> {
         let all = Current {
             workflow,
             runs: self.runs.iter().map(|(no, run)| (*no, run)).collect(),
         };
-        all.followers(of)
+        let repeated = self.runs.values().filter_map(|run| run.again).collect();
+        let mut replaced = all.reached(&repeated, |_| Vec::new());
+        replaced.extend(repeated);
+        replaced
     }
 
     /// Items of a run that have succeeded, by its own word or, where it has kept some, by that of the
@@ -109,6 +112,12 @@ impl Current<'_> {
 
     /// All that runs have led to; they themselves only where one has led to another.
     pub fn led_from(&self, of: &BTreeSet<RunNo>) -> BTreeSet<RunNo> {
+        let unreached = self.unreached();
+        self.reached(of, |run| self.needing(run.task, &unreached))
+    }
+
+    /// All that runs have led to by a transition, and what `more` says follows from each.
+    fn reached(&self, of: &BTreeSet<RunNo>, more: impl Fn(&Run) -> Vec<RunNo>) -> BTreeSet<RunNo> {
         let mut found = BTreeSet::new();
         let mut led_to: BTreeMap<RunNo, Vec<RunNo>> = BTreeMap::new();
         for run in self.runs.values() {
@@ -120,18 +129,33 @@ impl Current<'_> {
         while let Some(no) = open.pop() {
             let mut next = led_to.remove(&no).unwrap_or_default();
             if let Some(run) = self.runs.get(&no).filter(|run| run.item.is_none()) {
-                next.extend(self.needing(run.task));
+                next.extend(more(run));
             }
             open.extend(next.into_iter().filter(|no| found.insert(*no)));
         }
         found
     }
 
-    /// Runs of tasks with `needs` that have noted how a task ended, an omission as well.
-    fn needing(&self, task: TaskIndex) -> Vec<RunNo> {
-        let has_noted = |run: &&&Run| run.needed.contains_key(&task);
-        let runs = self.runs.values().filter(has_noted);
-        runs.map(|run| run.no).collect()
+    /// Runs of tasks with `needs` that have noted how a task ended, an omission as well, or that nothing
+    /// reached one that it may lead to this time.
+    fn needing(&self, task: TaskIndex, unreached: &BTreeSet<TaskIndex>) -> Vec<RunNo> {
+        let depends = |needed: &TaskIndex| {
+            *needed == task
+                || unreached.contains(needed) && self.workflow.reach.leads(task, *needed)
+        };
+        let runs = self.runs.values();
+        let has_noted = runs.filter(|run| run.needed.keys().any(depends));
+        has_noted.map(|run| run.no).collect()
+    }
+
+    /// Tasks that others need, and that nothing has reached.
+    pub fn unreached(&self) -> BTreeSet<TaskIndex> {
+        let noted = self.runs.values().flat_map(|run| run.needed.keys());
+        let mut unreached: BTreeSet<TaskIndex> = noted.copied().collect();
+        for run in self.runs.values() {
+            unreached.remove(&run.task);
+        }
+        unreached
     }
 
     /// Runs that some other one was led to from.
@@ -168,15 +192,25 @@ impl Current<'_> {
     /// nobody knows: it is asked anew.
     fn is_due(&self, run: &Run) -> bool {
         let task = &self.workflow.tasks[run.task.0];
-        if let Some(needs) = &task.needs {
-            let ended: Vec<_> = run
-                .arrived
-                .iter()
-                .filter_map(|task| run.needed.get(task).copied())
-                .collect();
-            return needs.rule.decide(needs.tasks.len(), &ended) == Verdict::Runs;
+        match self.verdict(run) {
+            Some(verdict) => verdict == Verdict::Runs,
+            None => task.join.is_none_or(|join| is_complete(task, join, run)),
         }
-        task.join.is_none_or(|join| is_complete(task, join, run))
+    }
+
+    /// Whether its rule has said that it does not run; the end omits what is not decided.
+    pub fn was_omitted_by_rule(&self, run: &Run) -> bool {
+        self.verdict(run) == Some(Verdict::Omitted)
+    }
+
+    /// What the rule of a task with `needs` says of the ends that it has noted.
+    fn verdict(&self, run: &Run) -> Option<Verdict> {
+        let needs = self.workflow.tasks[run.task.0].needs.as_ref()?;
+        let noted = run.arrived.iter();
+        let ended: Vec<_> = noted
+            .filter_map(|task| run.needed.get(task).copied())
+            .collect();
+        Some(needs.rule.decide(needs.tasks.len(), &ended))
     }
 
     /// The generations of joins that have run, by join and route.

@@ -44,9 +44,7 @@ impl Execution {
         let Some(to) = task.and_then(|name| self.workflow.by_name.get(name)) else {
             return false;
         };
-        let again = plan.again.iter().filter_map(|no| current.runs.get(no));
-        let mut again = again.map(|run| run.task);
-        again.any(|from| from == *to || self.workflow.reach.leads(from, *to))
+        plan.may_reach(*to, current)
     }
 }
 

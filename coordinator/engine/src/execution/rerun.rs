@@ -15,7 +15,7 @@ use super::run::{Run, RunStatus};
 use super::{Execution, ExecutionStatus};
 use crate::json::Json;
 use crate::scope::EndStatus;
-use crate::workflow::FailPolicy;
+use crate::workflow::{FailPolicy, TaskIndex};
 
 /// What a user wants to run again.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,6 +65,16 @@ pub struct RerunPlan {
     pub parameters: Option<Json>,
     /// Variables that are given.
     pub vars: BTreeMap<Arc<str>, Json>,
+}
+
+impl RerunPlan {
+    /// Whether what begins is of a task, or may lead to it.
+    pub(super) fn may_reach(&self, to: TaskIndex, current: &Current<'_>) -> bool {
+        let begin = self.again.iter().chain(&self.held_back);
+        let runs = begin.filter_map(|no| current.runs.get(no));
+        let mut tasks = runs.map(|run| run.task);
+        tasks.any(|from| from == to || current.workflow.reach.leads(from, to))
+    }
 }
 
 /// Why nothing runs again.
@@ -267,15 +277,15 @@ impl Execution {
                 if current.was_held_back(run) {
                     plan.held_back.push(run.no);
                     sources.insert(run.no);
-                } else if current.has_waited(run) && !self.was_omitted_by_rule(run) {
+                } else if current.has_waited(run) && !current.was_omitted_by_rule(run) {
                     sources.insert(run.no);
                 }
             }
         }
         plan.replaced = current.followers(&sources);
-        plan.again = again.into_iter().collect();
+        plan.again = again.iter().copied().collect();
         for no in &plan.replaced {
-            let Some(run) = current.runs.get(no).filter(|_| !picked.contains(no)) else {
+            let Some(run) = current.runs.get(no).filter(|_| !again.contains(no)) else {
                 continue;
             };
             let task = &self.workflow.tasks[run.task.0];
@@ -294,10 +304,6 @@ impl Execution {
             !plan.replaced.contains(&run.no) && self.fate_of(run, &led) == Unfollowed::Leads
         });
         plan.followed = followed.map(|run| run.no).collect();
-    }
-
-    fn was_omitted_by_rule(&self, run: &Run) -> bool {
-        self.workflow.tasks[run.task.0].needs.is_some() && self.flow.omitted.contains(&run.task)
     }
 
     /// What becomes of a run whose end nothing followed because the execution was stopping.

@@ -123,3 +123,92 @@ tasks:
     succeed_all(&mut scene);
     assert_eq!(scene.status(), "succeeded");
 }
+
+#[test]
+fn a_second_rerun_knows_what_the_first_has_decided_again() {
+    let mut scene = begin(
+        "
+ref: t.needs
+tasks:
+  - {name: a, action: core.noop}
+  - {name: n, action: core.noop, needs: a}
+",
+        &none(),
+    );
+    scene.fail("a", "broken");
+    scene.rerun(&[]);
+    scene.succeed("a", &json!(null));
+    scene.fail("n", "broken");
+    assert_eq!(scene.status(), "failed");
+    scene.rerun(&[]);
+    assert_eq!(scene.waiting(), ["n"]);
+    scene.succeed("n", &json!(null));
+    assert_eq!(scene.status(), "succeeded");
+    scene.rerun(&["a"]);
+    assert_eq!(scene.waiting(), ["a"]);
+    scene.succeed("a", &json!(null));
+    assert_eq!(scene.waiting(), ["n"]);
+    scene.fail("n", "broken");
+    assert_eq!(scene.status(), "failed");
+}
+
+#[test]
+fn what_was_never_reached_is_decided_again_where_a_rerun_may_lead_there() {
+    for policy in ["drain", "cancel", "continue"] {
+        let yaml = format!(
+            "
+ref: t.reached
+fail_policy: {policy}
+tasks:
+  - {{name: f, action: core.noop, on_success: t}}
+  - {{name: t, action: core.noop}}
+  - {{name: n, action: core.noop, needs: t}}
+  - {{name: m, action: core.noop, needs: n}}
+start: [f]
+"
+        );
+        let mut scene = begin(&yaml, &none());
+        scene.fail("f", "broken");
+        assert_eq!(scene.status(), "failed", "{policy}");
+        scene.rerun(&[]);
+        for task in ["f", "t", "n", "m"] {
+            assert_eq!(scene.waiting(), [task], "{policy}");
+            scene.succeed(task, &json!(null));
+        }
+        assert_eq!(scene.status(), "succeeded", "{policy}");
+        scene.rerun(&["f"]);
+        scene.fail("f", "broken");
+        assert_eq!(scene.status(), "failed", "{policy}");
+        scene.rerun(&[]);
+        for task in ["f", "t", "n", "m"] {
+            assert_eq!(scene.waiting(), [task], "{policy}");
+            scene.succeed(task, &json!(null));
+        }
+        assert_eq!(scene.status(), "succeeded", "{policy}");
+    }
+}
+
+#[test]
+fn what_is_named_beside_one_that_leads_to_it_waits_for_it() {
+    let mut scene = begin(
+        "
+ref: t.named
+tasks:
+  - {name: a, action: core.noop, on_success: j}
+  - {name: b, action: core.noop, on_success: j}
+  - {name: j, join: all, action: core.noop}
+  - {name: n, action: core.noop, needs: [a, b]}
+",
+        &none(),
+    );
+    succeed_all(&mut scene);
+    assert_eq!(scene.status(), "succeeded");
+    for others in [["a", "j"], ["a", "n"]] {
+        scene.rerun(&others);
+        assert_eq!(scene.waiting(), ["a"]);
+        scene.succeed("a", &json!(null));
+        assert_eq!(scene.waiting(), ["j", "n"]);
+        succeed_all(&mut scene);
+        assert_eq!(scene.status(), "succeeded");
+    }
+}
