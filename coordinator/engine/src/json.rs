@@ -248,6 +248,31 @@ fn malformed() -> Error {
     Error::new(ErrorKind::InvalidOperation, "the text is not JSON")
 }
 
+/// The text of an object, entry by entry: values keep all their digits.
+#[derive(Default)]
+pub(crate) struct JsonObject(String);
+
+impl JsonObject {
+    /// Adds an entry; `value` is JSON.
+    pub(crate) fn push(&mut self, name: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0
+            .push_str(&serde_json::to_string(name).expect("a text is JSON"));
+        self.0.push(':');
+        self.0.push_str(value);
+    }
+
+    /// The object.
+    pub(crate) fn json(&self) -> Json {
+        let text = if self.0.is_empty() {
+            "{}".to_owned()
+        } else {
+            format!("{}}}", self.0)
+        };
+        Json::parse(text).expect("names and values are JSON")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

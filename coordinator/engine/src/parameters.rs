@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::expression::{ExpressionError, ValueTemplate};
-use crate::json::Json;
+use crate::json::{Json, JsonObject};
 use crate::scope::{Scope, System};
 use crate::variables::Variables;
 
@@ -126,7 +126,7 @@ impl ParameterSchema {
         if !problems.is_empty() {
             return Err(BindError::Invalid(problems));
         }
-        let mut bound = Object::default();
+        let mut bound = JsonObject::default();
         for parameter in &self.parameters {
             if let Some(value) = given.get(&parameter.name) {
                 bound.push(&parameter.name, value.get());
@@ -148,7 +148,7 @@ impl ParameterSchema {
         &self,
         parameter: &Parameter,
         default: &ValueTemplate,
-        bound: &Object,
+        bound: &JsonObject,
         system: &System,
     ) -> Result<Json, BindError> {
         let parameters = bound.json();
@@ -188,7 +188,7 @@ impl ParameterSchema {
                 problems.push(problem(&parameter.name, "is missing"));
             }
         }
-        let mut object = Object::default();
+        let mut object = JsonObject::default();
         given
             .iter()
             .for_each(|(name, value)| object.push(name, value.get()));
@@ -198,7 +198,7 @@ impl ParameterSchema {
 
     /// What is wrong with the value of one parameter.
     pub(crate) fn check_one(&self, name: &str, value: &Json) -> Vec<ParameterProblem> {
-        let mut object = Object::default();
+        let mut object = JsonObject::default();
         object.push(name, value.text());
         let problems = self.check(&object.json());
         problems
@@ -249,27 +249,4 @@ fn read(given: Option<&RawValue>) -> Result<BTreeMap<String, Box<RawValue>>, Par
         return Ok(BTreeMap::new());
     };
     serde_json::from_str(given.get()).map_err(|_| problem("", "the parameters are an object"))
-}
-
-/// The text of an object, entry by entry.
-#[derive(Default)]
-struct Object(String);
-
-impl Object {
-    fn push(&mut self, name: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0
-            .push_str(&serde_json::to_string(name).expect("a text is JSON"));
-        self.0.push(':');
-        self.0.push_str(value);
-    }
-
-    fn json(&self) -> Json {
-        let text = if self.0.is_empty() {
-            "{}".to_owned()
-        } else {
-            format!("{}}}", self.0)
-        };
-        Json::parse(text).expect("names and values are JSON")
-    }
 }

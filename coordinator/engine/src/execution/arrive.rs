@@ -34,8 +34,8 @@ impl Step<'_> {
         branch: Branch,
         exempt: bool,
     ) {
-        if branch.cut && !exempt && !self.closed {
-            // It stood beside `fail`, and other branches go on.
+        if branch.cut && !exempt && !self.execution.is_draining() {
+            // It stood beside `fail`, and other branches go on, or will after a pause.
             self.execution.ends.merge(&branch, &self.execution.links);
             return;
         }
@@ -50,15 +50,15 @@ impl Step<'_> {
 
     /// Lets a run in that is due, or holds it back.
     pub(super) fn let_in(&mut self, no: RunNo, exempt: bool) {
-        if self.closed && !exempt {
-            self.hold(no);
-            return;
-        }
         if exempt && let Some(run) = self.execution.live.get_mut(&no) {
             run.branch.cut = true;
             run.unsaved.branch = true;
         }
-        self.enter(no, exempt);
+        if self.closed && (!exempt || self.execution.status.is_paused()) {
+            self.hold(no);
+        } else {
+            self.enter(no, exempt);
+        }
     }
 
     pub(super) fn create_run(
@@ -125,9 +125,10 @@ impl Step<'_> {
                 }
             }
         }
+        // What stands beside `fail`, or cleans up after a cancel, runs without it: nothing waits any more.
+        let is_urgent = exempt || self.execution.is_cancelling(run);
         match self.delay_s(run) {
-            // What stands beside `fail` runs without it: nothing waits any more.
-            Ok(delay_s) if delay_s > 0.0 && !exempt => self.delay(no, delay_s),
+            Ok(delay_s) if delay_s > 0.0 && !is_urgent => self.delay(no, delay_s),
             Ok(_) => self.begin_run(no, exempt),
             Err(error) => self.end_run(no, Ended::not_evaluated(&error)),
         }

@@ -145,6 +145,7 @@ impl Step<'_> {
     /// What runs of `finally` goes on, for a while; what a pause has held back of it, too.
     fn cancel_finally(&mut self) {
         self.closed = false;
+        self.cancels = true;
         let live: Vec<(RunNo, RunStatus, bool)> = self
             .execution
             .live
@@ -158,10 +159,11 @@ impl Step<'_> {
                 RunStatus::Waiting | RunStatus::Delayed | RunStatus::Spread if is_held => {
                     self.release_run(no, status);
                 }
-                RunStatus::Waiting
-                | RunStatus::Delayed
-                | RunStatus::Spread
-                | RunStatus::Ended(_) => {}
+                RunStatus::Delayed => {
+                    self.clear_timer(no);
+                    self.begin_run(no, false);
+                }
+                RunStatus::Waiting | RunStatus::Spread | RunStatus::Ended(_) => {}
             }
         }
     }
@@ -275,15 +277,19 @@ impl Step<'_> {
 
     fn release_run(&mut self, no: RunNo, status: RunStatus) {
         let mut is_overdue = false;
+        let mut exempt = false;
         if let Some(run) = self.execution.live.get_mut(&no) {
             run.held = false;
+            exempt = run.branch.cut;
             is_overdue = run.until.is_some_and(|until| until <= self.now);
             self.changes.touched.insert(no);
         }
         match status {
-            RunStatus::Delayed | RunStatus::Retrying if is_overdue => self.end_overdue(no),
-            RunStatus::Waiting => self.enter(no, false),
-            RunStatus::Delayed | RunStatus::Retrying => self.begin_run(no, false),
+            RunStatus::Delayed | RunStatus::Retrying | RunStatus::Spread if is_overdue => {
+                self.end_overdue(no);
+            }
+            RunStatus::Waiting => self.enter(no, exempt),
+            RunStatus::Delayed | RunStatus::Retrying => self.begin_run(no, exempt),
             RunStatus::Spread => self.open_window(no),
             RunStatus::Dispatched | RunStatus::Running | RunStatus::Ended(_) => {}
         }

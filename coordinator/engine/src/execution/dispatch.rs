@@ -5,6 +5,7 @@ use flotilla_protocol::RunNo;
 use super::changes::{Job, TimerChange, TimerKind, TransitionKind};
 use super::items::Piece;
 use super::log::RunEntry;
+use super::retry::after;
 use super::run::RunStatus;
 use super::step::{Due, Step};
 use super::{MAX_JOB_BYTES_PER_STEP, MAX_JOBS_PER_STEP};
@@ -19,13 +20,22 @@ struct Sent {
 }
 
 impl Step<'_> {
-    /// After a failure nothing new starts: retries end, dispatches that were put off are held.
+    /// After a failure nothing new starts: retries end, dispatches that were put off are held, but for
+    /// those of what stands beside `fail`.
     pub(super) fn end_waits(&mut self) {
         let waits: Vec<(RunNo, RunStatus)> = self
             .execution
             .live
             .values()
-            .filter(|run| matches!(run.status, RunStatus::Retrying | RunStatus::Delayed))
+            .filter(|run| match run.status {
+                RunStatus::Retrying => true,
+                RunStatus::Delayed => !run.branch.cut,
+                RunStatus::Waiting
+                | RunStatus::Dispatched
+                | RunStatus::Running
+                | RunStatus::Spread
+                | RunStatus::Ended(_) => false,
+            })
             .map(|run| (run.no, run.status))
             .collect();
         for (no, status) in waits {
@@ -108,10 +118,14 @@ impl Step<'_> {
         let execution = &*self.execution;
         let run = execution.live.get(&no);
         if let Some(run) = run.filter(|run| execution.is_cancelling(run)) {
+            let due = match self.cancels {
+                true => after(self.now, execution.grace_s(run)),
+                false => execution.finally_until(run),
+            };
             self.changes.timers.push(TimerChange::Set {
                 run: no,
                 kind: TimerKind::Cancel,
-                due: execution.finally_until(run),
+                due,
             });
         }
     }
@@ -125,7 +139,9 @@ impl Step<'_> {
         } else if self.execution.spread(no).is_some() {
             self.open_window(no);
         } else {
-            self.begin_run(no, false);
+            let run = self.execution.live.get(&no);
+            let exempt = run.is_some_and(|run| run.branch.cut);
+            self.begin_run(no, exempt);
         }
         if self.execution.spread(no).is_some() {
             self.rest_timer(no);

@@ -11,7 +11,7 @@ use super::run::RunStatus;
 use super::sight::Sight;
 use super::step::{Arrival, Step};
 use super::{Execution, ExecutionStatus};
-use crate::json::Json;
+use crate::json::{Json, JsonObject};
 use crate::scope::{EndStatus, Ended};
 use crate::variables::Write;
 
@@ -131,7 +131,7 @@ impl Step<'_> {
         };
         let sight = Sight::of_end(self.execution, status);
         let mut vars = self.execution.ends.vars.clone();
-        let mut output = Vec::with_capacity(entries.len());
+        let mut output = JsonObject::default();
         let mut errors = Vec::new();
         for (name, template) in entries {
             match template.render(&sight.scope(&vars, None)) {
@@ -143,12 +143,12 @@ impl Step<'_> {
                         previous: None,
                     };
                     vars.insert(Arc::new(write));
-                    output.push((name, value));
+                    output.push(name, value.text());
                 }
                 Err(error) => errors.push(FieldError::new(format!("output_map.{name}"), &error)),
             }
         }
-        let output = object(&output);
+        let output = output.json();
         let schema = self.workflow.output_schema.as_ref();
         if errors.is_empty()
             && let Some(problem) = schema.and_then(|schema| schema.problem(&output))
@@ -177,16 +177,4 @@ impl Execution {
             ExecutionStatus::Failed
         }
     }
-}
-
-/// A JSON object of entries in order.
-fn object(entries: &[(&Arc<str>, Json)]) -> Json {
-    let fields: serde_json::Map<String, serde_json::Value> = entries
-        .iter()
-        .map(|(name, value)| {
-            let value = serde_json::from_str(value.text()).unwrap_or_default();
-            (name.to_string(), value)
-        })
-        .collect();
-    Json::of(&fields)
 }

@@ -160,7 +160,8 @@ fn render_action(task: &Task, scope: &Scope<'_>) -> Result<Arc<str>, FieldError>
     }
 }
 
-/// A number that a template gives, from `least` to ten years.
+/// A number of seconds that a template gives, `least` or more; what is more than ten years counts as
+/// ten years.
 pub(super) fn number(
     template: &ValueTemplate,
     scope: &Scope<'_>,
@@ -171,11 +172,14 @@ pub(super) fn number(
         .evaluate(scope)
         .map_err(|error| FieldError::new(field, &error))?;
     match f64::try_from(value.clone()) {
-        Ok(number) if (least..=MAX_SECONDS).contains(&number) => Ok(number),
-        Ok(_) | Err(_) => Err(FieldError::value(
-            field,
-            format!("`{value}` is not a number of seconds that can be used"),
-        )),
+        Ok(number) if number >= least => Ok(number.min(MAX_SECONDS)),
+        Ok(_) | Err(_) => Err(FieldError {
+            expression: Some(template.written()),
+            ..FieldError::value(
+                field,
+                format!("`{value}` is not a number of seconds that can be used"),
+            )
+        }),
     }
 }
 
@@ -191,10 +195,13 @@ pub(super) fn whole(
         .map_err(|error| FieldError::new(field, &error))?;
     match u32::try_from(value.clone()) {
         Ok(number) if number >= least => Ok(number),
-        Ok(_) | Err(_) => Err(FieldError::value(
-            field,
-            format!("`{value}` is not a whole number of {least} or more"),
-        )),
+        Ok(_) | Err(_) => Err(FieldError {
+            expression: Some(template.written()),
+            ..FieldError::value(
+                field,
+                format!("`{value}` is not a whole number of {least} or more"),
+            )
+        }),
     }
 }
 
@@ -202,6 +209,10 @@ pub(super) fn whole(
 /// a hash of task and attempt picks, so that the same history always gives the same delays.
 #[must_use]
 pub fn jittered_delay_s(retry: &Retry, base_s: f64, task_id: TaskId, attempt: u32) -> f64 {
+    if base_s <= 0.0 {
+        // What grows without a bound has no product with nothing.
+        return 0.0;
+    }
     let retry_no = f64::from(attempt.max(1));
     let grown = match retry.backoff {
         Backoff::Constant => base_s,

@@ -34,6 +34,8 @@ pub(super) struct Step<'a> {
     pub(super) closed: bool,
     /// Whether the execution had failed before this step in such a way that what runs is told to stop.
     was_stopping: bool,
+    /// Whether this step cancels the execution: what is dispatched for its end has its time from now.
+    pub(super) cancels: bool,
     /// Rendered runs, to be dispatched when the whole step has been rendered.
     pub(super) due: Vec<Due>,
     /// Whether children begin with a later turn, so that they cannot all follow from each other in one.
@@ -104,6 +106,7 @@ impl<'a> Step<'a> {
             changes,
             now,
             arrivals: VecDeque::new(),
+            cancels: false,
             due: Vec::new(),
             defers_children: false,
         }
@@ -357,7 +360,8 @@ impl<'a> Step<'a> {
         if ended.is_failure() && !is_handled {
             self.fail_or_hold(run.task, ended.execution_error(&name, task_id));
         } else if leads_to_fail {
-            self.closed |= self.workflow.fail_policy != FailPolicy::Continue;
+            let goes_on = self.workflow.fail_policy == FailPolicy::Continue;
+            self.closed |= !goes_on && !self.execution.in_finally();
             let message = format!("task {name} led to `fail`");
             self.fail(ExecutionError {
                 task: Some(name),

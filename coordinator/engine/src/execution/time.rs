@@ -206,13 +206,30 @@ impl Step<'_> {
 
     /// The time over all attempts of a run has passed. What only waits during a pause is held back.
     pub(super) fn total_is_over(&mut self, no: RunNo) {
-        let waits = |run: &Run| matches!(run.status, RunStatus::Retrying | RunStatus::Delayed);
-        let is_waiting = self.execution.live.get(&no).is_some_and(waits);
-        if is_waiting && self.execution.status.is_paused() {
-            self.clear_timer(no);
-            self.hold_back_late(no);
-        } else {
-            self.end_overdue(no);
+        let Some(run) = self.execution.live.get(&no) else {
+            return;
+        };
+        let is_paused = self.execution.status.is_paused();
+        match run.status {
+            RunStatus::Retrying | RunStatus::Delayed if is_paused => {
+                self.clear_timer(no);
+                self.hold_back_late(no);
+            }
+            // All of its items that have started have ended.
+            RunStatus::Spread if is_paused && run.held && has_none_active(run) => {
+                self.clear_timer(no);
+            }
+            // A child is paused, too, and resumed only where there is time left.
+            RunStatus::Running if is_paused && self.execution.child(run).is_some() => {
+                self.clear_timer(no);
+            }
+            RunStatus::Waiting
+            | RunStatus::Delayed
+            | RunStatus::Dispatched
+            | RunStatus::Running
+            | RunStatus::Retrying
+            | RunStatus::Spread
+            | RunStatus::Ended(_) => self.end_overdue(no),
         }
     }
 
@@ -253,4 +270,9 @@ impl Step<'_> {
     pub(super) fn order_stop(&mut self, no: RunNo, reason: &str) {
         self.tell_worker(no, Some(&reason.to_owned()));
     }
+}
+
+fn has_none_active(run: &Run) -> bool {
+    let spread = run.spread.as_deref();
+    spread.is_some_and(|spread| spread.progress.active == 0)
 }

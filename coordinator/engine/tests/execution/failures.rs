@@ -252,3 +252,38 @@ fn a_dead_job_is_sent_again_unless_its_workers_died() {
         [("contract_violation".to_owned(), "a".to_owned())]
     );
 }
+
+#[test]
+fn what_stands_beside_fail_runs_though_its_dispatch_was_put_off() {
+    let large = "x".repeat(1_000_000);
+    let targets: Vec<String> = (0..10).map(|no| format!("b{no}")).collect();
+    let tasks: Vec<String> = targets
+        .iter()
+        .map(|name| {
+            format!("  - {{name: {name}, action: core.noop, input: {{x: \"{{{{ parameters.x }}}}\"}}, on_success: z}}\n")
+        })
+        .collect();
+    let yaml = format!(
+        "
+ref: t.many
+parameters: {{x: {{type: string}}}}
+tasks:
+  - {{name: a, action: core.noop, on_success: [fail, {}]}}
+{}  - {{name: z, action: core.noop}}
+",
+        targets.join(", "),
+        tasks.concat()
+    );
+    let mut scene = begin(&yaml, &json!({"x": large}));
+    scene.succeed("a", &json!(null));
+    assert_eq!(scene.status(), "failing");
+    assert!(scene.waiting().len() < 10, "a step sends so many bytes");
+    while scene.waiting().len() < 10 {
+        scene.wait();
+    }
+    for target in &targets {
+        scene.succeed(target, &json!(null));
+    }
+    assert_eq!(scene.status(), "failed");
+    assert_eq!(scene.execution.counts.succeeded, 11);
+}

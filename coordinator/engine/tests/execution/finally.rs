@@ -212,3 +212,46 @@ fn an_execution_that_fails_before_its_first_task_has_none() {
     assert_eq!(scene.status(), "failed");
     assert_eq!(scene.ends().len(), 0);
 }
+
+#[test]
+fn one_that_leads_to_fail_does_not_keep_the_others_from_running() {
+    for policy in ["drain", "cancel", "continue"] {
+        let yaml = format!(
+            "
+ref: t.verdict
+fail_policy: {policy}
+finally: [verdict, clean]
+tasks:
+  - {{name: a, action: core.noop}}
+  - {{name: verdict, next: [{{do: fail}}]}}
+  - {{name: clean, action: core.noop}}
+"
+        );
+        let mut scene = begin(&yaml, &none());
+        ok(&mut scene, &["a"]);
+        assert_eq!(scene.waiting(), ["clean"], "{policy}");
+        ok(&mut scene, &["clean"]);
+        assert_eq!(scene.status(), "failed", "{policy}");
+    }
+}
+
+#[test]
+fn after_a_cancel_it_does_not_wait_for_its_delay() {
+    let yaml = CLEANUP.replace("timeout: 20,", "delay: 600,");
+    let mut scene = begin(&yaml, &none());
+    scene.cancel();
+    scene.stop("a");
+    assert_eq!(scene.waiting(), ["cleanup"]);
+
+    let mut scene = begin(&yaml, &none());
+    ok(&mut scene, &["a", "b"]);
+    assert_eq!(scene.waiting(), [""; 0], "its delay runs");
+    scene.now += chrono::TimeDelta::seconds(500);
+    scene.cancel();
+    assert_eq!(scene.waiting(), ["cleanup"]);
+    assert!(
+        (scene.wait() - 300.0).abs() < 1e-6,
+        "the time that it has counts from the cancel"
+    );
+    assert_eq!(scene.status(), "cancelled");
+}

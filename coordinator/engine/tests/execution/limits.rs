@@ -376,3 +376,31 @@ tasks:
     scene.stop("b");
     assert_eq!(scene.status(), "cancelled");
 }
+
+#[test]
+fn a_total_timeout_during_a_pause_acts_at_resume_on_items_that_wait_for_room() {
+    let mut scene = begin(ITEMS, &none());
+    pass(&mut scene, 1);
+    scene.pause();
+    scene.succeed("a", &json!("one"));
+    scene.succeed("a", &json!("two"));
+    assert_eq!(scene.status(), "paused");
+    assert!((scene.wait() - 9.0).abs() < 1e-6);
+    assert_eq!(scene.status(), "paused");
+    assert!(scene.timers.is_empty());
+    scene.resume();
+    assert_eq!(scene.ends().last(), Some(&("a".to_owned(), "timed_out")));
+    assert_eq!(scene.waiting(), ["late"]);
+}
+
+#[test]
+fn more_than_ten_years_are_ten_years() {
+    let yaml = "
+ref: t.never
+tasks:
+  - {name: a, action: core.noop, timeout: 999999999}
+";
+    let scene = begin(yaml, &none());
+    assert_eq!(scene.waiting(), ["a"]);
+    assert_eq!(scene.execution.live[&1].timeout, Some(315_360_000.0));
+}

@@ -83,3 +83,22 @@ tasks:
     assert_eq!(begin(yaml, &none()).input("t"), json!({"b": 3}));
     assert_eq!(begin(yaml, &json!({"a": 8})).input("t"), json!({"b": 9}));
 }
+
+#[test]
+fn an_output_keeps_all_digits_of_a_number() {
+    let yaml = "
+ref: t.digits
+vars: {id: 12345678901234567890123}
+tasks:
+  - {name: a, action: core.noop}
+output_map: {z: \"{{ vars.id }}\", a: 1}
+";
+    let mut scene = begin(yaml, &none());
+    scene.succeed("a", &json!(null));
+    let output = scene
+        .execution
+        .output
+        .as_ref()
+        .map(flotilla_engine::Json::text);
+    assert_eq!(output, Some(r#"{"z":12345678901234567890123,"a":1}"#));
+}

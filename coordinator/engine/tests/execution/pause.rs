@@ -290,3 +290,30 @@ fn commands_are_refused_where_they_make_no_sense() {
     .map(ControlRefusal::word);
     assert_eq!(words, ["already_finished", "not_paused", "wrong_status"]);
 }
+
+#[test]
+fn a_route_to_fail_during_a_pause_holds_back_what_stands_beside_it() {
+    let mut scene = begin(
+        "
+ref: t.beside
+fail_policy: continue
+tasks:
+  - {name: a, action: core.noop, on_success: [fail, b]}
+  - {name: b, action: core.noop, on_success: c}
+  - {name: c, action: core.noop}
+  - {name: other, action: core.noop}
+",
+        &none(),
+    );
+    scene.pause();
+    scene.succeed("a", &json!(null));
+    assert_eq!(scene.waiting(), ["other"]);
+    scene.resume();
+    assert_eq!(scene.waiting(), ["other", "b"]);
+    scene.pause();
+    scene.succeed("b", &json!(null));
+    scene.resume();
+    scene.succeed("other", &json!(null));
+    assert_eq!(scene.status(), "failed");
+    assert_eq!(scene.execution.visits, [1, 1, 0, 1], "nothing follows b");
+}
