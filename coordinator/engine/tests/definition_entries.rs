@@ -286,4 +286,18 @@ fn branches_that_write_one_variable_are_warned_of() {
         !warned(&branches(needed, needed, "needs: [s, b]")),
         "the later one has seen it"
     );
+
+    let layers = |width: usize| {
+        let names = |layer: char| (0..width).map(move |no| format!("{layer}{no}"));
+        let next = names('b').collect::<Vec<_>>().join(", ");
+        let first = names('a')
+            .map(|name| format!("- {{name: {name}, publish: [{{x: 1}}], on_success: [{next}]}}\n"));
+        let second = names('b').map(|name| format!("- {{name: {name}, join: all}}\n"));
+        first.chain(second).collect::<String>()
+    };
+    assert!(warned(&layers(20)));
+    assert!(
+        !warned(&layers(180)),
+        "so many ways are not looked at, one by one"
+    );
 }

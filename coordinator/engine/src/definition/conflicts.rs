@@ -6,14 +6,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::Draft;
 use super::graph::Graph;
 use super::reader::Reader;
-use crate::workflow::{Join, TaskIndex};
+use crate::workflow::{Join, Publish, TaskIndex};
 
 /// A place that writes: a task, and its list of routes, or `None` for its own `publish`.
 type Writer = (TaskIndex, Option<usize>);
 
+/// Places that are looked at in all, one for each branch that is brought together with others; of a
+/// larger definition nothing is warned.
+const MOST_STEPS: usize = 5_000_000;
+
+/// A place that writes, and what.
+struct Place<'d> {
+    writer: Writer,
+    /// Where the branch goes on from there; `None`: the task itself writes.
+    targets: Option<Vec<TaskIndex>>,
+    publish: &'d [Publish],
+}
+
 /// Looks at every task that brings branches together which are all taken.
 pub(super) fn warn(reader: &mut Reader, draft: &Draft, graph: &Graph) {
     if reader.is_full() {
+        return;
+    }
+    let places = places(draft, graph);
+    let joined = |index: usize| graph.predecessors[index].len() + graph.needs[index].len();
+    let branches: usize = (0..draft.tasks.len()).map(joined).sum();
+    if branches.saturating_mul(places.len()) > MOST_STEPS {
         return;
     }
     for (index, task) in draft.tasks.iter().enumerate() {
@@ -27,7 +45,7 @@ pub(super) fn warn(reader: &mut Reader, draft: &Draft, graph: &Graph) {
         };
         let writers: Vec<BTreeMap<&str, BTreeSet<Writer>>> = joined
             .iter()
-            .map(|from| writers(draft, graph, *from, index))
+            .map(|from| writers(&places, graph, *from, index))
             .collect();
         if let Some(name) = conflict(&writers) {
             let message = format!(
@@ -42,33 +60,51 @@ pub(super) fn warn(reader: &mut Reader, draft: &Draft, graph: &Graph) {
     }
 }
 
+/// All places that write.
+fn places<'d>(draft: &'d Draft, graph: &Graph) -> Vec<Place<'d>> {
+    let mut places = Vec::new();
+    for (index, task) in draft.tasks.iter().enumerate() {
+        let index = TaskIndex(index);
+        places.push(Place {
+            writer: (index, None),
+            targets: None,
+            publish: &task.publish,
+        });
+        for (no, (targets, publish, _)) in task.routes.ways().enumerate() {
+            let targets = targets
+                .iter()
+                .filter_map(|target| graph.by_name.get(&target.name));
+            places.push(Place {
+                writer: (index, Some(no)),
+                targets: Some(targets.copied().collect()),
+                publish,
+            });
+        }
+    }
+    places.retain(|place| !place.publish.is_empty());
+    places
+}
+
 /// By variable, who writes it on the way to `to` by way of `from`.
 fn writers<'d>(
-    draft: &'d Draft,
+    places: &[Place<'d>],
     graph: &Graph,
     from: TaskIndex,
     to: TaskIndex,
 ) -> BTreeMap<&'d str, BTreeSet<Writer>> {
     let mut found: BTreeMap<&str, BTreeSet<Writer>> = BTreeMap::new();
     let leads = |task: TaskIndex| task == from || graph.reach.leads(task, from);
-    for (index, task) in draft.tasks.iter().enumerate() {
-        let index = TaskIndex(index);
-        if leads(index) {
-            for entry in &task.publish {
-                found.entry(&entry.name).or_default().insert((index, None));
-            }
-        }
-        for (no, (targets, publish, _)) in task.routes.ways().enumerate() {
-            let mut targets = targets
+    for place in places {
+        let (task, _) = place.writer;
+        let is_passed = match &place.targets {
+            None => leads(task),
+            Some(targets) => targets
                 .iter()
-                .filter_map(|target| graph.by_name.get(&target.name));
-            if targets.any(|target| leads(*target) || index == from && *target == to) {
-                for entry in publish {
-                    found
-                        .entry(&entry.name)
-                        .or_default()
-                        .insert((index, Some(no)));
-                }
+                .any(|target| leads(*target) || task == from && *target == to),
+        };
+        if is_passed {
+            for entry in place.publish {
+                found.entry(&entry.name).or_default().insert(place.writer);
             }
         }
     }
