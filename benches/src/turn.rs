@@ -184,7 +184,8 @@ impl<'a> Fleet<'a> {
             | Effect::Forward { .. }
             | Effect::MarkSuspect { .. }
             | Effect::ClearSuspect { .. }
-            | Effect::SendProbe { .. }
+            | Effect::Renew(_)
+            | Effect::SendProbe(_)
             | Effect::Stopped) => panic!("nothing here leads to {other:?}"),
         }
     }

@@ -170,7 +170,7 @@ pub(crate) async fn load_all(
             Err(error) => {
                 session.connection = None;
                 tracing::warn!(error = chain(&error), "a turn could not be loaded");
-                Input::LoadFailed
+                Input::LoadFailed(error.of_load())
             }
         };
         if inputs.send(input).is_err() {

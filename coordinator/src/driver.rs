@@ -186,7 +186,7 @@ impl Driver {
             | Input::ChannelClosed { .. }
             | Input::Delivered(_)
             | Input::Loaded(_)
-            | Input::LoadFailed
+            | Input::LoadFailed(_)
             | Input::TimersLoaded { .. }
             | Input::CommitAnswered(_)
             | Input::PartitionsFreed
@@ -284,8 +284,9 @@ impl Driver {
             Effect::ClearSuspect { key } => {
                 drop(tokio::spawn(self.orders.clone().clear_suspect(key)));
             }
-            Effect::SendProbe { partition, epoch } => {
-                tokio::spawn(self.orders.clone().send_probe(partition, epoch));
+            Effect::Renew(held) => drop(tokio::spawn(self.orders.clone().renew(held))),
+            Effect::SendProbe(probe) => {
+                tokio::spawn(self.orders.clone().send_probe(probe));
             }
             Effect::Stopped => self.stopped = true,
         }

@@ -258,9 +258,16 @@ impl Orders {
         }
     }
 
-    pub async fn send_probe(self, partition: PartitionNo, epoch: Epoch) {
-        let probe = Outgoing::probe(&CoordinatorProbe { partition, epoch });
-        match self.publisher.publish(probe).await {
+    pub async fn renew(self, held: Vec<(PartitionNo, Epoch)>) {
+        let renewed = storage::renew_leases(&self.pool, self.owner, &held, self.lease_s).await;
+        if let Err(error) = renewed {
+            tracing::warn!(error = chain(&error), "leases could not be renewed");
+        }
+    }
+
+    pub async fn send_probe(self, probe: CoordinatorProbe) {
+        let partition = probe.partition;
+        match self.publisher.publish(Outgoing::probe(&probe)).await {
             PublishOutcome::Confirmed => self.answer(Input::ProbeSent { partition }),
             PublishOutcome::Returned | PublishOutcome::Nacked | PublishOutcome::Unknown => {
                 tokio::time::sleep(AGAIN_AFTER).await;

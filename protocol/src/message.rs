@@ -353,4 +353,8 @@ pub struct CoordinatorProbe {
     pub partition: i32,
     /// The epoch in which the probe was sent; one of an earlier epoch means nothing.
     pub epoch: i64,
+    /// When it was sent: deadlines due until then may act once it has come back. One that does not say
+    /// shows only that the inbox is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<DateTime<Utc>>,
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with the database, by the step that failed.
 
+use flotilla_turn::LoadFailure;
+
 /// A step that the database did not do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,6 +89,32 @@ impl StorageError {
             | Self::Row { .. }
             | Self::DefinitionTaken { .. }
             | Self::Cursor => false,
+        }
+    }
+
+    /// What it means for a turn that could not be loaded.
+    pub(crate) fn of_load(&self) -> LoadFailure {
+        /// The statement was ended by its time limit.
+        const QUERY_CANCELED: &str = "57014";
+        match self {
+            Self::Step { source, .. } => {
+                let said = source.as_database_error();
+                let code = said.and_then(sqlx::error::DatabaseError::code);
+                if code.is_some_and(|code| code == QUERY_CANCELED) {
+                    LoadFailure::TooMuch
+                } else {
+                    LoadFailure::Passing
+                }
+            }
+            Self::Connect(_)
+            | Self::Check { .. }
+            | Self::Row { .. }
+            | Self::Url(_)
+            | Self::SynchronousCommitOff
+            | Self::Migrate(_)
+            | Self::FewerPartitions { .. }
+            | Self::DefinitionTaken { .. }
+            | Self::Cursor => LoadFailure::Passing,
         }
     }
 }

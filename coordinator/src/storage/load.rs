@@ -102,6 +102,7 @@ pub(super) async fn load_rows_alone(
                 links: Vec::new(),
                 seen: Vec::new(),
                 item_ends: Vec::new(),
+                too_large: Vec::new(),
             };
             Ok((loaded.row.execution_id, loaded))
         })

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::StorageError;
 use super::definitions::{StoredDefinition, load_definitions};
 use super::load::load_executions;
-use super::load_rows;
+use super::load_items::most_bytes;
+use super::load_rows::{self, Reader};
 
 /// An execution with all that it has behind it, and its definition.
 #[derive(Debug)]
@@ -73,6 +74,7 @@ pub async fn load_pasts(
             execution_id: *id,
             tasks: Vec::new(),
             variables: Vec::new(),
+            too_large: Vec::new(),
         };
         pasts.insert(*id, past);
     }
@@ -80,13 +82,20 @@ pub async fn load_pasts(
     let rows = sqlx::query(
         "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
              t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
-             t.branch::text, t.caused_by, t.arrived, t.worker, t.result::text, t.error::text, \
+             t.branch::text, t.caused_by, t.arrived, t.worker, \
+             CASE WHEN t.item_of IS NULL OR t.bytes <= $2 THEN t.result::text END AS result, \
+             t.error::text, \
              t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text \
-         FROM workflow_task AS t \
+             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text, \
+             t.item_of IS NOT NULL AND t.bytes > $2 AS is_too_large \
+         FROM ( \
+             SELECT r.*, coalesce(sum(pg_column_size(r.result)) \
+                 OVER (PARTITION BY r.execution_id, r.item_of), 0) AS bytes \
+             FROM workflow_task AS r WHERE r.execution_id = ANY ($1) \
+         ) AS t \
          LEFT JOIN workflow_task AS w \
              ON w.execution_id = t.execution_id AND w.run = t.item_of \
-         WHERE t.execution_id = ANY ($1) AND t.finished_at IS NOT NULL \
+         WHERE t.finished_at IS NOT NULL \
              AND (t.item_of IS NULL \
                  OR (w.item_progress ->> 'failed')::bigint > 0 \
                  OR (w.item_progress ->> 'cancelled')::bigint > 0 \
@@ -94,12 +103,21 @@ pub async fn load_pasts(
          ORDER BY t.execution_id, t.run",
     )
     .bind(&ids)
+    .bind(most_bytes())
     .fetch_all(&mut *conn)
     .await
     .map_err(StorageError::step("load runs that have ended"))?;
     for row in &rows {
         let (id, task) = load_rows::task(row)?;
+        let is_too_large: bool = Reader {
+            table: "workflow_task",
+            row,
+        }
+        .read("is_too_large")?;
         if let Some(past) = pasts.get_mut(&id) {
+            let of = task.item_of.filter(|_| is_too_large);
+            let news = of.filter(|of| !past.too_large.contains(of));
+            past.too_large.extend(news);
             past.tasks.push(task);
         }
     }

@@ -53,7 +53,7 @@ pub use load_past::{WithPast, load_pasts, load_with_past};
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
 pub use partitions::{
-    FREED_CHANNEL, Share, listen, load_timers, release_partitions, take_partitions,
+    FREED_CHANNEL, Share, listen, load_timers, release_partitions, renew_leases, take_partitions,
 };
 pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
 pub use view::{ListFilter, Shown, execution_status, list, show, summary};

@@ -320,6 +320,41 @@ pub async fn release_partitions(
     .map_err(StorageError::step("release partitions"))
 }
 
+/// Renews the leases of partitions, where no commit does: those that belong to somebody else by now are
+/// left alone, and so are those that a commit is about to renew. The number of those renewed.
+///
+/// # Errors
+///
+/// When the database fails; they expire on their own.
+pub async fn renew_leases(
+    database: impl PgExecutor<'_>,
+    owner: Uuid,
+    partitions: &[(PartitionNo, Epoch)],
+    lease_s: f64,
+) -> Result<i64, StorageError> {
+    sqlx::query_scalar(
+        "WITH mine AS ( \
+             SELECT p.id FROM unnest($1, $2) AS m (id, epoch) \
+             JOIN coordinator_partition AS p \
+                 ON p.id = m.id AND p.epoch = m.epoch AND p.owner = $3 \
+             ORDER BY p.id FOR UPDATE OF p SKIP LOCKED \
+         ), renewed AS ( \
+             UPDATE coordinator_partition AS p \
+             SET lease_expires_at = clock_timestamp() + make_interval(secs => $4) \
+             FROM mine WHERE p.id = mine.id \
+             RETURNING p.id \
+         ) \
+         SELECT count(*) FROM renewed",
+    )
+    .bind(partitions.iter().map(|(id, _)| *id).bind_iter())
+    .bind(partitions.iter().map(|(_, epoch)| *epoch).bind_iter())
+    .bind(owner)
+    .bind(lease_s)
+    .fetch_one(database)
+    .await
+    .map_err(StorageError::step("renew leases"))
+}
+
 /// Listens for partitions that others let go of, and for workflows that are registered. The listener
 /// connects again by itself; what is told in between is lost, so each [`PgListener::try_recv`] is no more than
 /// a reason to look.

@@ -149,6 +149,7 @@ async fn an_execution_is_loaded_as_it_was_written(pool: PgPool) {
         variables: commit.variables.clone(),
         links: vec![(1, None), (2, None), (3, Some(2))],
         item_ends: Vec::new(),
+        too_large: Vec::new(),
         seen: vec![seen],
     };
     assert_eq!(found, [expected]);

@@ -6,6 +6,7 @@ mod commit;
 mod constraints;
 mod fence;
 mod history;
+mod items;
 mod load;
 mod messages;
 mod partitions;

@@ -19,6 +19,7 @@ pub enum Answer {
     Registered,
     Taken(Vec<TakenPartition>, Share),
     Released(usize),
+    Renewed(usize),
     Commit(Outcome),
     Loaded(Found),
     Timers(Vec<TimerRow>),

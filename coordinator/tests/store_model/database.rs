@@ -198,6 +198,11 @@ pub fn ask_model(store: &mut Store, call: &Call) -> Answer {
             held,
             resigns,
         } => Answer::Released(store.release(*owner, held, *resigns)),
+        Call::Renew {
+            owner,
+            held,
+            lease_s,
+        } => Answer::Renewed(store.renew(*owner, held, *lease_s)),
         Call::Commit(commit) => Answer::Commit(store.commit(commit).into()),
         Call::Load(request) => {
             let loaded = store.load(request);

@@ -136,5 +136,6 @@ fn kind(call: &Call, answer: &Answer) -> &'static str {
         Answer::Registered => "registered",
         Answer::Added(_) => "added",
         Answer::Released(_) => "released",
+        Answer::Renewed(_) => "renewed",
     }
 }

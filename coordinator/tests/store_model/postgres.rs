@@ -93,6 +93,16 @@ impl Postgres {
                 held,
                 resigns,
             } => self.release(*owner, held, *resigns).await,
+            Call::Renew {
+                owner,
+                held,
+                lease_s,
+            } => {
+                let conn = &mut self.conn;
+                let renewed = storage::renew_leases(conn, *owner, held, *lease_s).await;
+                let renewed = renewed.expect("they are renewed");
+                Answer::Renewed(usize::try_from(renewed).expect("a count"))
+            }
             Call::Commit(commit) => {
                 Answer::Commit(storage::commit(&mut self.conn, commit).await.into())
             }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::execution::TimerKind;
+use flotilla_protocol::message::CoordinatorProbe;
 
 use crate::Turns;
 use crate::effect::Effect;
 use crate::gather::{Budget, Item, Turn};
 use crate::mutant::Mutant;
-use crate::rows::{Epoch, PartitionNo, TimerRow};
+use crate::rows::{PartitionNo, TimerRow};
 
 /// Seconds after which a probe that has not come back is sent again.
 const PROBE_PATIENCE_S: i64 = 30;
@@ -142,14 +143,18 @@ impl Turns {
     }
 
     /// A probe has come back: whatever a worker sent before it has been taken, so the deadlines that
-    /// were due when it was sent may act.
-    pub(crate) fn allow_deadlines(&mut self, partition: PartitionNo, epoch: Epoch) {
-        if let Some(held) = self
-            .partitions
-            .get_mut(&partition)
-            .filter(|held| held.epoch == epoch)
-        {
-            held.deadlines_until = held.probe_sent_at.take().max(held.deadlines_until);
+    /// were due when it was sent may act. It may be an older one than the last.
+    pub(crate) fn allow_deadlines(&mut self, probe: CoordinatorProbe) {
+        let held = self.partitions.get_mut(&probe.partition);
+        let Some(held) = held.filter(|held| held.epoch == probe.epoch) else {
+            return;
+        };
+        let Some(sent_at) = probe.sent_at.filter(|at| *at >= held.probes_count_from) else {
+            return;
+        };
+        held.deadlines_until = Some(sent_at).max(held.deadlines_until);
+        if held.probe_sent_at.is_some_and(|last| last <= sent_at) {
+            held.probe_sent_at = None;
         }
     }
 
@@ -162,10 +167,11 @@ impl Turns {
                 .is_none_or(|sent_at| now - sent_at > patience)
         {
             held.probe_sent_at = Some(now);
-            out.push(Effect::SendProbe {
+            out.push(Effect::SendProbe(CoordinatorProbe {
                 partition,
                 epoch: held.epoch,
-            });
+                sent_at: Some(now),
+            }));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use flotilla_engine::Workflow;
 use flotilla_protocol::ExecutionId;
-use flotilla_protocol::message::TaskCancel;
+use flotilla_protocol::message::{CoordinatorProbe, TaskCancel};
 
 use crate::message::{ChannelId, Delivered, DeliveryId, Forward};
 use crate::rows::{
@@ -49,8 +49,8 @@ pub enum Input {
     Delivered(Delivered),
     /// What was asked for by [`Effect::Load`].
     Loaded(Loaded),
-    /// It could not be loaded; the turn is taken again later.
-    LoadFailed,
+    /// It could not be loaded.
+    LoadFailed(LoadFailure),
     /// What was asked for by [`Effect::LoadTimers`].
     TimersLoaded {
         /// The partition.
@@ -241,15 +241,22 @@ pub enum Effect {
         /// Names the message.
         key: String,
     },
-    /// Send a probe to the inbox of a partition.
-    SendProbe {
-        /// The partition.
-        partition: PartitionNo,
-        /// Our epoch of it.
-        epoch: Epoch,
-    },
+    /// Renew the leases of these partitions, since a turn is loaded for long. Nothing answers: the next
+    /// commit tells whether they are ours.
+    Renew(Vec<(PartitionNo, Epoch)>),
+    /// Send a probe to the inbox of its partition.
+    SendProbe(CoordinatorProbe),
     /// All is done after [`Input::Stop`].
     Stopped,
+}
+
+/// Why a turn could not be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadFailure {
+    /// It may be loaded later.
+    Passing,
+    /// It took the database too long: less at a time may do.
+    TooMuch,
 }
 
 /// A message to publish.

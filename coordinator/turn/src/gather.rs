@@ -221,7 +221,7 @@ impl Turns {
             });
         }
         for probe in probes {
-            self.allow_deadlines(probe.partition, probe.epoch);
+            self.allow_deadlines(probe);
         }
     }
 

@@ -28,6 +28,9 @@ pub(crate) struct Beat {
     /// For an acknowledgement: when the time limit has passed. The timer of the limit has given way to
     /// that of the silence.
     pub ends_at: Option<DateTime<Utc>>,
+    /// When an attempt that began now would have had its time: it ends then at the latest where nothing
+    /// else is known, as after a take-over.
+    pub ends_at_most: Option<DateTime<Utc>>,
     /// When all attempts of the run together have had their time.
     pub until: Option<DateTime<Utc>>,
 }
@@ -58,13 +61,14 @@ impl Deciding<'_> {
             live.and_then(|run| run.timeout),
             live.and_then(|run| run.until),
         );
-        let now = self.now;
+        let ends_at = timeout.map(|timeout| self.now + seconds(timeout + DEADLINE_SLACK_S));
         self.decision.beats.push(Beat {
             partition,
             execution_id: started.execution_id,
             run,
             silence_s: Some(own_silence_s.unwrap_or_else(|| silence_s(started))),
-            ends_at: timeout.map(|timeout| now + seconds(timeout + DEADLINE_SLACK_S)),
+            ends_at,
+            ends_at_most: ends_at,
             until,
         });
     }
@@ -90,12 +94,15 @@ impl Deciding<'_> {
                 self.decision.heard.insert((alive.execution_id, run));
                 let said_s = alive.heartbeat.map(|_| silence_s(alive));
                 let live = held.execution.live.get(&run);
+                let timeout = live.and_then(|run| run.timeout);
+                let now = self.now;
                 self.decision.beats.push(Beat {
                     partition,
                     execution_id: alive.execution_id,
                     run,
                     silence_s: silence_of(&held.execution, run).or(said_s),
                     ends_at: None,
+                    ends_at_most: timeout.map(|timeout| now + seconds(timeout + DEADLINE_SLACK_S)),
                     until: live.and_then(|run| run.until),
                 });
                 if !live.is_some_and(|run| held.execution.is_told_to_stop(run)) {
@@ -187,7 +194,8 @@ impl Timers {
             (None, Some(known)) => known.silence,
             (None, None) => seconds(USUAL_SILENCE_S),
         };
-        let ends_at = beat.ends_at.or(known.and_then(|known| known.ends_at));
+        let known_end = known.and_then(|known| known.ends_at);
+        let ends_at = beat.ends_at.or(known_end).or(beat.ends_at_most);
         timer.due_at = now + silence;
         let limits = [
             (TimerKind::Deadline, ends_at),

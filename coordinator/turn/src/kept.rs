@@ -65,6 +65,7 @@ impl Kept {
             execution_id: history.row.execution_id,
             tasks: ended.cloned().collect(),
             variables: history.variables.clone(),
+            too_large: Vec::new(),
         };
         restore_past(&loaded, workflow)
     }
@@ -143,6 +144,7 @@ pub(crate) fn load(history: &History, workflow: &Arc<Workflow>) -> Result<Held, 
             .collect(),
         seen: history.tasks.clone(),
         item_ends: item_ends(history),
+        too_large: Vec::new(),
     };
     restore(&loaded, Arc::clone(workflow))
 }

@@ -45,7 +45,7 @@ mod suspects;
 mod timers;
 
 pub use cache::Held;
-pub use effect::{Destination, Effect, Input, LoadRequest, Loaded, Mark, Publication};
+pub use effect::{Destination, Effect, Input, LoadFailure, LoadRequest, Loaded, Mark, Publication};
 pub use gather::{MAX_TURN_BYTES, MAX_TURN_MESSAGES};
 pub use kept::Kept;
 pub use machine::{Config, TIMER_HORIZON_S, Turns};

@@ -9,11 +9,14 @@ use uuid::Uuid;
 
 use crate::Turns;
 use crate::cache::Held;
-use crate::effect::{Effect, LoadRequest, Loaded};
+use crate::effect::{Effect, LoadFailure, LoadRequest, Loaded};
 use crate::gather::Turn;
 use crate::machine::{Found, Phase, RETRY_AFTER_MS};
 use crate::restore::restore;
 use crate::rows::{FoundStart, LoadedExecution};
+
+/// Seconds for which leases are renewed while nothing can be loaded. A statement of a load may take 10.
+const LOAD_PATIENCE_S: i64 = 30;
 
 impl Turns {
     pub(crate) fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
@@ -98,22 +101,52 @@ impl Turns {
             .collect()
     }
 
-    pub(crate) fn load_failed(&mut self) {
-        if let Phase::Loading { turn, .. } = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.put_back(turn);
-            self.not_before = Some(self.now + TimeDelta::milliseconds(RETRY_AFTER_MS));
+    pub(crate) fn load_failed(&mut self, failure: LoadFailure) {
+        let Phase::Loading { turn, .. } = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
+        match failure {
+            LoadFailure::TooMuch => self.turn_limit = (turn.items.len() / 2).max(1),
+            LoadFailure::Passing => {}
+        }
+        self.put_back(turn);
+        self.not_before = Some(self.now + TimeDelta::milliseconds(RETRY_AFTER_MS));
+    }
+
+    /// Leases are renewed by commits, which wait while a turn is loaded. Who cannot load for long leaves
+    /// its partitions to others.
+    pub(crate) fn renew_while_loading(&mut self, out: &mut Vec<Effect>) {
+        let patience = TimeDelta::seconds(LOAD_PATIENCE_S);
+        let is_loading = matches!(self.phase, Phase::Loading { .. });
+        let is_patient = |since| self.now - since < patience;
+        if is_loading && self.loads_since.is_some_and(is_patient) && self.is_renewal_due() {
+            self.last_renewal = self.now;
+            let partitions = self.partitions.iter();
+            let held = partitions.map(|(no, held)| (*no, held.epoch));
+            out.push(Effect::Renew(held.collect()));
         }
     }
 
     pub(crate) fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
+        self.loads_since = None;
         let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.decide_items(&turn, &found)
         }));
         match decided {
             Ok(decision) if !decision.wanted.is_empty() => {
                 self.discard(&decision.touched);
+                let mut executions = self.missing(&turn, &found.known).executions;
+                // Starts name none, but some ask for the end of one that is there.
+                let repeated = self.repeated(found.starts.as_deref().unwrap_or_default());
+                executions.extend(
+                    repeated
+                        .iter()
+                        .filter(|id| !executions.contains(id))
+                        .copied()
+                        .collect::<Vec<_>>(),
+                );
                 let request = LoadRequest {
-                    executions: self.missing(&turn, &found.known).executions,
+                    executions,
                     children: decision.wanted.into_iter().collect(),
                     ..LoadRequest::default()
                 };

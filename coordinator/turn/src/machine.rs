@@ -71,6 +71,8 @@ pub struct Turns {
     pub(crate) last_start_partition: PartitionNo,
     pub(crate) crowd: Crowd,
     pub(crate) last_renewal: DateTime<Utc>,
+    /// Since when turns are loaded, and none of them has come to be decided.
+    pub(crate) loads_since: Option<DateTime<Utc>>,
     last_take: DateTime<Utc>,
     pub(crate) looking: Looking,
     last_lost_jobs: DateTime<Utc>,
@@ -161,6 +163,7 @@ impl Turns {
             last_start_partition: -1,
             crowd: Crowd::new(now),
             last_renewal: now,
+            loads_since: None,
             last_take: DateTime::UNIX_EPOCH,
             looking: Looking::No,
             last_lost_jobs: now,
@@ -204,7 +207,7 @@ impl Turns {
             } => self.channel_closed(channel, generation, out),
             Input::Delivered(delivered) => self.delivered(delivered, out),
             Input::Loaded(loaded) => self.loaded(loaded, out),
-            Input::LoadFailed => self.load_failed(),
+            Input::LoadFailed(failure) => self.load_failed(failure),
             Input::TimersLoaded {
                 partition,
                 epoch,
@@ -293,6 +296,7 @@ impl Turns {
         if request == LoadRequest::default() {
             self.decide(turn, found, out);
         } else {
+            self.loads_since.get_or_insert(self.now);
             self.phase = Phase::Loading {
                 turn,
                 found,
@@ -302,7 +306,7 @@ impl Turns {
         }
     }
 
-    fn is_renewal_due(&self) -> bool {
+    pub(crate) fn is_renewal_due(&self) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "a lease is some seconds")]
         let third_ms = (self.config.lease_s * 1000.0 / 3.0) as i64;
         self.now - self.last_renewal >= TimeDelta::milliseconds(third_ms)
@@ -325,6 +329,7 @@ impl Turns {
         }
         self.refill_timers(out);
         self.watch_reach(out);
+        self.renew_while_loading(out);
     }
 
     fn delivered(&mut self, delivered: Delivered, out: &mut Vec<Effect>) {

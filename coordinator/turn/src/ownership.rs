@@ -101,6 +101,7 @@ impl Turns {
     ) {
         if self.channels.current(channel, generation).is_some() {
             self.channels.close(channel);
+            let now = self.now;
             self.poisoned
                 .retain(|poisoned| poisoned.delivery.generation != generation);
             if let ChannelId::Inbox(partition) = channel
@@ -108,6 +109,7 @@ impl Turns {
             {
                 // Completions that came before the probe may come again.
                 held.probe_sent_at = None;
+                held.probes_count_from = now;
                 held.deadlines_until = None;
             }
             if self.is_wanted(channel) {

@@ -18,8 +18,11 @@ pub(crate) struct Partition {
     pub timers_until: DateTime<Utc>,
     /// Up to when timers are being loaded.
     pub timers_asked: Option<DateTime<Utc>>,
-    /// When the probe that is under way was sent.
+    /// When the last probe was sent, unless it has come back.
     pub probe_sent_at: Option<DateTime<Utc>>,
+    /// Probes that were sent before this mean nothing: completions that were in the inbox before them
+    /// may come again after them.
+    pub probes_count_from: DateTime<Utc>,
     /// Deadlines due until then may act: a probe that was sent at that time has come back.
     pub deadlines_until: Option<DateTime<Utc>>,
     /// Timers that have changed since more were asked for: what comes may be older.
@@ -41,6 +44,7 @@ impl Partition {
             timers_until: taken.timers_until,
             timers_asked: None,
             probe_sent_at: None,
+            probes_count_from: taken.now,
             deadlines_until: None,
             timers_changed: BTreeSet::new(),
             taken_at: taken.now,

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use flotilla_protocol::message::CoordinatorProbe;
 
 use crate::Turns;
 use crate::channels::Channel;
@@ -128,7 +129,11 @@ fn trial(
     match channel {
         ChannelId::Inbox(partition) => {
             let epoch = partitions.get(&partition)?.epoch;
-            Some(Effect::SendProbe { partition, epoch })
+            Some(Effect::SendProbe(CoordinatorProbe {
+                partition,
+                epoch,
+                sent_at: None,
+            }))
         }
         ChannelId::Start | ChannelId::Control | ChannelId::Dead => Some(Effect::InspectQueue {
             channel,

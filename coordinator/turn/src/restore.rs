@@ -82,6 +82,12 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
             }
         }
     }
+    for no in &loaded.too_large {
+        let whole = live.get_mut(no);
+        if let Some(spread) = whole.and_then(|run| run.spread.as_deref_mut()) {
+            spread.ends.lose_results();
+        }
+    }
     let ends = known.branch("workflow_execution.ends", &ends_json)?;
     let last_ended = known.seen("workflow_execution.ends", &ends_json.last_ended)?;
     let generation = generation(row, &ends_json);
@@ -134,6 +140,7 @@ pub fn restore_past(loaded: &LoadedPast, workflow: &Workflow) -> Result<Past, Re
     past.links = writes
         .map(|row| (row.write_no, row.previous_write_no))
         .collect();
+    past.too_large = loaded.too_large.iter().copied().collect();
     Ok(past)
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use flotilla_turn::Input;
 use flotilla_turn::rows::{Commit, CommitAnswer};
+use flotilla_turn::{Input, LoadFailure};
 use uuid::Uuid;
 
 use crate::coverage::Happening;
@@ -105,7 +105,7 @@ impl World {
         let input = if self.goes_astray(random) {
             self.note(Happening::LoadFailed);
             self.say(|| format!("a load of coordinator {place} fails"));
-            Input::LoadFailed
+            Input::LoadFailed(LoadFailure::Passing)
         } else {
             Input::Loaded(self.store.load(&request))
         };

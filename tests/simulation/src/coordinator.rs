@@ -219,7 +219,7 @@ impl World {
                 | Input::ChannelClosed { .. }
                 | Input::Delivered(_)
                 | Input::Loaded(_)
-                | Input::LoadFailed
+                | Input::LoadFailed(_)
                 | Input::TimersLoaded { .. }
                 | Input::CommitAnswered(_)
                 | Input::PartitionsFreed
@@ -316,9 +316,8 @@ impl World {
                 held.orders.push(Order::Mark { delivery, key });
             }
             Effect::ClearSuspect { key } => held.orders.push(Order::Clear(key)),
-            Effect::SendProbe { partition, epoch } => {
-                held.orders.push(Order::Probe { partition, epoch });
-            }
+            Effect::Renew(partitions) => held.orders.push(Order::Renew(partitions)),
+            Effect::SendProbe(probe) => held.orders.push(Order::Probe(probe)),
             Effect::Stopped => held.has_stopped = true,
         }
     }

@@ -57,10 +57,8 @@ pub(crate) enum Order {
         key: String,
     },
     Clear(String),
-    Probe {
-        partition: PartitionNo,
-        epoch: Epoch,
-    },
+    Renew(Vec<(PartitionNo, Epoch)>),
+    Probe(CoordinatorProbe),
 }
 
 impl World {
@@ -120,7 +118,11 @@ impl World {
                 let owner = self.coordinator(place).owner;
                 self.store.clear_suspect(&key, owner);
             }
-            Order::Probe { partition, epoch } => self.probe_order(place, partition, epoch, random),
+            Order::Renew(held) => {
+                let owner = self.coordinator(place).owner;
+                self.store.renew(owner, &held, LEASE_S);
+            }
+            Order::Probe(probe) => self.probe_order(place, probe, random),
         }
         true
     }
@@ -152,16 +154,11 @@ impl World {
         self.answer(place, marked, random);
     }
 
-    fn probe_order(
-        &mut self,
-        place: usize,
-        partition: PartitionNo,
-        epoch: Epoch,
-        random: &mut Random,
-    ) {
+    fn probe_order(&mut self, place: usize, probe: CoordinatorProbe, random: &mut Random) {
+        let partition = probe.partition;
         self.say(|| format!("coordinator {place} sends a probe to inbox {partition}"));
-        let probe = InboxMessage::Probe(CoordinatorProbe { partition, epoch });
-        let (queue, body) = (self.queues.inbox(partition), Body::inbox(probe));
+        let probe = Body::inbox(InboxMessage::Probe(probe));
+        let (queue, body) = (self.queues.inbox(partition), probe);
         let is_sent = !self.broker.has_alarm()
             && !self.goes_astray(random)
             && self.arrive(queue, body) == Published::Confirmed;

@@ -309,6 +309,9 @@ fn rest_of(whole: &Run, past: &Past) -> Option<Spread> {
             ends.add(*index, &ended.result, None);
         }
     }
+    if past.has_lost_results(whole) {
+        ends.lose_results();
+    }
     let mut spread = Spread {
         list: old.list.clone(),
         progress,

@@ -309,7 +309,6 @@ impl Step<'_> {
         for (no, child) in self.children() {
             self.command_child(child, Command::Pause);
             self.changes.timers.push(TimerChange::Clear { run: no });
-            self.rest_timer(no);
         }
     }
 
@@ -326,6 +325,7 @@ impl Step<'_> {
                 self.end_late_child(no);
             } else {
                 self.command_child(child, Command::Resume);
+                self.rest_timer(no);
                 self.limit_child(no);
             }
         }

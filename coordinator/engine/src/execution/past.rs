@@ -20,6 +20,9 @@ pub struct Past {
     pub runs: BTreeMap<RunNo, Run>,
     /// Which write replaced which.
     pub links: WriteLinks,
+    /// Runs whose items left more than a list of results may hold, which is why their results are not
+    /// here.
+    pub too_large: BTreeSet<RunNo>,
 }
 
 impl Past {
@@ -80,6 +83,19 @@ impl Past {
             at = before.and_then(|no| self.runs.get(&no));
         }
         kept
+    }
+
+    /// Whether the results of the items that a run keeps are not here, since they take too much.
+    pub(super) fn has_lost_results(&self, whole: &Run) -> bool {
+        let mut at = Some(whole);
+        while let Some(run) = at {
+            if self.too_large.contains(&run.no) {
+                return true;
+            }
+            let before = run.spread.as_deref().and_then(|own| own.progress.kept_of);
+            at = before.and_then(|no| self.runs.get(&no));
+        }
+        false
     }
 
     /// The run whose list of items a run goes on with: its own, or that of the run that it repeats

@@ -182,6 +182,14 @@ impl ItemEnds {
         }
     }
 
+    /// The results take more than a list of them may: none are kept.
+    pub fn lose_results(&mut self) {
+        match &self.results {
+            Results::Kept(_, _) => self.results = Results::TooLarge,
+            Results::Unread | Results::TooLarge => {}
+        }
+    }
+
     /// The list of results, null where an item has none. Null as a whole if nobody reads it;
     /// `None` if it would be too large.
     pub(super) fn results(&self, count: u32) -> Option<Json> {

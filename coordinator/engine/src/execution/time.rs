@@ -209,27 +209,20 @@ impl Step<'_> {
         let Some(run) = self.execution.live.get(&no) else {
             return;
         };
-        let is_paused = self.execution.status.is_paused();
-        match run.status {
-            RunStatus::Retrying | RunStatus::Delayed if is_paused => {
-                self.clear_timer(no);
-                self.hold_back_late(no);
-            }
-            // All of its items that have started have ended.
-            RunStatus::Spread if is_paused && run.held && has_none_active(run) => {
-                self.clear_timer(no);
-            }
-            // A child is paused, too, and resumed only where there is time left.
-            RunStatus::Running if is_paused && self.execution.child(run).is_some() => {
-                self.clear_timer(no);
-            }
+        let only_waits = match run.status {
+            RunStatus::Retrying | RunStatus::Delayed => true,
+            // All of its items that have started may have ended.
+            RunStatus::Spread => run.held && has_none_active(run),
             RunStatus::Waiting
-            | RunStatus::Delayed
             | RunStatus::Dispatched
             | RunStatus::Running
-            | RunStatus::Retrying
-            | RunStatus::Spread
-            | RunStatus::Ended(_) => self.end_overdue(no),
+            | RunStatus::Ended(_) => false,
+        };
+        if only_waits && self.execution.status.is_paused() {
+            self.clear_timer(no);
+            self.hold_back_late(no);
+        } else {
+            self.end_overdue(no);
         }
     }
 

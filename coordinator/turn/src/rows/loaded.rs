@@ -26,6 +26,8 @@ pub struct LoadedExecution {
     /// Ended items of live runs: all where the list of results is made, else those that failed; and
     /// those that a rerun has kept.
     pub item_ends: Vec<LoadedItemEnd>,
+    /// Live runs whose items left more than a list of results may hold: those results are not here.
+    pub too_large: Vec<RunNo>,
 }
 
 /// All that an execution has behind it, for a rerun.
@@ -38,6 +40,8 @@ pub struct LoadedPast {
     pub tasks: Vec<LoadedTask>,
     /// All writes, with values.
     pub variables: Vec<VariableRow>,
+    /// Runs whose items left more than a list of results may hold: those results are not here.
+    pub too_large: Vec<RunNo>,
 }
 
 /// How an item has ended, as it is loaded.

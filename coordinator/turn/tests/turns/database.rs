@@ -10,7 +10,7 @@ use flotilla_simulation::Store;
 pub use flotilla_simulation::store::UNSTORABLE;
 use flotilla_turn::Mark;
 use flotilla_turn::rows::{
-    Commit, CommitAnswer, OutboxJob, PartitionNo, TakenPartition, TransitionRow,
+    Commit, CommitAnswer, Epoch, OutboxJob, PartitionNo, TakenPartition, TransitionRow,
 };
 use uuid::Uuid;
 
@@ -72,6 +72,17 @@ impl Database {
     ) -> TakenPartition {
         self.store.now = now;
         self.store.take_one(no, owner, lease_s)
+    }
+
+    pub fn renew(
+        &mut self,
+        owner: Uuid,
+        held: &[(PartitionNo, Epoch)],
+        lease_s: f64,
+        now: DateTime<Utc>,
+    ) -> usize {
+        self.store.now = now;
+        self.store.renew(owner, held, lease_s)
     }
 
     pub fn mark(&mut self, key: &str, owner: Uuid, lease_s: f64, now: DateTime<Utc>) -> Mark {
@@ -142,8 +153,10 @@ impl Database {
         }
         let held = self.restore(id);
         held.execution.check().expect("the rows are consistent");
-        let mut waits = held.execution.live.keys().filter(|run| {
-            held.execution.job(**run).is_some() || self.timers.contains_key(&(id, **run))
+        let mut waits = held.execution.live.values().filter(|run| {
+            held.execution.job(run.no).is_some()
+                || held.execution.child(run).is_some()
+                || self.timers.contains_key(&(id, run.no))
         });
         assert!(
             held.execution.status.is_final()

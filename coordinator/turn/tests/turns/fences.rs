@@ -1,9 +1,9 @@
 //! Commits that do not answer `ok`.
 
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_turn::Input;
 use flotilla_turn::message::ChannelId;
 use flotilla_turn::rows::{CommitAnswer, PartitionNo};
+use flotilla_turn::{Input, LoadFailure};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -175,10 +175,62 @@ fn a_load_that_fails_gives_everything_back() {
     world.deliver(0);
     world.run(0);
     world.pop(0, Lane::Loads);
-    world.input(0, Input::LoadFailed);
+    world.input(0, Input::LoadFailed(LoadFailure::Passing));
     assert_eq!(world.run(0), NONE, "not at once");
     world.pass(0.3);
     assert_eq!(world.run(0), ["load 1 starts, 0 executions"]);
+}
+
+#[test]
+fn leases_are_renewed_while_a_turn_is_loaded_but_not_for_ever() {
+    let mut world = World::with_owner(2, &[ONE]);
+    world.put_start("t.one", 1);
+    world.deliver(0);
+    world.run(0);
+    let renewals = |world: &mut World, seconds: u32| {
+        let mut renewals = 0;
+        for _ in 0..seconds {
+            world.pass(1.0);
+            let asked = world.tick(0);
+            renewals += asked.iter().filter(|effect| *effect == "renew 2").count();
+        }
+        renewals
+    };
+    assert_eq!(
+        renewals(&mut world, 9),
+        9,
+        "a third of a lease passes each time"
+    );
+    world.pop(0, Lane::Loads);
+    world.input(0, Input::LoadFailed(LoadFailure::Passing));
+    world.run(0);
+    assert!(
+        renewals(&mut world, 40) < 30,
+        "who cannot load leaves them to others"
+    );
+    world.drain(0, Lane::Loads);
+    world.calm(0);
+    assert_eq!(world.status(1), "running");
+}
+
+#[test]
+fn a_load_that_takes_too_long_is_made_smaller() {
+    let mut world = World::with_owner(1, &[ONE]);
+    (1..=4).for_each(|id| world.put_start("t.one", id));
+    world.deliver(0);
+    assert_eq!(world.run(0), ["load 4 starts, 0 executions"]);
+    for starts in [2, 1, 1] {
+        world.pop(0, Lane::Loads);
+        world.input(0, Input::LoadFailed(LoadFailure::TooMuch));
+        world.run(0);
+        world.pass(0.3);
+        assert_eq!(
+            world.run(0),
+            [format!("load {starts} starts, 0 executions")]
+        );
+    }
+    world.calm(0);
+    assert!((1..=4).all(|id| world.status(id) == "running"));
 }
 
 #[test]

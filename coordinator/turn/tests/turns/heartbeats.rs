@@ -219,3 +219,26 @@ fn heartbeats_do_not_put_off_the_time_over_all_attempts() {
     assert_eq!(world.status(1), "failed");
     assert_eq!(world.broker.jobs, ["a/1"], "without a retry");
 }
+
+#[test]
+fn a_new_owner_gives_an_acknowledged_job_its_time_limit_once_more_and_no_longer() {
+    let (mut world, job) = acknowledged(LIMITED);
+    world.crash(0);
+    world.pass(4.0);
+    let owner = world.join();
+    let beat = |world: &mut World| {
+        world.put_inbox(0, InboxMessage::Heartbeat(alive(&job, false, Some(10.0))));
+        world.calm(owner);
+    };
+    beat(&mut world);
+    for _ in 0..3 {
+        world.pass(9.0);
+        beat(&mut world);
+    }
+    world.pass(7.9);
+    world.calm(owner);
+    assert_eq!(world.status(1), "running");
+    world.pass(0.2);
+    world.calm(owner);
+    assert_eq!(world.status(1), "failed", "35 s after the first heartbeat");
+}

@@ -111,7 +111,8 @@ pub fn show(effect: &Effect) -> String {
             format!("mark {:?} {}", delivery.channel, delivery.tag)
         }
         Effect::ClearSuspect { .. } => "clear mark".to_owned(),
-        Effect::SendProbe { partition, .. } => format!("probe {partition}"),
+        Effect::Renew(held) => format!("renew {}", held.len()),
+        Effect::SendProbe(probe) => format!("probe {}", probe.partition),
         Effect::Stopped => "stopped".to_owned(),
     }
 }
@@ -156,7 +157,8 @@ pub fn lane(effect: &Effect) -> Lane {
         | Effect::Forward { .. }
         | Effect::MarkSuspect { .. }
         | Effect::ClearSuspect { .. }
-        | Effect::SendProbe { .. }
+        | Effect::Renew(_)
+        | Effect::SendProbe(_)
         | Effect::Stopped => Lane::Others,
     }
 }

@@ -305,3 +305,28 @@ fn a_start_that_names_a_version_is_looked_up_once_for_it() {
     );
     assert_eq!(world.database.executions.len(), 5);
 }
+
+#[test]
+fn a_sender_is_told_the_end_though_its_turn_was_decided_twice() {
+    let parent = "ref: t.parent\ntasks:\n  - {name: c, type: workflow, action: t.child}\n";
+    let child = "ref: t.child\ntasks:\n  - {name: a, action: core.noop}\n";
+    let mut world = World::with_owner(1, &[ONE, parent, child]);
+    world.put_request(from("one", "t.one", 1));
+    world.calm(0);
+    // What the child is has to be looked up, so all is decided again.
+    world.put_request(from("two", "t.one", 1));
+    world.put_start("t.parent", 2);
+    world.calm(0);
+    let job = world.take_job().expect("a job");
+    world.complete(succeeded(&job, &json!(1)));
+    world.calm(0);
+    let told = replies(&world);
+    let of_two: Vec<&String> = told.iter().filter(|told| told.starts_with("two")).collect();
+    assert_eq!(
+        of_two,
+        [
+            "two workflow.started false",
+            "two workflow.finished \"succeeded\""
+        ]
+    );
+}

@@ -244,3 +244,65 @@ fn the_time_limit_of_an_execution_waits_for_a_probe_and_ends_it() {
     assert_eq!(world.status(1), "timed_out");
     assert!(world.database.timers.is_empty());
 }
+
+#[test]
+fn an_older_probe_says_nothing_of_what_came_after_it() {
+    let (mut world, first) = begin(RETRY, 10);
+    world.put_start("t.retry", 2);
+    world.calm(0);
+    let second = world.take_job().expect("the job");
+    world.put_inbox(0, started(&first));
+    world.calm(0);
+    world.pass(20.0);
+    world.put_inbox(0, started(&second));
+    world.calm(0);
+    world.pass(186.0);
+    assert!(world.run(0).contains(&"probe 0".to_owned()));
+    world.drain(0, Lane::Others);
+    world.commit(0, Fate::Answered);
+    // The database stands still meanwhile; the second deadline passes, and another probe is sent.
+    world.complete(succeeded(&second, &json!(1)));
+    world.pass(35.0);
+    assert!(world.run(0).contains(&"probe 0".to_owned()));
+    world.drain(0, Lane::Others);
+    let (channel, generation) = inbox(&world);
+    assert!(world.deliver_one(0, channel, generation), "the first probe");
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    assert_eq!(kinds(&world), [TimerKind::Retry, TimerKind::Deadline]);
+    world.calm(0);
+    assert_eq!(world.status(2), "succeeded");
+}
+
+#[test]
+fn a_probe_that_comes_again_with_its_channel_says_nothing() {
+    let (mut world, job) = begin(RETRY, 10);
+    world.put_inbox(0, started(&job));
+    world.calm(0);
+    world.pass(206.0);
+    assert!(world.run(0).contains(&"probe 0".to_owned()));
+    world.drain(0, Lane::Others);
+    world.commit(0, Fate::Answered);
+    world.deliver(0);
+    world.pass(1.0);
+    world.lose_channel(0, ChannelId::Inbox(0));
+    assert!(
+        world.run(0).contains(&"probe 0".to_owned()),
+        "it is asked anew"
+    );
+    world.drain(0, Lane::Channels);
+    let (channel, generation) = inbox(&world);
+    assert!(world.deliver_one(0, channel, generation), "the first probe");
+    world.run(0);
+    world.commit(0, Fate::Answered);
+    assert_eq!(kinds(&world), [TimerKind::Deadline]);
+    world.calm(0);
+    assert_eq!(kinds(&world), [TimerKind::Retry]);
+}
+
+/// The channel on which the inbox is read.
+fn inbox(world: &World) -> (ChannelId, u64) {
+    let read = world.broker.consumers(0);
+    let inbox = read.into_iter().find(|(of, _)| *of == ChannelId::Inbox(0));
+    inbox.expect("it is read")
+}

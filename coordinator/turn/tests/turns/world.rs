@@ -9,7 +9,7 @@ use flotilla_engine::execution::{AttemptId, Event, Outcome, Report};
 use flotilla_engine::{Json, execution};
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::decode::InboxMessage;
-use flotilla_protocol::message::{CoordinatorProbe, TaskCompleted, TaskJob};
+use flotilla_protocol::message::{TaskCompleted, TaskJob};
 use flotilla_turn::message::{ChannelId, ControlRequest, DeliveryId, StartRequest};
 use flotilla_turn::rows::{Commit, CommitAnswer, PartitionNo};
 use flotilla_turn::{Config, Destination, Effect, Input, Publication, Turns};
@@ -317,9 +317,14 @@ impl World {
                 let owner = self.coordinator(no).owner;
                 self.database.clear_suspect(&key, owner);
             }
-            Effect::SendProbe { partition, epoch } => {
-                let probe = InboxMessage::Probe(CoordinatorProbe { partition, epoch });
-                self.put_inbox(partition, probe);
+            Effect::Renew(held) => {
+                let (owner, now) = (self.coordinator(no).owner, self.now);
+                let lease_s = self.config.lease_s;
+                self.database.renew(owner, &held, lease_s, now);
+            }
+            Effect::SendProbe(probe) => {
+                let partition = probe.partition;
+                self.put_inbox(partition, InboxMessage::Probe(probe));
                 self.input(no, Input::ProbeSent { partition });
             }
             Effect::Stopped => self.coordinator(no).stopped = true,

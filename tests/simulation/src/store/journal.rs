@@ -33,6 +33,15 @@ pub enum Call {
         /// Whether it stops.
         resigns: bool,
     },
+    /// It renews leases while it loads.
+    Renew {
+        /// Who.
+        owner: Uuid,
+        /// Those that it holds.
+        held: Vec<(PartitionNo, Epoch)>,
+        /// Seconds of its leases.
+        lease_s: f64,
+    },
     /// It commits a turn.
     Commit(Box<Commit>),
     /// It loads what a turn needs.

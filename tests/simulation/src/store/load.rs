@@ -233,6 +233,7 @@ impl Store {
         Some(LoadedExecution {
             row: loaded_row(row),
             item_ends: self.item_ends(&tasks, id),
+            too_large: Vec::new(),
             tasks,
             links: self.links(&variables, &oldest),
             variables,
@@ -300,6 +301,7 @@ impl Store {
                 })
                 .collect(),
             variables: variables.map(|(_, row)| row.clone()).collect(),
+            too_large: Vec::new(),
         }
     }
 

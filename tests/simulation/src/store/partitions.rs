@@ -200,6 +200,27 @@ impl Store {
         released
     }
 
+    /// Renews the leases of partitions, those that are still held in that epoch; how many.
+    pub fn renew(&mut self, owner: Uuid, held: &[(PartitionNo, Epoch)], lease_s: f64) -> usize {
+        self.keep(|| Call::Renew {
+            owner,
+            held: held.to_vec(),
+            lease_s,
+        });
+        let until = self.now + seconds(lease_s);
+        let mut renewed = 0;
+        for (no, epoch) in held {
+            if let Some(row) = self.partitions.get_mut(no)
+                && row.owner == Some(owner)
+                && row.epoch == *epoch
+            {
+                row.lease_expires_at = until;
+                renewed += 1;
+            }
+        }
+        renewed
+    }
+
     /// Adds a partition, as `migrate --partitions` does.
     pub fn add_partition(&mut self) -> PartitionNo {
         self.keep(|| Call::AddPartition);
