@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_protocol::amqp::{Delivery, Outgoing};
-use flotilla_protocol::message::{TaskJob, TaskStarted};
+use flotilla_protocol::message::TaskJob;
 use flotilla_protocol::{Refusal, Refused, decode_job};
 use futures::FutureExt;
 use tokio::sync::oneshot;
@@ -20,14 +20,9 @@ use crate::attempt::{Attempt, prepare, refuse};
 use crate::error::ActionError;
 use crate::secrets::Mask;
 
-/// How long a suspect waits between the confirm of its start and its run. Where its starts were too
-/// many the coordinator has given the attempt up and answers with a cancel: a job that kills workers
-/// then kills no more of them.
-const HESITATION: Duration = Duration::from_millis(300);
-
 /// Whether the start of a job has been told. It is told once: the coordinator counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
+pub(super) enum Start {
     Told,
     Untold,
 }
@@ -91,48 +86,7 @@ impl Service {
         }
     }
 
-    /// Tells that a job will run, before it does: should it kill this worker, somebody has counted.
-    fn announce(&mut self, key: JobKey) {
-        if let Some(held) = self.held.find(key)
-            && let Some(job) = held.take_job()
-        {
-            self.taken += 1;
-            held.phase = Phase::Announcing(job);
-            let started = started(key, &self.options.worker, chrono::Utc::now());
-            self.outbound.announcement(&held.reply_to, key, &started);
-        } else {
-            // It was cancelled while it waited.
-            self.backlog.answered(key);
-        }
-    }
-
-    fn announced(&mut self, key: JobKey) {
-        if self.backlog.is_suspect(key) {
-            self.hesitating = Some((Instant::now() + HESITATION, key));
-        } else {
-            self.begin_announced(key);
-        }
-    }
-
-    /// Runs the suspect that has waited for a cancel long enough.
-    pub(super) fn end_hesitation(&mut self, now: Instant) {
-        if let Some((_, key)) = self.hesitating.take_if(|(until, _)| *until <= now) {
-            self.begin_announced(key);
-        }
-    }
-
-    fn begin_announced(&mut self, key: JobKey) {
-        self.taken -= 1;
-        let is_announcing = self
-            .held
-            .find(key)
-            .is_some_and(|held| matches!(held.phase, Phase::Announcing(_)));
-        if is_announcing && matches!(self.mode, Mode::Serving) {
-            self.begin(key, Start::Told);
-        }
-    }
-
-    fn begin(&mut self, key: JobKey, start: Start) {
+    pub(super) fn begin(&mut self, key: JobKey, start: Start) {
         let Some(held) = self.held.find(key) else {
             return;
         };
@@ -330,7 +284,7 @@ impl Held {
     }
 
     /// The job, if it has not begun.
-    fn take_job(&mut self) -> Option<Box<TaskJob>> {
+    pub(super) fn take_job(&mut self) -> Option<Box<TaskJob>> {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Waiting(job) | Phase::Announcing(job) => Some(job),
             begun @ (Phase::Running { .. } | Phase::Ended) => {
@@ -365,18 +319,4 @@ fn answer_to(delivery: &Delivery, refused: Refused) -> Option<(JobKey, Arc<str>,
     let reply_to = delivery.envelope.reply_to.as_deref()?;
     // A coordinator refuses an answer to attempt 0 as well.
     (key.attempt > 0).then(|| (key, reply_to.into(), refused.message))
-}
-
-fn started(key: JobKey, worker: &str, started_at: chrono::DateTime<chrono::Utc>) -> TaskStarted {
-    TaskStarted {
-        execution_id: key.execution_id,
-        task_id: key.task_id,
-        attempt: key.attempt,
-        worker: Some(worker.to_owned()),
-        started_at: Some(started_at),
-        acknowledged: false,
-        heartbeat: None,
-        progress: None,
-        detail: None,
-    }
 }

@@ -4,6 +4,7 @@
 //! session.rs ── deliveries ──> jobs.rs ──> attempt.rs ── completions ──> gather.rs ──> outbound.rs
 //!  ▲  │                          ├ held.rs (what is here, so that nothing runs beside itself)  │
 //!  │  ├ pool.rs (one each)       ├ backlog.rs (what waits, and whose turn it is)               │
+//!  │  │                          ├ announce.rs (what is told before it runs, and waits)        │
 //!  │  └ listen.rs ── cancels ──> cancel.rs (what ends early, or shall not run)                 │
 //!  │                             long.rs (what is acknowledged before its end, and heartbeats) │
 //!  └─────────────── acks.rs <──────────────────── confirmed ───────────────────────────────────┘
@@ -13,6 +14,7 @@
 //! for a single thing: publishes, attempts and reconnects are all events to it.
 
 mod acks;
+mod announce;
 mod backlog;
 mod cancel;
 mod gather;
