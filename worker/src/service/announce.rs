@@ -33,6 +33,7 @@ impl Service {
 
     pub(super) fn announced(&mut self, key: JobKey) {
         if self.backlog.is_suspect(key) {
+            self.stop_hesitating();
             self.hesitating = Some((Instant::now() + HESITATION, key));
         } else {
             self.begin_announced(key);
@@ -43,6 +44,14 @@ impl Service {
     pub(super) fn end_hesitation(&mut self, now: Instant) {
         if let Some((_, key)) = self.hesitating.take_if(|(until, _)| *until <= now) {
             self.begin_announced(key);
+        }
+    }
+
+    /// Gives back the place of a suspect that hesitates. It will not run: its turn has ended, by a cancel
+    /// or with the session, or its start was told twice and it hesitates anew.
+    pub(super) fn stop_hesitating(&mut self) {
+        if self.hesitating.take().is_some() {
+            self.taken -= 1;
         }
     }
 
@@ -69,5 +78,150 @@ fn started(key: JobKey, worker: &str, started_at: chrono::DateTime<chrono::Utc>)
         heartbeat: None,
         progress: None,
         detail: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, VecDeque};
+
+    use super::super::backlog::{Backlog, Standing};
+    use super::super::cancel::CancelledAttempts;
+    use super::super::gather::Gatherer;
+    use super::super::held::{Held, HeldJobs};
+    use super::super::outbound::{Outbound, Sent};
+    use super::super::{PoolOptions, ServiceOptions, SessionOptions, cancel_channel};
+    use super::*;
+    use crate::action::Actions;
+    use crate::log::LogSender;
+    use crate::service::key;
+    use flotilla_protocol::amqp::{ConnectOptions, Publisher, PublisherOptions};
+    use flotilla_protocol::message::{TaskCancel, TaskJob};
+    use tokio::task::JoinSet;
+
+    /// A worker of two places, without actions and without a broker.
+    fn service() -> Service {
+        let connect = ConnectOptions::new("amqp://127.0.0.1:1/%2f", "test");
+        let publisher = Publisher::start(PublisherOptions::new(connect.clone()));
+        let (sender, cancels) = cancel_channel();
+        let pool = PoolOptions {
+            prefetch: 1,
+            bundles: 0,
+            silence_limit: Duration::MAX,
+        };
+        let options = ServiceOptions {
+            worker: "test".into(),
+            concurrency: 2,
+            started_after: Duration::MAX,
+            acknowledge_after: Duration::MAX,
+            heartbeat: Duration::MAX,
+            drain_timeout: Duration::MAX,
+            session: SessionOptions {
+                connect,
+                pools: Vec::new(),
+                pool,
+                cancels: sender,
+            },
+        };
+        Service {
+            logs: LogSender::new(publisher.clone(), "test".into()),
+            options,
+            actions: Actions::default(),
+            mode: Mode::Serving,
+            session: None,
+            opening: None,
+            sessions: 1,
+            held: HeldJobs::default(),
+            backlog: Backlog::default(),
+            cancels,
+            cancelled: CancelledAttempts::default(),
+            taken: 0,
+            attempts: JoinSet::new(),
+            silent: VecDeque::new(),
+            long: BTreeSet::new(),
+            beating: BTreeSet::new(),
+            hesitating: None,
+            gatherer: Gatherer::default(),
+            outbound: Outbound::new(publisher),
+        }
+    }
+
+    /// A job whose action no worker has: it is answered as soon as it begins.
+    fn job(key: JobKey) -> TaskJob {
+        let job = serde_json::json!({
+            "execution_id": key.execution_id, "task_id": key.task_id, "attempt": key.attempt,
+            "workflow": "w@1", "task": "t", "visit": 1, "action": "unknown", "input": {},
+            "timeout": null, "heartbeat": null, "idempotency_key": "k", "item": null,
+        });
+        serde_json::from_value(job).expect("it is a job")
+    }
+
+    fn deliver(service: &mut Service, key: JobKey) {
+        let held = Held {
+            reply_to: "inbox".into(),
+            receipts: Vec::new(),
+            delivered_at: Instant::now(),
+            phase: Phase::Waiting(Box::new(job(key))),
+            runs_before: 3,
+            is_acknowledged: false,
+        };
+        service.take(key, held, Standing::Suspect);
+    }
+
+    fn is_announcing(service: &Service, key: JobKey) -> bool {
+        let held = service.held.look(key);
+        held.is_some_and(|held| matches!(held.phase, Phase::Announcing(_)))
+    }
+
+    fn end_hesitation(service: &mut Service) {
+        service.end_hesitation(Instant::now() + HESITATION);
+        assert_eq!(service.hesitating, None);
+        assert_eq!(service.taken, 0, "places that nobody gives back");
+    }
+
+    #[tokio::test]
+    async fn a_suspect_that_is_lost_while_it_hesitates_gives_its_place_back() {
+        let mut service = service();
+        deliver(&mut service, key(1));
+        service.sent(Sent::Announcement(key(1)));
+        service.deliveries_lost(std::iter::empty());
+        assert_eq!(service.taken, 0);
+        deliver(&mut service, key(2));
+        service.sent(Sent::Announcement(key(2)));
+        assert!(is_announcing(&service, key(2)));
+        end_hesitation(&mut service);
+    }
+
+    #[tokio::test]
+    async fn a_suspect_whose_start_is_told_twice_takes_one_place() {
+        let mut service = service();
+        deliver(&mut service, key(1));
+        service.deliveries_lost(std::iter::empty());
+        deliver(&mut service, key(1));
+        service.sent(Sent::Announcement(key(1)));
+        service.sent(Sent::Announcement(key(1)));
+        end_hesitation(&mut service);
+    }
+
+    #[tokio::test]
+    async fn a_suspect_that_is_cancelled_while_it_hesitates_gives_its_place_back() {
+        let mut service = service();
+        deliver(&mut service, key(1));
+        deliver(&mut service, key(2));
+        service.sent(Sent::Announcement(key(1)));
+        service.cancel_asked(TaskCancel {
+            execution_id: key(1).execution_id,
+            task_id: key(1).task_id,
+            attempt: 1,
+            reason: None,
+        });
+        service.sent(Sent::Completions {
+            reply_to: "inbox".into(),
+            keys: vec![key(1)],
+        });
+        service.start_waiting();
+        assert!(is_announcing(&service, key(2)));
+        service.sent(Sent::Announcement(key(2)));
+        end_hesitation(&mut service);
     }
 }

@@ -62,7 +62,7 @@ impl Service {
         }
     }
 
-    fn take(&mut self, key: JobKey, mut held: Held, standing: Standing) {
+    pub(super) fn take(&mut self, key: JobKey, mut held: Held, standing: Standing) {
         if let Some(reason) = self.cancelled.reason(key, Instant::now()) {
             held.phase = Phase::Ended;
             self.held.insert(key, held);

@@ -283,17 +283,23 @@ impl Service {
         let Some(session) = self.session.take() else {
             return;
         };
-        self.held.session_lost(session.owed());
+        self.deliveries_lost(session.owed());
         // Perhaps only one channel is gone: what the others hold goes back now and not some day.
         tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, session.close()));
-        let held = &self.held;
-        self.backlog.session_lost(|key| held.contains(key));
         if matches!(self.mode, Mode::Serving) {
             tracing::warn!("the broker's connection was lost, connecting again");
             self.sessions += 1;
             let options = self.options.session.clone();
             self.opening = Some(Box::pin(Session::reopen(self.sessions, options)));
         }
+    }
+
+    /// What was delivered and has not begun comes again, and some of it to others.
+    fn deliveries_lost(&mut self, owed: impl Iterator<Item = JobKey>) {
+        self.held.session_lost(owed);
+        let held = &self.held;
+        self.backlog.session_lost(|key| held.contains(key));
+        self.stop_hesitating();
     }
 
     fn drain(&mut self) {
