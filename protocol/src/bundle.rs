@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::decode::{check_envelope, check_size, expect_type, read};
-use crate::envelope::Envelope;
+use crate::decode::{MAX_NAME_BYTES, check_envelope, check_length, check_size, expect_type, read};
+use crate::envelope::{Envelope, is_passed_on};
 use crate::ids::{ExecutionId, TaskId};
 use crate::names::{self, MAX_BATCH_BYTES};
 use crate::refusal::{Refusal, Refused};
@@ -99,6 +99,10 @@ pub fn decode_bundle(envelope: &Envelope, body: &[u8]) -> Result<Vec<BundledJob>
     if entries.is_empty() {
         return Err(Refused::new(Refusal::WrongType, "a bundle without jobs"));
     }
+    for entry in &entries {
+        // AMQP carries no longer name, so that no answer could be sent.
+        check_length("reply_to", &entry.reply_to, MAX_NAME_BYTES)?;
+    }
     let jobs = entries.into_iter().map(|entry| {
         let name: Option<Name> = serde_json::from_str(entry.job.get()).ok();
         BundledJob {
@@ -109,7 +113,10 @@ pub fn decode_bundle(envelope: &Envelope, body: &[u8]) -> Result<Vec<BundledJob>
                     .map(|name| names::job_message_id(name.task_id, name.attempt)),
                 correlation_id: name.map(|name| name.execution_id.to_string()),
                 reply_to: Some(entry.reply_to.into_owned()),
-                traceparent: entry.traceparent.map(Cow::into_owned),
+                traceparent: entry
+                    .traceparent
+                    .filter(|trace| is_passed_on(trace))
+                    .map(Cow::into_owned),
                 version: envelope.version,
                 ..Envelope::default()
             },
@@ -172,6 +179,16 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_that_is_too_long_is_left_out() {
+        let mut writer = BundleWriter::default();
+        writer.push("q", Some(&"0".repeat(513)), job(1).as_bytes());
+        let envelope = Envelope::of_type(names::TASK_BUNDLE);
+        let jobs = decode_bundle(&envelope, &writer.finish()).unwrap();
+        assert_eq!(jobs.len(), 1);
+        assert_eq!(jobs[0].envelope.traceparent, None);
+    }
+
+    #[test]
     fn what_is_no_bundle_is_refused() {
         let bundle = Envelope::of_type(names::TASK_BUNDLE);
         let newer = Envelope {
@@ -179,11 +196,13 @@ mod tests {
             ..bundle.clone()
         };
         let too_large = vec![b' '; MAX_BATCH_BYTES + 1];
-        let cases: [(&Envelope, &[u8], Refusal); 6] = [
+        let unanswerable = format!(r#"[{{"reply_to":"{}","job":{{}}}}]"#, "q".repeat(256));
+        let cases: [(&Envelope, &[u8], Refusal); 7] = [
             (&bundle, b"[", Refusal::NotJson),
             (&bundle, b"{}", Refusal::WrongType),
             (&bundle, b"[]", Refusal::WrongType),
             (&bundle, &too_large, Refusal::TooLarge),
+            (&bundle, unanswerable.as_bytes(), Refusal::InvalidValue),
             (&newer, b"[]", Refusal::NewerVersion),
             (&Envelope::of_type("task.job"), b"[]", Refusal::WrongType),
         ];

@@ -1,5 +1,7 @@
 //! What the broker tells about a message apart from its body, without naming any AMQP library.
 
+use crate::names::MAX_TRACEPARENT_BYTES;
+
 /// The properties and headers of one delivery that Flotilla looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -18,7 +20,8 @@ pub struct Envelope {
     pub delivery_count: u32,
     /// Whether the broker marks the message as delivered before.
     pub redelivered: bool,
-    /// The trace that the message belongs to, as the header of the W3C.
+    /// The trace that the message belongs to, as the header of the W3C; none if it is longer than
+    /// [`MAX_TRACEPARENT_BYTES`].
     pub traceparent: Option<String>,
     /// Why the message is a dead letter: `flotilla-reason`, else the broker's own reason.
     pub reason: Option<String>,
@@ -46,4 +49,10 @@ impl Envelope {
             self.traceparent.as_deref(),
         ]
     }
+}
+
+/// Whether a trace may travel on. One that is too long is left out, as the W3C allows: it means nothing,
+/// and no message of ours could carry it.
+pub(crate) fn is_passed_on(traceparent: &str) -> bool {
+    traceparent.len() <= MAX_TRACEPARENT_BYTES
 }

@@ -12,6 +12,8 @@ pub const REASON_HEADER: &str = "flotilla-reason";
 pub const QUEUE_HEADER: &str = "flotilla-queue";
 /// Header with the trace that a message belongs to.
 pub const TRACEPARENT_HEADER: &str = "traceparent";
+/// The longest trace that is passed on, in bytes; one of today's W3C format has 55.
+pub const MAX_TRACEPARENT_BYTES: usize = 512;
 /// Header of the broker that lists where a dead letter has been.
 pub const DEATH_HEADER: &str = "x-death";
 /// Header of the broker that counts how often a message was delivered before.

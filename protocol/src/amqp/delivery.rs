@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 
 use crate::bundle::decode_bundle;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, is_passed_on};
 use crate::names;
 use crate::refusal::Refused;
 
@@ -123,7 +123,9 @@ fn read_headers(envelope: &mut Envelope, headers: &FieldTable) {
         .and_then(whole)
         .and_then(|count| u32::try_from(count).ok())
         .unwrap_or(0);
-    envelope.traceparent = header(names::TRACEPARENT_HEADER).and_then(header_text);
+    envelope.traceparent = header(names::TRACEPARENT_HEADER)
+        .and_then(header_text)
+        .filter(|trace| is_passed_on(trace));
     envelope.reason = header(names::REASON_HEADER).and_then(header_text);
     envelope.original_queue = header(names::QUEUE_HEADER).and_then(header_text);
     // What the broker did last comes first; it speaks where nobody of ours has said more.
@@ -209,5 +211,25 @@ fn value_json(value: &AMQPValue) -> Value {
         | AMQPValue::LongInt(_)
         | AMQPValue::LongUInt(_)
         | AMQPValue::LongLongInt(_) => whole(value).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_that_no_message_can_carry_is_left_out() {
+        let traceparent = |bytes: usize| {
+            let mut headers = FieldTable::default();
+            let value = AMQPValue::LongString("0".repeat(bytes).into());
+            headers.insert(names::TRACEPARENT_HEADER.into(), value);
+            let properties = BasicProperties::default().with_headers(headers);
+            envelope(&properties, false).traceparent
+        };
+        assert_eq!(traceparent(55), Some("0".repeat(55)));
+        assert_eq!(traceparent(512), Some("0".repeat(512)));
+        assert_eq!(traceparent(513), None);
+        assert_eq!(traceparent(5_000), None);
     }
 }

@@ -26,6 +26,7 @@ use super::reply::Reply;
 use super::returns::{Fate, Key, Returns};
 use super::traffic::count_published;
 use super::{AmqpError, short};
+use crate::envelope::is_passed_on;
 use crate::names;
 
 /// The headers of a message travel in one frame, together with the other properties.
@@ -293,7 +294,8 @@ fn headers(message: &Outgoing) -> Result<FieldTable, AmqpError> {
     let mut headers = FieldTable::default();
     let version = AMQPValue::LongLongInt(names::VERSION);
     headers.insert(short(names::VERSION_HEADER)?, version);
-    let trace = message.traceparent.as_deref();
+    // Executions from before there was a limit may still have one that is too long.
+    let trace = message.traceparent.as_deref().filter(|t| is_passed_on(t));
     let trace = trace.map(|trace| (names::TRACEPARENT_HEADER, trace));
     let own = message.headers.iter();
     let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
@@ -323,4 +325,35 @@ fn key(exchange: &str, routing_key: &str, message_id: Option<&str>) -> Key {
     let mut hasher = DefaultHasher::new();
     (exchange, routing_key, message_id).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_trace(traceparent: &str) -> Outgoing {
+        Outgoing {
+            traceparent: Some(traceparent.to_owned()),
+            ..Outgoing::to_queue("q", "t", Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_message_is_published_without_a_trace_that_is_too_long() {
+        let sent = headers(&with_trace("00-ab-cd-01")).unwrap();
+        assert!(sent.contains_key(names::TRACEPARENT_HEADER));
+        let sent = headers(&with_trace(&"0".repeat(5_000))).unwrap();
+        assert!(!sent.contains_key(names::TRACEPARENT_HEADER));
+        assert!(sent.contains_key(names::VERSION_HEADER));
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_into_a_frame_are_refused() {
+        let message = Outgoing {
+            headers: vec![("name".to_owned(), "0".repeat(MAX_HEADERS_BYTES))],
+            ..Outgoing::to_queue("q", "t", Vec::new())
+        };
+        let refused = headers(&message);
+        assert!(matches!(refused, Err(AmqpError::HeadersTooLong)));
+    }
 }
