@@ -21,7 +21,7 @@ use crate::bundles::Bundles;
 use crate::forward::Forwarding;
 use crate::inbound::queue_of;
 use crate::shared_connection::SharedConnection;
-use crate::storage::{self, chain};
+use crate::storage::{self, StorageError, chain};
 use crate::task_logs::LogWriter;
 
 /// Wait before an order that failed is given again.
@@ -199,28 +199,48 @@ impl Orders {
 
     /// Finds jobs that were dispatched long ago, were not started, and wait in no queue.
     pub async fn find_lost_jobs(self, partitions: Vec<PartitionNo>) {
-        let found = storage::load_silent_jobs(&self.pool, &partitions, self.resend_after_s).await;
-        let silent = found.unwrap_or_else(|error| {
-            tracing::warn!(error = chain(&error), "lost jobs cannot be looked for");
-            Vec::new()
-        });
-        let mut by_pool: BTreeMap<String, Vec<LostJob>> = BTreeMap::new();
-        for (job, pool) in silent {
-            by_pool.entry(pool).or_default().push(job);
+        match self.lost_jobs(&partitions).await {
+            Ok(jobs) if jobs.is_empty() => {}
+            Ok(jobs) => self.answer(Input::JobsLost(jobs)),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "lost jobs cannot be looked for");
+            }
+        }
+    }
+
+    /// The queues are looked at before the jobs are loaded: those of a pool whose jobs merely wait would
+    /// take the places of lost ones, at each look again.
+    async fn lost_jobs(&self, partitions: &[PartitionNo]) -> Result<Vec<LostJob>, StorageError> {
+        let after_s = self.resend_after_s;
+        let mut empty = Vec::new();
+        for pool in storage::load_silent_pools(&self.pool, partitions, after_s).await? {
+            if self.is_empty(&pool).await {
+                empty.push(pool);
+            }
+        }
+        if empty.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lost = storage::load_silent_jobs(&self.pool, partitions, &empty, after_s).await?;
+        let mut by_pool: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, pool) in &lost {
+            *by_pool.entry(pool).or_default() += 1;
         }
         for (pool, jobs) in by_pool {
-            // Behind other jobs a job may wait for as long as it takes.
-            let bundles = self.depth(&names::bundles_queue(&pool)).await;
-            if bundles.is_some_and(|bundles| bundles > 0) {
-                self.bundles.include(&pool);
-            } else if bundles == Some(0) && self.depth(&names::jobs_queue(&pool)).await == Some(0) {
-                tracing::warn!(
-                    pool,
-                    jobs = jobs.len(),
-                    "jobs were lost and are published again"
-                );
-                self.answer(Input::JobsLost(jobs));
+            tracing::warn!(pool, jobs, "jobs were lost and are published again");
+        }
+        Ok(lost.into_iter().map(|(job, _)| job).collect())
+    }
+
+    /// Whether no job of a pool waits in a queue. Behind other jobs one may wait for as long as it takes.
+    async fn is_empty(&self, pool: &str) -> bool {
+        match self.depth(&names::bundles_queue(pool)).await {
+            Some(0) => self.depth(&names::jobs_queue(pool)).await == Some(0),
+            Some(_) => {
+                self.bundles.include(pool);
+                false
             }
+            None => false,
         }
     }
 

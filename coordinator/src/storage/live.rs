@@ -57,9 +57,34 @@ pub async fn load_controls(
     Ok(found.collect())
 }
 
-/// Jobs of these partitions that were dispatched more than `resend_after_s` seconds ago and that
-/// nobody has started, with their pools, the oldest first. Whether they are lost their queues must
-/// tell.
+/// The pools of jobs of these partitions that were dispatched more than `resend_after_s` seconds ago
+/// and that nobody has started. Whether these are lost the queues must tell; a pool may have any number
+/// that merely wait, so that they are not loaded before.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn load_silent_pools(
+    database: impl PgExecutor<'_>,
+    partitions: &[PartitionNo],
+    resend_after_s: f64,
+) -> Result<Vec<String>, StorageError> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT t.pool \
+         FROM workflow_execution AS e \
+         JOIN workflow_task AS t \
+             ON t.execution_id = e.execution_id AND t.run = ANY (e.live_runs) \
+         WHERE e.finished_at IS NULL AND e.partition = ANY ($1) AND t.status = 'dispatched' \
+             AND t.dispatched_at < clock_timestamp() - make_interval(secs => $2)",
+    )
+    .bind(partitions)
+    .bind(resend_after_s)
+    .fetch_all(database)
+    .await
+    .map_err(StorageError::step("look for pools of lost jobs"))
+}
+
+/// The jobs behind [`load_silent_pools`] in some of its pools, each with its pool, the oldest first.
 ///
 /// # Errors
 ///
@@ -67,6 +92,7 @@ pub async fn load_controls(
 pub async fn load_silent_jobs(
     database: impl PgExecutor<'_>,
     partitions: &[PartitionNo],
+    pools: &[String],
     resend_after_s: f64,
 ) -> Result<Vec<(LostJob, String)>, StorageError> {
     let rows = sqlx::query(
@@ -75,10 +101,12 @@ pub async fn load_silent_jobs(
          JOIN workflow_task AS t \
              ON t.execution_id = e.execution_id AND t.run = ANY (e.live_runs) \
          WHERE e.finished_at IS NULL AND e.partition = ANY ($1) AND t.status = 'dispatched' \
-             AND t.dispatched_at < clock_timestamp() - make_interval(secs => $2) \
-         ORDER BY t.dispatched_at, t.execution_id, t.run LIMIT $3",
+             AND t.pool = ANY ($2) \
+             AND t.dispatched_at < clock_timestamp() - make_interval(secs => $3) \
+         ORDER BY t.dispatched_at, t.execution_id, t.run LIMIT $4",
     )
     .bind(partitions)
+    .bind(pools)
     .bind(resend_after_s)
     .bind(MAX_LOST_JOBS)
     .fetch_all(database)

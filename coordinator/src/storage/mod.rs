@@ -47,7 +47,7 @@ pub use definitions::{
 };
 pub use error::{StorageError, chain};
 pub use history::load_history;
-pub use live::{load_controls, load_silent_jobs, partition_of};
+pub use live::{load_controls, load_silent_jobs, load_silent_pools, partition_of};
 pub use load::load_executions;
 pub use load_past::{WithPast, load_pasts, load_with_past};
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};

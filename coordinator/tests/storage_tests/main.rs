@@ -12,6 +12,7 @@ mod messages;
 mod partitions;
 mod planted;
 mod schema;
+mod silent;
 mod support;
 mod task_log;
 mod view;

@@ -119,8 +119,10 @@ impl Postgres {
                 partitions,
                 resend_after_s,
             } => {
-                let conn = &mut self.conn;
-                let jobs = storage::load_silent_jobs(conn, partitions, *resend_after_s).await;
+                let (conn, after_s) = (&mut self.conn, *resend_after_s);
+                let pools = storage::load_silent_pools(&mut *conn, partitions, after_s).await;
+                let pools = pools.expect("they are looked for");
+                let jobs = storage::load_silent_jobs(conn, partitions, &pools, after_s).await;
                 Answer::SilentJobs(jobs.expect("they are looked for"))
             }
             Call::PartitionOf(id) => {
