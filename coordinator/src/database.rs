@@ -12,11 +12,14 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::mpsc;
 
 use crate::failpoints;
-use crate::storage::{self, StorageError, StoredDefinition, chain};
+use crate::storage::{self, StorageError, StoredDefinition, chain, within};
 
 /// How long a commit may take before its outcome counts as unknown. The server's own
 /// `statement_timeout` ends it before.
 const COMMIT_LIMIT: Duration = Duration::from_secs(20);
+/// How long one step of a load may take. The server ends each of its statements before, unless it is
+/// not there any more and nobody has told.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// Wait before the first sending of a commit again; doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest such wait.
@@ -35,14 +38,22 @@ enum Work {
 struct Session {
     url: String,
     work: Work,
+    /// How long it may take to connect, and for each step then. What takes longer is given up together
+    /// with the connection.
+    limit: Duration,
     connection: Option<PgConnection>,
 }
 
 impl Session {
     fn new(url: String, work: Work) -> Self {
+        let limit = match work {
+            Work::Commit => COMMIT_LIMIT,
+            Work::Load => LOAD_LIMIT,
+        };
         Self {
             url,
             work,
+            limit,
             connection: None,
         }
     }
@@ -50,8 +61,10 @@ impl Session {
     async fn connection(&mut self) -> Result<&mut PgConnection, StorageError> {
         let connection = match (self.connection.take(), self.work) {
             (Some(connection), _) => connection,
-            (None, Work::Commit) => storage::connect_to_commit(&self.url).await?,
-            (None, Work::Load) => storage::connect_one(&self.url).await?,
+            (None, Work::Commit) => {
+                within(self.limit, storage::connect_to_commit(&self.url)).await?
+            }
+            (None, Work::Load) => within(self.limit, storage::connect_one(&self.url)).await?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -63,10 +76,17 @@ pub(crate) type CommitOrder = (Arc<Commit>, u32);
 /// Sends commits, one at a time, and answers each.
 pub(crate) async fn commit_all(
     url: String,
+    orders: mpsc::UnboundedReceiver<CommitOrder>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    commit_over(Session::new(url, Work::Commit), orders, inputs).await;
+}
+
+async fn commit_over(
+    mut session: Session,
     mut orders: mpsc::UnboundedReceiver<CommitOrder>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut session = Session::new(url, Work::Commit);
     while let Some((commit, attempts)) = orders.recv().await {
         if attempts > 0 {
             tokio::time::sleep(backoff(attempts)).await;
@@ -97,6 +117,7 @@ pub(crate) async fn commit_all(
 }
 
 async fn commit_once(session: &mut Session, commit: &Commit) -> CommitAnswer {
+    let limit = session.limit;
     let connection = match session.connection().await {
         Ok(connection) => connection,
         Err(error) => {
@@ -105,7 +126,7 @@ async fn commit_once(session: &mut Session, commit: &Commit) -> CommitAnswer {
             };
         }
     };
-    match tokio::time::timeout(COMMIT_LIMIT, storage::commit(connection, commit)).await {
+    match tokio::time::timeout(limit, storage::commit(connection, commit)).await {
         Ok(CommitAnswer::Committed { .. }) if failpoints::loses_commit_answer() => {
             CommitAnswer::TryAgain {
                 error: "the answer was lost (fault test)".to_owned(),
@@ -152,10 +173,18 @@ impl Workflows {
 pub(crate) async fn load_all(
     url: String,
     workflows: Arc<Workflows>,
+    requests: mpsc::UnboundedReceiver<LoadRequest>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    load_over(Session::new(url, Work::Load), workflows, requests, inputs).await;
+}
+
+async fn load_over(
+    mut session: Session,
+    workflows: Arc<Workflows>,
     mut requests: mpsc::UnboundedReceiver<LoadRequest>,
     inputs: mpsc::UnboundedSender<Input>,
 ) {
-    let mut session = Session::new(url, Work::Load);
     while let Some(request) = requests.recv().await {
         let begun = std::time::Instant::now();
         let loaded = load(&mut session, &workflows, &request).await;
@@ -184,29 +213,47 @@ async fn load(
     workflows: &Workflows,
     request: &LoadRequest,
 ) -> Result<Loaded, StorageError> {
+    let limit = session.limit;
     let connection = session.connection().await?;
     let mut loaded = Loaded::default();
     if !request.starts.is_empty() {
-        loaded.starts = storage::load_starts(&mut *connection, &request.starts).await?;
+        loaded.starts = within(
+            limit,
+            storage::load_starts(&mut *connection, &request.starts),
+        )
+        .await?;
     }
     if !request.executions.is_empty() {
-        loaded.executions = storage::load_executions(&mut *connection, &request.executions).await?;
+        loaded.executions = within(
+            limit,
+            storage::load_executions(&mut *connection, &request.executions),
+        )
+        .await?;
     }
     if !request.children.is_empty() {
-        loaded.children = storage::find_definitions(&mut *connection, &request.children).await?;
+        loaded.children = within(
+            limit,
+            storage::find_definitions(&mut *connection, &request.children),
+        )
+        .await?;
     }
     if !request.pasts.is_empty() {
-        loaded.pasts = storage::load_pasts(&mut *connection, &request.pasts).await?;
+        loaded.pasts = within(limit, storage::load_pasts(&mut *connection, &request.pasts)).await?;
     }
     if !request.controls.is_empty() {
-        loaded.controls = storage::load_controls(&mut *connection, &request.controls).await?;
+        loaded.controls = within(
+            limit,
+            storage::load_controls(&mut *connection, &request.controls),
+        )
+        .await?;
     }
-    loaded.workflows = load_workflows(connection, workflows, &loaded).await?;
+    loaded.workflows = load_workflows(connection, limit, workflows, &loaded).await?;
     Ok(loaded)
 }
 
 async fn load_workflows(
     connection: &mut PgConnection,
+    limit: Duration,
     workflows: &Workflows,
     loaded: &Loaded,
 ) -> Result<Vec<Result<Arc<Workflow>, (DefinitionHash, String)>>, StorageError> {
@@ -234,10 +281,95 @@ async fn load_workflows(
         }
     }
     if !missing.is_empty() {
-        for definition in storage::load_definitions(&mut *connection, &missing).await? {
+        for definition in
+            within(limit, storage::load_definitions(&mut *connection, &missing)).await?
+        {
             let compiled = workflows.add(&definition);
             found.push(compiled.map_err(|error| (definition.hash, error)));
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::silent_wire::SilentWire;
+    use flotilla_protocol::ExecutionId;
+    use sqlx::PgPool;
+    use tokio::net::TcpListener;
+    use uuid::Uuid;
+
+    /// Long for a statement on an idle server, short for a test.
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    fn session(url: &str, work: Work) -> Session {
+        Session {
+            limit: LIMIT,
+            ..Session::new(url.to_owned(), work)
+        }
+    }
+
+    fn request() -> LoadRequest {
+        LoadRequest {
+            executions: vec![ExecutionId(Uuid::nil())],
+            ..LoadRequest::default()
+        }
+    }
+
+    async fn migrated(pool: &PgPool) -> SilentWire {
+        storage::migrate(pool, None).await.expect("it migrates");
+        SilentWire::to(pool).await
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_load_that_nobody_answers_fails_and_the_next_has_a_connection(pool: PgPool) {
+        let wire = migrated(&pool).await;
+        let (requests, asked) = mpsc::unbounded_channel();
+        let (inputs, mut told) = mpsc::unbounded_channel();
+        let session = session(&wire.url, Work::Load);
+        tokio::spawn(load_over(session, Arc::default(), asked, inputs));
+        requests.send(request()).unwrap();
+        assert!(matches!(told.recv().await, Some(Input::Loaded(_))));
+        wire.silence();
+        requests.send(request()).unwrap();
+        assert!(matches!(told.recv().await, Some(Input::LoadFailed)));
+        requests.send(request()).unwrap();
+        assert!(matches!(told.recv().await, Some(Input::Loaded(_))));
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_commit_that_nobody_answers_is_sent_again_over_another_connection(pool: PgPool) {
+        let wire = migrated(&pool).await;
+        let (orders, asked) = mpsc::unbounded_channel();
+        let (inputs, mut told) = mpsc::unbounded_channel();
+        tokio::spawn(commit_over(session(&wire.url, Work::Commit), asked, inputs));
+        let mut commit = async || {
+            let commit = Commit::empty(Uuid::now_v7(), 60.0);
+            orders.send((Arc::new(commit), 0)).unwrap();
+            match told.recv().await {
+                Some(Input::CommitAnswered(answer)) => answer,
+                other => panic!("{other:?}"),
+            }
+        };
+        let is_committed = |answer| matches!(answer, CommitAnswer::Committed { .. });
+        assert!(is_committed(commit().await));
+        wire.silence();
+        assert!(matches!(commit().await, CommitAnswer::TryAgain { .. }));
+        assert!(is_committed(commit().await));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/d", listener.local_addr().unwrap());
+        for work in [Work::Commit, Work::Load] {
+            let mut session = Session {
+                limit: Duration::from_millis(50),
+                ..Session::new(url.clone(), work)
+            };
+            let connected = session.connection().await;
+            assert!(matches!(connected, Err(StorageError::TimedOut)));
+        }
+    }
 }

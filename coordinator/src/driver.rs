@@ -9,6 +9,7 @@ use flotilla_protocol::amqp::{ConnectOptions, Connection, Publisher, PublisherOp
 use flotilla_turn::message::DeliveryId;
 use flotilla_turn::{Config, Effect, Input, LoadRequest, Turns};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::bundles::Bundles;
@@ -35,6 +36,8 @@ const CACHED_EXECUTIONS: usize = 20_000;
 const MAX_UNCONFIRMED: usize = 10_000;
 /// How long a clean stop may take before what is left is left to others.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long the database may take for the last that it is told. Leases expire by themselves.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 /// Looks for lost jobs within the time after which a job counts as lost.
 const LOST_JOBS_LOOKS: f64 = 3.0;
 
@@ -50,6 +53,8 @@ pub(crate) struct Driver {
     commits: mpsc::UnboundedSender<CommitOrder>,
     loads: mpsc::UnboundedSender<LoadRequest>,
     effects: Vec<Effect>,
+    /// Partitions that are being let go; nothing of the turns waits for that.
+    releases: JoinSet<()>,
     stopped: bool,
 }
 
@@ -100,7 +105,7 @@ impl Driver {
             bundles: bundles.clone(),
             inputs: sender.clone(),
         };
-        tokio::spawn(orders.clone().listen());
+        tokio::spawn(orders.clone().listen(config.database_url));
         tokio::spawn(orders.clone().watch_publisher());
         tokio::spawn(orders.clone().watch_bundles());
         Ok(Self {
@@ -114,6 +119,7 @@ impl Driver {
             commits,
             loads,
             effects: Vec::new(),
+            releases: JoinSet::new(),
             stopped: false,
         })
     }
@@ -160,7 +166,7 @@ impl Driver {
         self.inbound.shut_down().await;
         self.outbound.publisher().close().await;
         self.orders.observer.close().await;
-        self.orders.pool.close().await;
+        leave(self.releases, &self.orders.pool).await;
     }
 
     /// Takes all inputs that are there, so that they make one turn.
@@ -229,7 +235,9 @@ impl Driver {
                 tokio::spawn(self.orders.clone().take_partitions());
             }
             Effect::ReleasePartitions { held, resigns } => {
-                self.orders.clone().release(held, resigns).await;
+                while self.releases.try_join_next().is_some() {}
+                self.releases
+                    .spawn(self.orders.clone().release(held, resigns));
             }
             Effect::OpenChannel {
                 channel,
@@ -290,5 +298,16 @@ impl Driver {
             }
             Effect::Stopped => self.stopped = true,
         }
+    }
+}
+
+/// Waits for what the database is still being told, but not for ever.
+async fn leave(mut releases: JoinSet<()>, pool: &sqlx::PgPool) {
+    let leaving = async {
+        while releases.join_next().await.is_some() {}
+        pool.close().await;
+    };
+    if tokio::time::timeout(FAREWELL_LIMIT, leaving).await.is_err() {
+        tracing::warn!("the database does not answer; leases that are left expire");
     }
 }

@@ -14,8 +14,9 @@ use flotilla_turn::message::{
 use flotilla_turn::rows::PartitionNo;
 use tokio::sync::mpsc;
 
+use crate::orders::ORDER_LIMIT;
 use crate::reception::unknown_command;
-use crate::storage::{self, DeadLetterRow, chain};
+use crate::storage::{self, DeadLetterRow, chain, within};
 use crate::task_logs::LogWriter;
 
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
@@ -52,7 +53,8 @@ impl Forwarding {
     async fn control(&self, request: ControlRequest, original: RefusedMessage) {
         let execution_id = request.control.execution_id;
         let partition = loop {
-            match storage::partition_of(&self.pool, execution_id).await {
+            let looking = storage::partition_of(&self.pool, execution_id);
+            match within(ORDER_LIMIT, looking).await {
                 Ok(partition) => break partition,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a partition cannot be looked up");
@@ -119,7 +121,8 @@ impl Forwarding {
             body: letter.body,
         };
         loop {
-            match storage::insert_dead_letter(&self.pool, &row).await {
+            let storing = storage::insert_dead_letter(&self.pool, &row);
+            match within(ORDER_LIMIT, storing).await {
                 Ok(_) => break,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a dead letter could not be stored");

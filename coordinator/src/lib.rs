@@ -19,6 +19,8 @@ mod outbound;
 mod reception;
 pub mod rehearsal;
 mod shared_connection;
+#[cfg(test)]
+mod silent_wire;
 pub mod storage;
 mod task_logs;
 pub mod waits;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use flotilla_protocol::amqp::{
@@ -13,7 +14,7 @@ use flotilla_protocol::names;
 use flotilla_turn::Input;
 use flotilla_turn::message::{ChannelId, DeliveryId};
 use flotilla_turn::rows::{Epoch, LostJob, PartitionNo};
-use sqlx::postgres::PgNotification;
+use sqlx::postgres::{PgListener, PgNotification};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -21,11 +22,18 @@ use crate::bundles::Bundles;
 use crate::forward::Forwarding;
 use crate::inbound::queue_of;
 use crate::shared_connection::SharedConnection;
-use crate::storage::{self, StorageError, chain};
+use crate::storage::{self, StorageError, chain, within};
 use crate::task_logs::LogWriter;
 
 /// Wait before an order that failed is given again.
-const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
+const AGAIN_AFTER: Duration = Duration::from_millis(300);
+
+/// How long the database may take for an order. The server ends a statement before, unless it is not
+/// there any more and nobody has told.
+pub(crate) const ORDER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long nothing may be heard of others before the database is asked whether it is still there.
+const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 /// What carrying out orders needs.
 #[derive(Clone)]
@@ -58,8 +66,8 @@ impl Orders {
     }
 
     pub async fn take_partitions(self) {
-        let looked = storage::take_partitions(&self.pool, self.owner, self.lease_s).await;
-        let (taken, share) = match looked {
+        let taking = storage::take_partitions(&self.pool, self.owner, self.lease_s);
+        let (taken, share) = match within(ORDER_LIMIT, taking).await {
             Ok((taken, share)) => (taken, usize::try_from(share.partitions).ok()),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "partitions cannot be taken");
@@ -74,28 +82,49 @@ impl Orders {
     }
 
     /// Passes on that others have let go of partitions, or that workflows were registered, for as long as
-    /// the process lives.
-    pub async fn listen(self) {
-        loop {
-            match storage::listen(&self.pool).await {
-                Ok(mut listener) => {
-                    while let Ok(told) = listener.try_recv().await {
-                        let channel = told.as_ref().map(PgNotification::channel);
-                        // Without a connection anything may have happened.
-                        if channel != Some(storage::FREED_CHANNEL) {
-                            self.answer(Input::WorkflowRegistered);
-                        }
-                        if channel != Some(storage::REGISTERED_CHANNEL) {
-                            self.answer(Input::PartitionsFreed);
-                        }
-                    }
-                    self.answer(Input::WorkflowRegistered);
+    /// anybody takes that.
+    pub async fn listen(self, url: String) {
+        while !self.inputs.is_closed() {
+            match storage::listen(&url).await {
+                Ok(listener) => {
+                    self.pass_on(listener).await;
+                    // Meanwhile anything may have happened.
+                    self.heard_in(None);
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "cannot listen to what others do");
                 }
             }
             tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Returns when the listener hears nothing any more.
+    async fn pass_on(&self, mut listener: PgListener) {
+        while !self.inputs.is_closed() {
+            match tokio::time::timeout(QUIET_LIMIT, listener.try_recv()).await {
+                Ok(Ok(told)) => self.heard_in(told.as_ref().map(PgNotification::channel)),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = chain(&error), "what others do is not heard");
+                    return;
+                }
+                Err(_) => {
+                    if let Err(error) = storage::ask_listener(&mut listener, ORDER_LIMIT).await {
+                        tracing::warn!(error = chain(&error), "what others do is not heard");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something was told in a channel; `None`: the connection was lost, so perhaps in any.
+    fn heard_in(&self, channel: Option<&str>) {
+        if channel != Some(storage::FREED_CHANNEL) {
+            self.answer(Input::WorkflowRegistered);
+        }
+        if channel != Some(storage::REGISTERED_CHANNEL) {
+            self.answer(Input::PartitionsFreed);
         }
     }
 
@@ -112,8 +141,8 @@ impl Orders {
     }
 
     pub async fn release(self, held: Vec<(PartitionNo, Epoch)>, resigns: bool) {
-        let released = storage::release_partitions(&self.pool, self.owner, &held, resigns).await;
-        if let Err(error) = released {
+        let releasing = storage::release_partitions(&self.pool, self.owner, &held, resigns);
+        if let Err(error) = within(ORDER_LIMIT, releasing).await {
             tracing::warn!(
                 error = chain(&error),
                 "partitions are not released; their leases expire"
@@ -128,7 +157,8 @@ impl Orders {
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     ) {
-        let timers = match storage::load_timers(&self.pool, partition, from, until).await {
+        let loading = storage::load_timers(&self.pool, partition, from, until);
+        let timers = match within(ORDER_LIMIT, loading).await {
             Ok(timers) => Some(timers),
             Err(error) => {
                 tracing::warn!(partition, error = chain(&error), "timers cannot be loaded");
@@ -213,7 +243,8 @@ impl Orders {
     async fn lost_jobs(&self, partitions: &[PartitionNo]) -> Result<Vec<LostJob>, StorageError> {
         let after_s = self.resend_after_s;
         let mut empty = Vec::new();
-        for pool in storage::load_silent_pools(&self.pool, partitions, after_s).await? {
+        let looking = storage::load_silent_pools(&self.pool, partitions, after_s);
+        for pool in within(ORDER_LIMIT, looking).await? {
             if self.is_empty(&pool).await {
                 empty.push(pool);
             }
@@ -221,7 +252,8 @@ impl Orders {
         if empty.is_empty() {
             return Ok(Vec::new());
         }
-        let lost = storage::load_silent_jobs(&self.pool, partitions, &empty, after_s).await?;
+        let loading = storage::load_silent_jobs(&self.pool, partitions, &empty, after_s);
+        let lost = within(ORDER_LIMIT, loading).await?;
         let mut by_pool: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, pool) in &lost {
             *by_pool.entry(pool).or_default() += 1;
@@ -255,7 +287,8 @@ impl Orders {
 
     pub async fn mark_suspect(self, delivery: DeliveryId, key: String) {
         let mark = loop {
-            match storage::mark_suspect(&self.pool, &key, self.owner, self.lease_s).await {
+            let marking = storage::mark_suspect(&self.pool, &key, self.owner, self.lease_s);
+            match within(ORDER_LIMIT, marking).await {
                 Ok(mark) => break mark,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a suspect cannot be marked");
@@ -272,7 +305,11 @@ impl Orders {
 
     pub async fn clear_suspect(self, key: String) {
         // Others wait for as long as the mark of a living coordinator stands.
-        while let Err(error) = storage::clear_suspect(&self.pool, &key, self.owner).await {
+        loop {
+            let clearing = storage::clear_suspect(&self.pool, &key, self.owner);
+            let Err(error) = within(ORDER_LIMIT, clearing).await else {
+                return;
+            };
             tracing::warn!(error = chain(&error), "the mark of a suspect stays");
             tokio::time::sleep(AGAIN_AFTER).await;
         }

@@ -12,6 +12,9 @@ pub enum StorageError {
     /// No connection.
     #[error("cannot connect to the database")]
     Connect(#[source] sqlx::Error),
+    /// Nothing was answered for so long that nothing will be. The connection may be half open.
+    #[error("the database did not answer in time")]
+    TimedOut,
     /// The server would acknowledge commits that a crash can undo.
     #[error("the database runs with synchronous_commit = off, which can lose committed work")]
     SynchronousCommitOff,
@@ -77,7 +80,7 @@ impl StorageError {
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connect(_) => true,
+            Self::Connect(_) | Self::TimedOut => true,
             Self::Step { source, .. } | Self::Check { source, .. } => matches!(
                 source,
                 sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed

@@ -19,6 +19,7 @@ mod dead_letters;
 mod definitions;
 mod error;
 mod history;
+mod listen;
 mod live;
 mod load;
 mod load_items;
@@ -34,6 +35,7 @@ mod watch;
 
 pub use actions::{load_actions, register_action};
 pub use commit::commit;
+pub(crate) use connect::within;
 pub use connect::{
     STATEMENT_TIMEOUT_S, connect, connect_one, connect_read_only, connect_to_commit,
 };
@@ -47,13 +49,14 @@ pub use definitions::{
 };
 pub use error::{StorageError, chain};
 pub use history::load_history;
+pub use listen::{ask_listener, listen};
 pub use live::{load_controls, load_silent_jobs, load_silent_pools, partition_of};
 pub use load::load_executions;
 pub use load_past::{WithPast, load_pasts, load_with_past};
 pub use messages::{DeadLetterRow, clear_suspect, insert_dead_letter, mark_suspect};
 pub use migrate::{DEFAULT_PARTITIONS, Migrated, migrate};
 pub use partitions::{
-    FREED_CHANNEL, Share, listen, load_timers, release_partitions, renew_leases, take_partitions,
+    FREED_CHANNEL, Share, load_timers, release_partitions, renew_leases, take_partitions,
 };
 pub use task_log::{ReadUpTo, TaskLogRow, insert_task_log, read_task_log};
 pub use view::{ListFilter, Shown, execution_status, list, show, summary};

@@ -4,12 +4,11 @@ use chrono::{DateTime, Utc};
 use flotilla_engine::execution::TimerKind;
 use flotilla_protocol::ExecutionId;
 use flotilla_turn::rows::{Epoch, OutboxJob, PartitionNo, TakenPartition, TimerRow};
-use sqlx::postgres::{PgBindIterExt, PgListener, PgRow};
+use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::StorageError;
-use super::definitions::REGISTERED_CHANNEL;
 use super::load_rows::{self, Reader};
 use super::outbox::KeptReply;
 
@@ -353,24 +352,4 @@ pub async fn renew_leases(
     .fetch_one(database)
     .await
     .map_err(StorageError::step("renew leases"))
-}
-
-/// Listens for partitions that others let go of, and for workflows that are registered. The listener
-/// connects again by itself; what is told in between is lost, so each [`PgListener::try_recv`] is no more than
-/// a reason to look.
-///
-/// # Errors
-///
-/// When no connection can be had.
-pub async fn listen(pool: &PgPool) -> Result<PgListener, StorageError> {
-    let listening = async {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener
-            .listen_all([FREED_CHANNEL, REGISTERED_CHANNEL])
-            .await?;
-        Ok(listener)
-    };
-    listening
-        .await
-        .map_err(StorageError::step("listen to what others do"))
 }

@@ -7,7 +7,7 @@ use flotilla_turn::rows::{
     CommitAnswer, Epoch, OutboxJob, OutboxReply, PartitionNo, ReplyMessage, TakenPartition,
     TimerRow,
 };
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, PgPool};
 use uuid::Uuid;
 
 use crate::support::{committed, id, json, ready, start_turn, transition, turn};
@@ -107,7 +107,8 @@ async fn nobody_takes_more_than_an_even_share(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn others_are_told_of_partitions_that_are_let_go(pool: PgPool) {
     drop(ready(&pool).await);
-    let mut listener = storage::listen(&pool).await.unwrap();
+    let url = pool.connect_options().to_url_lossy();
+    let mut listener = storage::listen(url.as_str()).await.unwrap();
     storage::release_partitions(&pool, Uuid::from_u128(1), &[(0, 1)], false)
         .await
         .unwrap();
