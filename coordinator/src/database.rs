@@ -333,7 +333,7 @@ mod tests {
         assert!(matches!(told.recv().await, Some(Input::Loaded(_))));
         wire.silence();
         requests.send(request()).unwrap();
-        assert!(matches!(told.recv().await, Some(Input::LoadFailed)));
+        assert!(matches!(told.recv().await, Some(Input::LoadFailed(_))));
         requests.send(request()).unwrap();
         assert!(matches!(told.recv().await, Some(Input::Loaded(_))));
     }

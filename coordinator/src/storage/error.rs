@@ -110,6 +110,7 @@ impl StorageError {
                 }
             }
             Self::Connect(_)
+            | Self::TimedOut
             | Self::Check { .. }
             | Self::Row { .. }
             | Self::Url(_)
@@ -133,4 +134,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_cannot_connect_or_be_read_may_do_better_later() {
+        let unread = StorageError::Row {
+            table: "workflow_task",
+            column: "item_progress",
+            problem: "it is no object".to_owned(),
+        };
+        let silent = StorageError::step("load executions")(sqlx::Error::PoolTimedOut);
+        for error in [unread, silent, StorageError::TimedOut] {
+            assert_eq!(error.of_load(), LoadFailure::Passing, "{error}");
+        }
+    }
 }
