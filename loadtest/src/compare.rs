@@ -49,6 +49,14 @@ const FIGURES: [(&str, &str, Better); 18] = [
     ("yardstick ms", "/yardstick_ms", Better::Neither),
 ];
 
+/// Numbers above zero that make a result no measurement, whatever its figures: where they stand.
+const FAULTS: [(&str, &str); 4] = [
+    ("lost", "/lost"),
+    ("doubled", "/doubled"),
+    ("findings", "/findings"),
+    ("not succeeded", "/not_succeeded"),
+];
+
 /// What must be the same, else figures say little.
 const CONDITIONS: [&str; 3] = ["shape", "settings", "machine"];
 /// Parts of these that say how long or when, and not what.
@@ -63,6 +71,8 @@ const INCIDENTAL: [&str; 4] = [
 #[derive(Debug, Serialize)]
 struct Comparison {
     figures: Vec<Figure>,
+    /// What makes the result after no measurement, so that it is worse whatever its figures.
+    faults: Vec<Fault>,
     /// Where shapes, settings or machines differ, or one was slower: place, before, after.
     differences: Vec<(String, Value, Value)>,
 }
@@ -78,9 +88,17 @@ struct Figure {
     worse: bool,
 }
 
+/// Work that was not done once and well.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Fault {
+    name: &'static str,
+    count: u64,
+}
+
 /// Compares, and shows it; false if something is worse.
 pub fn compare(arguments: &CompareArguments) -> Result<bool, Failure> {
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    refuse_faults(&arguments.before, &before)?;
     let comparison = compared(&before, &after, arguments.limit);
     match arguments.output {
         Output::Json => {
@@ -90,7 +108,33 @@ pub fn compare(arguments: &CompareArguments) -> Result<bool, Failure> {
         Output::Table => print!("{}", comparison.table()),
         Output::Nothing => {}
     }
-    Ok(comparison.figures.iter().all(|figure| !figure.worse))
+    Ok(!comparison.is_worse())
+}
+
+/// Nothing can be compared with what is no measurement itself.
+fn refuse_faults(path: &Path, result: &Value) -> Result<(), Failure> {
+    let faults: Vec<String> = faults(result)
+        .iter()
+        .map(|fault| format!("{} {}", fault.name, fault.count))
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::NoMeasurement {
+        path: path.to_owned(),
+        faults: faults.join(", "),
+    })
+}
+
+fn faults(result: &Value) -> Vec<Fault> {
+    let count = |place| result.pointer(place).and_then(Value::as_u64);
+    FAULTS
+        .iter()
+        .filter_map(|(name, place)| {
+            let count = count(place).filter(|count| *count > 0)?;
+            Some(Fault { name, count })
+        })
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Value, Failure> {
@@ -145,6 +189,7 @@ fn compared(before: &Value, after: &Value, limit_percent: f64) -> Comparison {
     }
     Comparison {
         figures,
+        faults: faults(after),
         differences,
     }
 }
@@ -169,6 +214,10 @@ fn differ(found: &mut Vec<(String, Value, Value)>, place: &str, before: &Value, 
 }
 
 impl Comparison {
+    fn is_worse(&self) -> bool {
+        !self.faults.is_empty() || self.figures.iter().any(|figure| figure.worse)
+    }
+
     fn table(&self) -> String {
         use std::fmt::Write;
         let mut text = String::from("                       A            B      B/A\n");
@@ -185,6 +234,13 @@ impl Comparison {
             let _ = writeln!(
                 text,
                 "{name:<17}{before:>12.3} {after:>12.3} {ratio:>8.3}{verdict}"
+            );
+        }
+        for Fault { name, count } in &self.faults {
+            let _ = writeln!(
+                text,
+                "{name:<17}{:>12} {count:>12}          WORSE: B is no measurement",
+                0
             );
         }
         for (place, before, after) in &self.differences {
@@ -223,6 +279,40 @@ mod tests {
         assert!(worse(&before, &result(920.0, 54.0, 2)).is_empty());
         assert_eq!(worse(&before, &result(900.0, 54.0, 2)), ["tasks/s"]);
         assert_eq!(worse(&before, &result(2000.0, 56.0, 2)), ["latency p99 ms"]);
+    }
+
+    #[test]
+    fn a_result_after_that_is_no_measurement_is_worse_however_good_its_figures() {
+        let (before, mut after) = (result(1000.0, 50.0, 2), result(2000.0, 20.0, 2));
+        for (_, place) in FAULTS {
+            after[&place[1..]] = json!(0);
+        }
+        assert!(!compared(&before, &after, 10.0).is_worse());
+        for (name, place) in FAULTS {
+            after[&place[1..]] = json!(3);
+            let found = compared(&before, &after, 10.0);
+            assert_eq!(found.faults, [Fault { name, count: 3 }]);
+            assert!(found.is_worse(), "{name}");
+            let line = found.table();
+            let line = line.lines().find(|line| line.starts_with(name));
+            assert!(line.is_some_and(|line| line.contains("3          WORSE")));
+            after[&place[1..]] = json!(0);
+        }
+    }
+
+    #[test]
+    fn a_result_before_that_is_no_measurement_is_refused() {
+        let mut before = result(1000.0, 50.0, 2);
+        assert!(refuse_faults(Path::new("a.json"), &before).is_ok());
+        (before["lost"], before["not_succeeded"]) = (json!(2), json!(1));
+        let refused = refuse_faults(Path::new("a.json"), &before);
+        let said = refused.expect_err("work was lost");
+        assert_eq!(said.exit_code(), 2);
+        assert!(
+            said.to_string()
+                .starts_with("a.json is no measurement: lost 2, not succeeded 1"),
+            "{said}"
+        );
     }
 
     #[test]

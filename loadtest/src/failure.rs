@@ -62,6 +62,14 @@ pub enum Failure {
         /// What is wrong with it.
         reason: String,
     },
+    /// A run lost or doubled work, so nothing can be compared with it.
+    #[error("{path} is no measurement: {faults}; compare with a run that did all of its work once")]
+    NoMeasurement {
+        /// Its result.
+        path: PathBuf,
+        /// What there should be none of, and how many there are.
+        faults: String,
+    },
     /// Nothing can be copied.
     #[error("no finished execution of the load test is there to be copied: run a load first")]
     NothingToCopy,
@@ -96,6 +104,7 @@ impl Failure {
             | Self::RepliesLost
             | Self::NoProfiler
             | Self::NoResult { .. }
+            | Self::NoMeasurement { .. }
             | Self::NothingToCopy
             | Self::NotTaken => 2,
         }

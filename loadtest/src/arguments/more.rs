@@ -43,7 +43,8 @@ pub struct RampArguments {
 /// What `compare` takes.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing is worse; 1 something is worse; 2 usage, or no results."
+    after_help = "Exit codes: 0 nothing is worse; 1 something is worse, or B lost, doubled or failed work; 2 usage, or no \
+results, or A lost, doubled or failed work."
 )]
 pub struct CompareArguments {
     /// The result of a run before
