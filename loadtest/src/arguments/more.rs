@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::numbers::{positive, rate};
 use super::{FleetArguments, LoadArguments, Output, ResultArguments};
+use crate::bench::goal_words;
 
 /// What `ramp` takes.
 #[derive(Debug, Clone, Args)]
@@ -81,8 +82,8 @@ pub struct FillArguments {
 #[command(
     after_help = "Each run has a database of its own on the given server, NAME_bench_… beside the one in the URL, \
 which is dropped afterwards. Nothing else may use the vhost meanwhile.\n\n\
-Exit codes: 0 each value reaches its floor; 1 one does not, or something was lost or doubled; 2 usage, or \
-the fleet cannot be used; 3 a server cannot be reached."
+Exit codes: 0 each value reaches its floor; 1 one does not, nothing was measured, or something was lost or \
+doubled; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
 )]
 pub struct BenchArguments {
     /// How many seconds a run measures
@@ -94,8 +95,8 @@ pub struct BenchArguments {
     /// How many finished executions full tables hold
     #[arg(long, env = "BENCH_FILL", value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub fill: u64,
-    /// Only these goals, by the first word of their names
-    #[arg(long, env = "BENCH_ONLY", value_name = "WORD", value_delimiter = ',')]
+    /// Only these goals, by the first word of their names [default: all]
+    #[arg(long, env = "BENCH_ONLY", value_name = "WORD", value_delimiter = ',', value_parser = goal_word)]
     pub only: Vec<String>,
     /// Also write the result of each run, as JSON, and the table, as Markdown, into this folder
     #[arg(long, env = "BENCH_FOLDER", value_name = "FOLDER")]
@@ -108,6 +109,19 @@ pub struct BenchArguments {
     pub fleet: FleetArguments,
 }
 
+/// The first word of a goal, or none: a variable that is empty counts as none.
+fn goal_word(text: &str) -> Result<String, String> {
+    let (word, words) = (text.trim(), goal_words());
+    if word.is_empty() || words.contains(word) {
+        return Ok(word.to_owned());
+    }
+    let words: Vec<&str> = words.into_iter().collect();
+    Err(format!(
+        "no goal begins with it; goals begin with {}",
+        words.join(", ")
+    ))
+}
+
 impl RampArguments {
     /// Where the result goes.
     pub fn results(&self) -> ResultArguments {
@@ -116,5 +130,28 @@ impl RampArguments {
             html: None,
             output: self.output,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::Arguments;
+
+    #[test]
+    fn a_word_that_no_goal_begins_with_is_refused_and_those_that_exist_are_listed() {
+        assert_eq!(goal_word(" cpu").as_deref(), Ok("cpu"));
+        assert_eq!(goal_word("").as_deref(), Ok(""));
+        let servers = ["--database-url", "d", "--amqp-url", "a"];
+        let words = ["flotilla-loadtest", "bench", "--only", "cpu,latency"];
+        let parsed = Arguments::try_parse_from(words.iter().chain(&servers));
+        assert_eq!(parsed.expect_err("one is misspelt").exit_code(), 2);
+        let refused = goal_word("latency").expect_err("it is misspelt");
+        assert!(
+            refused.ends_with("engine, fanout, growth, half, idle, items, memory, single, width"),
+            "{refused}"
+        );
     }
 }

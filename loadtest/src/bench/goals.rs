@@ -1,5 +1,7 @@
 //! The goals, and the floors below which something is wrong.
 
+use std::collections::BTreeSet;
+
 use super::Results;
 use super::plan::Kind;
 
@@ -218,6 +220,11 @@ pub const GOALS: [Goal; 19] = [
     ),
 ];
 
+/// The words that name goals on the command line.
+pub fn goal_words() -> BTreeSet<&'static str> {
+    GOALS.iter().map(Goal::first_word).collect()
+}
+
 fn cpu(results: &Results, kind: Kind) -> Option<f64> {
     results.median(kind, |run| run.cpu_ms_per_task)
 }
@@ -233,8 +240,11 @@ fn coordinator_mb(results: &Results, kind: Kind) -> Option<f64> {
 impl Goal {
     /// Whether the first word of its name is one of these; all are where none is named.
     pub fn is_among(&self, words: &[String]) -> bool {
-        let first = self.name.split([' ', ':']).next().unwrap_or_default();
-        words.is_empty() || words.iter().any(|word| word == first)
+        words.iter().all(String::is_empty) || words.iter().any(|word| word == self.first_word())
+    }
+
+    fn first_word(&self) -> &'static str {
+        self.name.split([' ', ':']).next().unwrap_or_default()
     }
 
     /// What was measured.
@@ -257,11 +267,6 @@ impl Goal {
             Some(floor) if reaches(floor) => Verdict::AboveFloor,
             Some(_) => Verdict::BelowFloor,
         }
-    }
-
-    /// Whether it was measured and misses its floor.
-    pub fn misses_floor(&self, results: &Results) -> bool {
-        self.verdict(results) == Verdict::BelowFloor
     }
 }
 
@@ -334,6 +339,8 @@ mod tests {
             (4, 3, 1)
         );
         assert_eq!(chosen("nothing"), 0);
+        assert_eq!(chosen(""), GOALS.len());
         assert!(GOALS.iter().all(|goal| goal.is_among(&[])));
+        assert!(goal_words().into_iter().all(|word| chosen(word) > 0));
     }
 }

@@ -26,7 +26,8 @@ use crate::run::{run, write};
 use crate::session::Session;
 use crate::shape::{Shape, Sizes};
 use database::Database;
-use goals::{GOALS, Need};
+pub use goals::goal_words;
+use goals::{GOALS, Need, Verdict};
 use plan::{Kind, arguments};
 
 /// What an idle fleet has to settle before its memory is looked at.
@@ -47,7 +48,8 @@ pub struct Results {
     pub engine: Value,
 }
 
-/// Measures, and prints the table; false if a value misses its floor or a run was not clean.
+/// Measures, and prints the table; false if a value misses its floor, a run was not clean, or nothing was
+/// measured.
 pub async fn bench(arguments: &BenchArguments) -> Result<bool, Failure> {
     if let Some(folder) = &arguments.folder {
         std::fs::create_dir_all(folder).map_err(|source| Failure::File {
@@ -86,12 +88,22 @@ pub async fn bench(arguments: &BenchArguments) -> Result<bool, Failure> {
     if let Some(folder) = &arguments.folder {
         write(&folder.join("bench.md"), &format!("{text}\n"))?;
     }
-    let clean = results.runs.values().flatten().all(Report::is_clean);
-    let misses = GOALS
+    Ok(is_well(&results, &arguments.only))
+}
+
+/// Whether something was measured, and all of it as it has to be.
+fn is_well(results: &Results, only: &[String]) -> bool {
+    let chosen = GOALS.iter().filter(|goal| goal.is_among(only));
+    let verdicts: Vec<Verdict> = chosen.map(|goal| goal.verdict(results)).collect();
+    let is_clean = results.runs.values().flatten().all(Report::is_clean);
+    if verdicts
         .iter()
-        .filter(|goal| goal.is_among(&arguments.only))
-        .any(|goal| goal.misses_floor(&results));
-    Ok(clean && !misses)
+        .all(|verdict| *verdict == Verdict::NotMeasured)
+    {
+        eprintln!("flotilla-loadtest: nothing was measured");
+        return false;
+    }
+    is_clean && !verdicts.contains(&Verdict::BelowFloor)
 }
 
 /// All kinds of runs in turn, as often as asked; those that need only one run are made once.
@@ -244,4 +256,20 @@ impl Results {
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_bench_that_measured_nothing_is_not_well() {
+        let only = ["engine".to_owned()];
+        let mut results = Results::default();
+        assert!(!is_well(&results, &only));
+        results.engine = json!({"chain": {"units_per_s": 500_000.0}});
+        assert!(is_well(&results, &only));
+        assert!(!is_well(&results, &["single".to_owned()]));
+    }
 }
