@@ -50,11 +50,12 @@ const FIGURES: [(&str, &str, Better); 18] = [
 ];
 
 /// Numbers above zero that make a result no measurement, whatever its figures: where they stand.
-const FAULTS: [(&str, &str); 4] = [
+const FAULTS: [(&str, &str); 5] = [
     ("lost", "/lost"),
     ("doubled", "/doubled"),
     ("findings", "/findings"),
     ("not succeeded", "/not_succeeded"),
+    ("failed processes", "/failed_processes"),
 ];
 
 /// What must be the same, else figures say little.

@@ -38,6 +38,7 @@ struct Ramp {
     doubled: i64,
     findings: usize,
     not_succeeded: u64,
+    failed_processes: usize,
     sizes: Sizes,
     machine: Machine,
 }
@@ -71,7 +72,14 @@ pub async fn ramp(arguments: &RampArguments) -> Result<bool, Failure> {
         timeline: Timeline::begin(session.measured()),
         progress: &progress,
     };
-    let steps = running.climb(arguments).await?;
+    let steps = match running.climb(arguments).await {
+        Ok(steps) => steps,
+        Err(failure) => {
+            // Where a process has died it is to blame, and is named.
+            session.stop().await;
+            return Err(failure);
+        }
+    };
     let after = session.end(&running.load).await?;
     progress.end();
     let max = highest(&steps);
@@ -88,6 +96,7 @@ pub async fn ramp(arguments: &RampArguments) -> Result<bool, Failure> {
         doubled: after.audit.doubled,
         findings: after.audit.findings.len(),
         not_succeeded: running.load.not_succeeded,
+        failed_processes: after.failed_processes,
         sizes,
         machine: after.machine,
     };
@@ -173,7 +182,8 @@ fn next_rate(steps: &[Step], first: f64) -> Option<f64> {
 
 impl Ramp {
     fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.findings == 0 && self.not_succeeded == 0
+        let is_done = self.lost == 0 && self.doubled == 0 && self.not_succeeded == 0;
+        is_done && self.findings == 0 && self.failed_processes == 0
     }
 
     fn table(&self) -> String {

@@ -50,6 +50,9 @@ pub struct Report {
     pub findings: usize,
     /// Executions that ended other than succeeded.
     pub not_succeeded: u64,
+    /// Coordinators and workers of the harness that were gone before they were told to stop, did not end
+    /// well, or had to be killed.
+    pub failed_processes: usize,
     /// Attempts of a task: more than 1 where some fail and are tried again.
     pub attempts_per_task: f64,
     /// Where the time of an execution goes.
@@ -149,9 +152,10 @@ pub fn distribution(latencies: &Histogram<u64>) -> Vec<Bucket> {
 }
 
 impl Report {
-    /// Whether each execution ended once and well.
+    /// Whether each execution ended once and well, and each process of the harness when it was told to.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.findings == 0 && self.not_succeeded == 0
+        let is_done = self.lost == 0 && self.doubled == 0 && self.not_succeeded == 0;
+        is_done && self.findings == 0 && self.failed_processes == 0
     }
 
     /// For people.
@@ -213,6 +217,9 @@ impl Report {
         }
         if self.not_succeeded > 0 {
             rows.push(row("not succeeded", self.not_succeeded.to_string()));
+        }
+        if self.failed_processes > 0 {
+            rows.push(row("failed processes", self.failed_processes.to_string()));
         }
         rows
     }

@@ -1,12 +1,13 @@
 //! One run: prepare, warm up, measure, drain, audit.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::arguments::{Output, ResultArguments, RunArguments};
 use crate::failure::Failure;
 use crate::load::{Load, Pace, Until};
-use crate::measure::Usage;
+use crate::measure::{Measured, Usage};
 use crate::page::page;
 use crate::profile::{self, Profiler, Tool};
 use crate::progress::Progress;
@@ -18,6 +19,9 @@ use crate::yardstick::Yardstick;
 
 /// How long a point of the timeline is.
 const SLICE: Duration = Duration::from_secs(1);
+
+/// What perf has recorded, by process.
+type Recorded = BTreeMap<&'static str, PathBuf>;
 
 /// A load with what is noted of it meanwhile.
 pub struct Running<'a> {
@@ -58,15 +62,17 @@ pub async fn run(arguments: &RunArguments) -> Result<Report, Failure> {
         timeline: Timeline::begin(measured.clone()),
         progress: &progress,
     };
-    running.warm_up(arguments, in_flight).await?;
-    let profiler = match tool {
-        Some(Tool::Perf) => Some(Profiler::begin(&measured, &session.folder.0)?),
-        Some(Tool::Callgrind) | None => None,
-    };
-    let window = running.measure(arguments).await?;
-    let recorded = match profiler {
-        Some(profiler) => Some(profiler.end().await),
-        None => None,
+    let perf = (tool == Some(Tool::Perf)).then_some((&measured, session.folder.0.as_path()));
+    let (window, recorded) = match running
+        .warm_up_and_measure(arguments, in_flight, perf)
+        .await
+    {
+        Ok(measured) => measured,
+        Err(failure) => {
+            // Where a process has died it is to blame, and is named.
+            session.stop().await;
+            return Err(failure);
+        }
     };
     running.drain().await;
     progress.begin("checking", 0);
@@ -96,6 +102,26 @@ fn pace(arguments: &RunArguments, in_flight: usize) -> Pace {
 }
 
 impl Running<'_> {
+    /// Perf, if asked for, looks at these processes while the load is measured, and leaves its files there.
+    async fn warm_up_and_measure(
+        &mut self,
+        arguments: &RunArguments,
+        in_flight: usize,
+        perf: Option<(&Measured, &Path)>,
+    ) -> Result<(Window, Option<Recorded>), Failure> {
+        self.warm_up(arguments, in_flight).await?;
+        let profiler = match perf {
+            Some((measured, folder)) => Some(Profiler::begin(measured, folder)?),
+            None => None,
+        };
+        let window = self.measure(arguments).await?;
+        let recorded = match profiler {
+            Some(profiler) => Some(profiler.end().await),
+            None => None,
+        };
+        Ok((window, recorded))
+    }
+
     /// So many seconds; in a closed loop at least until every place has been taken once.
     async fn warm_up(&mut self, arguments: &RunArguments, in_flight: usize) -> Result<(), Failure> {
         let until = Until::Time(Instant::now() + Duration::from_secs(arguments.warm_up));
@@ -210,6 +236,7 @@ fn report(
         doubled: after.audit.doubled,
         findings: after.audit.findings.len(),
         not_succeeded: running.load.not_succeeded,
+        failed_processes: after.failed_processes,
         attempts_per_task: count(after.audit.attempts) / all_tasks,
         stages: after.stages,
         costs: after.costs,

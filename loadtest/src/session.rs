@@ -37,6 +37,8 @@ pub struct Session<'a> {
 pub struct After {
     /// What was lost or doubled.
     pub audit: Audit,
+    /// How many of the processes did not drain and end well when they were told to.
+    pub failed_processes: usize,
     /// What a task costs the servers.
     pub costs: Costs,
     /// Where the time goes.
@@ -73,16 +75,16 @@ impl<'a> Session<'a> {
         Measured::new(&self.processes, &fleet.database_url, &fleet.amqp_url)
     }
 
-    /// Stops the processes.
-    pub async fn stop(self) {
-        self.processes.stop().await;
+    /// Stops the processes; how many of them did not drain and end well.
+    pub async fn stop(self) -> usize {
+        self.processes.stop().await.failed
     }
 
     /// Stops the processes and looks at what the load has left.
     pub async fn end(self, load: &Load) -> Result<After, Failure> {
         let url = &self.fleet.database_url;
         load.close().await;
-        let logs = self.processes.stop().await;
+        let stopped = self.processes.stop().await;
         // Before the audit, whose transactions are not the fleet's.
         let after = Counters::read(url).await?;
         let workflows = &load.mix.workflows;
@@ -96,8 +98,8 @@ impl<'a> Session<'a> {
         .await?;
         print_findings(&audit);
         let messages = BTreeMap::from([
-            ("coordinator", messages_of(&logs.coordinators)),
-            ("worker", messages_of(&logs.workers)),
+            ("coordinator", messages_of(&stopped.coordinators)),
+            ("worker", messages_of(&stopped.workers)),
             (
                 "loadtest",
                 Some(Messages::of_this_process(load.messages_before)),
@@ -107,6 +109,7 @@ impl<'a> Session<'a> {
         let started = (load.starts.len() as u64).max(1);
         Ok(After {
             audit,
+            failed_processes: stopped.failed,
             costs: after.costs_since(&self.counters, &messages, tasks),
             stages: stages::look(url, &load.starts, &load.samples, tasks / started).await?,
             machine: Machine::look(url).await?,

@@ -1,5 +1,6 @@
 //! The load harness on a whole fleet: what it reports is what happened, and what is lost it finds.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use flotilla_tests::binary::{flotilla, loadtest};
@@ -177,6 +178,43 @@ async fn what_is_lost_is_found_and_ends_with_1() {
     assert_eq!(report["costs"]["messages_per_task"], Value::Null);
     services.1.stop().await;
     services.0.stop().await;
+}
+
+/// Runs `flotilla`, whose workers drain when they are told to and end with 7 then.
+const FAILING_WORKERS: &str = "#!/usr/bin/env bash
+[ \"$1\" = worker ] || exec \"$FLOTILLA\" \"$@\"
+trap 'kill -TERM $!' TERM
+\"$FLOTILLA\" \"$@\" &
+wait $!
+wait $!
+exit 7
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_does_not_end_well_is_named_and_ends_the_run_with_1() {
+    let fleet = Fleet::new().await;
+    let program = fleet.folder.join("flotilla");
+    std::fs::write(&program, FAILING_WORKERS).expect("it can be written");
+    let is_executable = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&program, is_executable).expect("it is ours");
+    let output = Command::new(loadtest())
+        .args(["run", "-o", "json", "--warm-up", "0", "--shape", "single"])
+        .args(["--count", "20", "--in-flight", "5"])
+        .env("FLOTILLA_BIN", &program)
+        .env("FLOTILLA", flotilla())
+        .env("DATABASE_URL", &fleet.database.url)
+        .env("AMQP_URL", &fleet.amqp_url)
+        .output()
+        .expect("the harness can be run");
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(
+        (&report["lost"], &report["failed_processes"]),
+        (&json!(0), &json!(1))
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    let named = "loadtest-worker-0 did not end well when it was told to (exit status: 7)";
+    assert!(said.contains(named), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,8 +42,8 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("amount").required(true).args(["count", "seconds"])))]
 #[command(
-    after_help = "Exit codes: 0 done; 1 something was lost, doubled or did not succeed; 2 usage, or the \
-fleet cannot be used; 3 a server cannot be reached."
+    after_help = "Exit codes: 0 done; 1 something was lost, doubled or did not succeed, or a process of the harness did \
+not end well; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
 )]
 pub struct RunArguments {
     /// What is started.

@@ -14,8 +14,8 @@ use crate::bench::goal_words;
     after_help = "A step is sustained if the p99 latency of what had to start in it stays below the bound, \
 and no more is under way at its end than the rate brings in that time. The rate grows until a step is not, \
 and not in a second try either; then the place between is halved until it is known to a twentieth.\n\n\
-Exit codes: 0 done; 1 something was lost, doubled or did not succeed, or not even the first rate was \
-sustained; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
+Exit codes: 0 done; 1 something was lost, doubled or did not succeed, a process of the harness did not end \
+well, or not even the first rate was sustained; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
 )]
 pub struct RampArguments {
     /// What is started.
@@ -82,8 +82,8 @@ pub struct FillArguments {
 #[command(
     after_help = "Each run has a database of its own on the given server, NAME_bench_… beside the one in the URL, \
 which is dropped afterwards. Nothing else may use the vhost meanwhile.\n\n\
-Exit codes: 0 each value reaches its floor; 1 one does not, nothing was measured, or something was lost or \
-doubled; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
+Exit codes: 0 each value reaches its floor; 1 one does not, nothing was measured, or a run was \
+not clean; 2 usage, or the fleet cannot be used; 3 a server cannot be reached."
 )]
 pub struct BenchArguments {
     /// How many seconds a run measures

@@ -44,6 +44,8 @@ pub struct Results {
     pub runs: BTreeMap<Kind, Vec<Report>>,
     /// Memory of an idle fleet, by kind of process.
     pub idle_mb: BTreeMap<&'static str, Option<f64>>,
+    /// Processes of that fleet that did not end well.
+    pub failed_processes: usize,
     /// What `flotilla-bench rates` says, by case; null if it was not asked.
     pub engine: Value,
 }
@@ -70,7 +72,7 @@ pub async fn bench(arguments: &BenchArguments) -> Result<bool, Failure> {
         let database = Database::create(&arguments.fleet).await?;
         let idle = idle_memory(&database.fleet).await;
         database.drop().await?;
-        results.idle_mb = idle?;
+        (results.idle_mb, results.failed_processes) = idle?;
     }
     let is_wanted = |kind: &Kind| wanted.contains(&Need::Run(*kind));
     let full = if is_wanted(&Kind::Full) {
@@ -95,7 +97,7 @@ pub async fn bench(arguments: &BenchArguments) -> Result<bool, Failure> {
 fn is_well(results: &Results, only: &[String]) -> bool {
     let chosen = GOALS.iter().filter(|goal| goal.is_among(only));
     let verdicts: Vec<Verdict> = chosen.map(|goal| goal.verdict(results)).collect();
-    let is_clean = results.runs.values().flatten().all(Report::is_clean);
+    let are_clean = results.runs.values().flatten().all(Report::is_clean);
     if verdicts
         .iter()
         .all(|verdict| *verdict == Verdict::NotMeasured)
@@ -103,7 +105,7 @@ fn is_well(results: &Results, only: &[String]) -> bool {
         eprintln!("flotilla-loadtest: nothing was measured");
         return false;
     }
-    is_clean && !verdicts.contains(&Verdict::BelowFloor)
+    are_clean && results.failed_processes == 0 && !verdicts.contains(&Verdict::BelowFloor)
 }
 
 /// All kinds of runs in turn, as often as asked; those that need only one run are made once.
@@ -190,9 +192,10 @@ fn arguments_of_templates(fleet: &FleetArguments) -> crate::arguments::RunArgume
     arguments
 }
 
+/// Memory of an idle fleet, by kind of process, and how many of its processes did not end well.
 async fn idle_memory(
     fleet: &FleetArguments,
-) -> Result<BTreeMap<&'static str, Option<f64>>, Failure> {
+) -> Result<(BTreeMap<&'static str, Option<f64>>, usize), Failure> {
     let sizes = Sizes {
         length: 1,
         width: 1,
@@ -204,8 +207,7 @@ async fn idle_memory(
     let session = Session::begin(fleet, &Shape::Single.mix(&sizes), false).await?;
     tokio::time::sleep(SETTLED).await;
     let memory = session.measured().usage().rss_mb();
-    session.stop().await;
-    Ok(memory)
+    Ok((memory, session.stop().await))
 }
 
 /// Asks the program beside this one what the engine does alone.
@@ -270,6 +272,9 @@ mod tests {
         assert!(!is_well(&results, &only));
         results.engine = json!({"chain": {"units_per_s": 500_000.0}});
         assert!(is_well(&results, &only));
+        results.failed_processes = 1;
+        assert!(!is_well(&results, &only));
+        results.failed_processes = 0;
         assert!(!is_well(&results, &["single".to_owned()]));
     }
 }
