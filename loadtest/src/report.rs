@@ -226,10 +226,14 @@ impl Report {
 }
 
 impl Costs {
-    fn table(&self) -> [(String, String); 4] {
+    fn table(&self) -> [(String, String); 5] {
         [
             ("messages/task".to_owned(), shown(self.messages_per_task, 2)),
             ("rows/task".to_owned(), shown(Some(self.rows_per_task), 2)),
+            (
+                "commits/task".to_owned(),
+                shown(Some(self.transactions_per_task), 4),
+            ),
             (
                 "WAL bytes/task".to_owned(),
                 shown(self.wal_bytes_per_task, 0),
@@ -265,6 +269,31 @@ mod tests {
         let latency = Latency::of(&latencies);
         assert!((latency.p50 - 1.0).abs() < 0.01, "{latency:?}");
         assert!((latency.max - 1000.0).abs() < 1.0, "{latency:?}");
+    }
+
+    #[test]
+    fn a_table_shows_all_that_a_task_costs() {
+        let costs = Costs {
+            messages: BTreeMap::new(),
+            messages_per_task: None,
+            rows_per_task: 11.0,
+            rows_by_table: BTreeMap::new(),
+            transactions_per_task: 0.017,
+            wal_bytes_per_task: Some(3430.0),
+            wal_flushes_per_task: Some(0.012),
+        };
+        let rows = costs.table();
+        let rows = rows.each_ref().map(|(name, value)| (&**name, &**value));
+        assert_eq!(
+            rows,
+            [
+                ("messages/task", "unknown"),
+                ("rows/task", "11.00"),
+                ("commits/task", "0.0170"),
+                ("WAL bytes/task", "3430"),
+                ("WAL flushes/task", "0.0120"),
+            ]
+        );
     }
 
     #[test]
