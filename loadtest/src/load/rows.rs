@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 
-/// Executions that one look asks for at most.
+/// Executions that one look asks for at most, the oldest: of more, one that ends before so many older ones is
+/// seen only when fewer of these are left. To ask for all of 10,000 each time would cost what is measured.
 pub const MAX_LOOKED_AT: usize = 2000;
 /// A look takes at most one part in so many of the time, so that it costs Postgres little.
 const SHARE: u32 = 20;
@@ -20,7 +21,7 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// began: where more are under way, few of them have ended since the last look, and to ask for all of a
 /// thousand each time took an eighth of what Postgres did.
 const PART: usize = 100;
-/// One look in so many asks for all, since some end before older ones.
+/// One look in so many asks for all that it may, since some end before older ones.
 const THOROUGH: u32 = 5;
 /// Executions above which looks are as rare as may be, however little time one takes.
 const MANY: usize = 500;
