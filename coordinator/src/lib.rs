@@ -16,6 +16,7 @@ mod forward;
 mod inbound;
 mod orders;
 mod outbound;
+pub mod private_servers;
 mod reception;
 pub mod rehearsal;
 mod shared_connection;

@@ -3,12 +3,16 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use flotilla_coordinator::private_servers::UnknownServer;
 use flotilla_coordinator::storage::StorageError;
 use flotilla_protocol::amqp::AmqpError;
 
 /// Why a run could not be made, by the step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Nobody says where a server is.
+    #[error("{0}; {hint}", hint = .0.hint())]
+    NoServer(UnknownServer),
     /// RabbitMQ cannot be used.
     #[error("could not use RabbitMQ")]
     Broker(#[from] AmqpError),
@@ -97,7 +101,8 @@ impl Failure {
             Self::Broker(_) | Self::Database(_) | Self::Command { code: Some(3), .. } => 3,
             Self::Check(error) if error.is_unreachable() => 3,
             Self::Stalled { .. } => 1,
-            Self::Check(_)
+            Self::NoServer(_)
+            | Self::Check(_)
             | Self::File { .. }
             | Self::Command { .. }
             | Self::Rejected(_)

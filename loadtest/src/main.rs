@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use failure::Failure;
 
 /// What is allocated on one thread is freed on another: the messages of a connection. Most allocators
 /// wait for each other then, and the load is to cost little.
@@ -55,14 +56,10 @@ async fn main() -> ExitCode {
         .with_env_filter("warn,lapin=off,sqlx=error")
         .with_writer(std::io::stderr)
         .init();
-    let is_well = match Arguments::parse().command {
-        Command::Run(arguments) => Box::pin(run::run(&arguments))
-            .await
-            .map(|report| report.is_clean()),
-        Command::Ramp(arguments) => Box::pin(ramp::ramp(&arguments)).await,
-        Command::Compare(arguments) => compare::compare(&arguments),
-        Command::Fill(arguments) => Box::pin(fill::fill(&arguments)).await,
-        Command::Bench(arguments) => Box::pin(bench::bench(&arguments)).await,
+    let command = Arguments::parse().command.with_servers();
+    let is_well = match command.map_err(Failure::NoServer) {
+        Ok(command) => run_command(&command).await,
+        Err(failure) => Err(failure),
     };
     match is_well {
         Ok(true) => ExitCode::SUCCESS,
@@ -71,5 +68,18 @@ async fn main() -> ExitCode {
             eprintln!("flotilla-loadtest: {}", failure.chain());
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Whether all was well.
+async fn run_command(command: &Command) -> Result<bool, Failure> {
+    match command {
+        Command::Run(arguments) => Box::pin(run::run(arguments))
+            .await
+            .map(|report| report.is_clean()),
+        Command::Ramp(arguments) => Box::pin(ramp::ramp(arguments)).await,
+        Command::Compare(arguments) => compare::compare(arguments),
+        Command::Fill(arguments) => Box::pin(fill::fill(arguments)).await,
+        Command::Bench(arguments) => Box::pin(bench::bench(arguments)).await,
     }
 }

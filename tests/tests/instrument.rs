@@ -168,3 +168,39 @@ async fn results_are_compared() {
     let nothing = harness(&fleet, &["compare", &one, "nowhere.json"]);
     assert_eq!(nothing.status.code(), Some(2));
 }
+
+/// A command of the harness that is given no server, in a folder in which private ones may be named.
+fn without_servers(fleet: &Fleet, words: &[&str]) -> Output {
+    Command::new(loadtest())
+        .args(words)
+        .current_dir(&fleet.folder)
+        .env("FLOTILLA_BIN", flotilla())
+        .env("AMQP_URL", "")
+        .env_remove("DATABASE_URL")
+        .env_remove("FLOTILLA_HOME")
+        .output()
+        .expect("the harness can be run")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_not_given_are_those_of_the_private_file() {
+    let fleet = Fleet::new().await;
+    let amount = ["--count", "10", "--warm-up", "0", "--in-flight", "5"];
+    let run = [&["run", "--shape", "single"][..], &amount].concat();
+    for words in [&run[..], &["fill", "--executions", "1"]] {
+        let output = without_servers(&fleet, words);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let said = said(&output);
+        assert!(said.contains("where is Postgres?"), "{said}");
+        assert!(said.contains("`flotilla dev`"), "{said}");
+    }
+    let home = fleet.folder.join(".flotilla");
+    std::fs::create_dir(&home).expect("nothing is there");
+    let (database, amqp) = (&fleet.database.url, &fleet.amqp_url);
+    let text = format!("DATABASE_URL='{database}'\nAMQP_URL='{amqp}'\n");
+    std::fs::write(home.join("env"), text).expect("it can be written");
+    let output = without_servers(&fleet, &run);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let output = without_servers(&fleet, &["fill", "--executions", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+}

@@ -6,6 +6,7 @@
 use std::process::Stdio;
 
 use flotilla_coordinator::CoordinatorConfig;
+use flotilla_coordinator::private_servers::{Server, env_file, given, home};
 use flotilla_worker::{Worker, WorkerConfig};
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use super::{coordinator, worker};
 use crate::arguments::Global;
 use crate::failure::{Exit, Failure};
 use crate::output::{explain, print};
-use crate::servers::{self, given};
+use crate::servers::without_password;
 use crate::shutdown::Shutdown;
 
 /// Starts and stops private servers.
@@ -133,21 +134,21 @@ async fn bring_up(global: &Global) -> Result<Urls, Failure> {
     };
     let ran_before = script("status", None).await.is_ok();
     script("up", urls.as_ref()).await?;
-    let read = |name: &str| {
-        let file = servers::home().join("env");
-        servers::from_file(name)
-            .ok_or_else(|| Failure::refused(format!("{} does not name {name}", file.display())))
+    let read = |server: Server| {
+        let (file, name) = (env_file(), server.variable());
+        let unnamed = || Failure::refused(format!("{} does not name {name}", file.display()));
+        server.url_in_file().ok_or_else(unnamed)
     };
     let urls = Urls {
-        database: read("DATABASE_URL")?,
-        amqp: read("AMQP_URL")?,
+        database: read(Server::Postgres)?,
+        amqp: read(Server::RabbitMq)?,
         are_ours: urls.is_none() && !ran_before,
     };
     explain(&format!(
         "servers: {} and {}, written to {}",
-        servers::without_password(&urls.database),
-        servers::without_password(&urls.amqp),
-        servers::home().join("env").display()
+        without_password(&urls.database),
+        without_password(&urls.amqp),
+        env_file().display()
     ));
     Ok(urls)
 }
@@ -156,7 +157,7 @@ async fn bring_up(global: &Global) -> Result<Urls, Failure> {
 async fn script(command: &str, urls: Option<&(String, String)>) -> Result<(), Failure> {
     let mut bash = Command::new("bash");
     bash.args(["-c", SERVERS, "servers.sh", command])
-        .env("FLOTILLA_HOME", servers::home())
+        .env("FLOTILLA_HOME", home())
         .env_remove("DATABASE_URL")
         .env_remove("AMQP_URL")
         .stdin(Stdio::null())

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use flotilla_coordinator::private_servers::{Server, UnknownServer};
 use serde::Serialize;
 
 pub use more::{BenchArguments, CompareArguments, FillArguments, RampArguments};
@@ -36,6 +37,26 @@ pub enum Command {
     Fill(FillArguments),
     /// Measure all that this project has goals for, and print goals and values side by side
     Bench(BenchArguments),
+}
+
+impl Command {
+    /// The same, with servers that are not given taken from the file of the private ones.
+    pub fn with_servers(mut self) -> Result<Self, UnknownServer> {
+        match &mut self {
+            Self::Run(RunArguments { fleet, .. })
+            | Self::Ramp(RampArguments { fleet, .. })
+            | Self::Bench(BenchArguments { fleet, .. }) => {
+                fleet.database_url = Server::Postgres.url(Some(&fleet.database_url))?;
+                fleet.amqp_url = Server::RabbitMq.url(Some(&fleet.amqp_url))?;
+            }
+            Self::Fill(arguments) => {
+                let url = &mut arguments.database_url;
+                *url = Server::Postgres.url(Some(url))?;
+            }
+            Self::Compare(_) => {}
+        }
+        Ok(self)
+    }
 }
 
 /// What `run` takes.
@@ -120,11 +141,27 @@ pub struct FleetArguments {
     /// The program whose coordinators and workers are started [default: `flotilla` beside this one]
     #[arg(long, env = "FLOTILLA_BIN", value_name = "FILE")]
     pub flotilla: Option<PathBuf>,
-    /// Postgres
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    /// Postgres [default: DATABASE_URL in .flotilla/env]
+    // Until `with_servers` it may be empty.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub database_url: String,
-    /// RabbitMQ
-    #[arg(long, env = "AMQP_URL", hide_env_values = true, value_name = "URL")]
+    /// RabbitMQ [default: AMQP_URL in .flotilla/env]
+    // Until `with_servers` it may be empty.
+    #[arg(
+        long,
+        env = "AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub amqp_url: String,
 }
 
