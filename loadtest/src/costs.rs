@@ -50,7 +50,7 @@ pub struct Messages<N = u64> {
 /// What a task costs, on the average of the whole run.
 #[derive(Debug, Serialize)]
 pub struct Costs {
-    /// Messages by kind of process; null where processes were not started here.
+    /// Messages by kind of process; null where some were not started here.
     pub messages: BTreeMap<&'static str, Option<Messages<f64>>>,
     /// Messages that were published, by all processes together; null if one is not known.
     pub messages_per_task: Option<f64>,
@@ -199,10 +199,10 @@ impl Messages {
     }
 }
 
-/// The messages of services that have stopped, from what they logged; `None` if there are none, or
-/// one did not say.
-pub fn messages_of(logs: &[impl AsRef<Path>]) -> Option<Messages> {
-    let mut total = (!logs.is_empty()).then(Messages::default)?;
+/// The messages of services that have stopped, from what they logged; `None` if there are none, one did
+/// not say, or others, who tell us nothing, took part of their work.
+pub fn messages_of(logs: &[impl AsRef<Path>], others: u32) -> Option<Messages> {
+    let mut total = (!logs.is_empty() && others == 0).then(Messages::default)?;
     for log in logs {
         let text = std::fs::read_to_string(log).ok()?;
         let said = last_said(&text)?;
@@ -243,6 +243,21 @@ mod tests {
         assert_eq!(last_said(log), Some(said));
         assert_eq!(last_said("stopped"), None);
         assert_eq!(last_said("INFO x: stopped published=1"), None);
+    }
+
+    #[test]
+    fn messages_are_known_only_where_all_tell_them() {
+        let folder = crate::session::Folder::create().unwrap();
+        let log = folder.0.join("worker-0.log");
+        std::fs::write(&log, "INFO x: stopped published=1 delivered=2").unwrap();
+        let said = Messages {
+            published: 1,
+            delivered: 2,
+        };
+        assert_eq!(messages_of(&[&log], 0), Some(said));
+        assert_eq!(messages_of(&[&log], 1), None);
+        assert_eq!(messages_of(&[&log, &folder.0.join("none")], 0), None);
+        assert_eq!(messages_of(&[] as &[&Path], 0), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod fill;
 mod load;
 mod machine;
 mod measure;
+mod others;
 mod page;
 mod processes;
 mod profile;

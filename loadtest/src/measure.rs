@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::others::Others;
 use crate::processes::Processes;
 use crate::servers::{listener, pids};
 
@@ -29,12 +30,18 @@ pub struct Used {
 }
 
 impl Measured {
-    /// The run's own processes and the servers.
-    pub fn new(processes: &Processes, database_url: &str, amqp_url: &str) -> Self {
-        let own = |ids: Vec<u32>| (!ids.is_empty()).then_some(ids);
+    /// The run's own processes and the servers. Of a kind of which others take part of the work nothing
+    /// is measured: what is seen of it would be too little.
+    pub fn new(
+        processes: &Processes,
+        others: Others,
+        (database_url, amqp_url): (&str, &str),
+    ) -> Self {
+        let all = |ids: Vec<u32>, others: u32| (!ids.is_empty() && others == 0).then_some(ids);
+        let coordinators = all(processes.coordinators(), others.coordinators);
         Self(BTreeMap::from([
-            ("coordinator", own(processes.coordinators())),
-            ("worker", own(processes.workers())),
+            ("coordinator", coordinators),
+            ("worker", all(processes.workers(), others.workers)),
             ("loadtest", Some(vec![std::process::id()])),
             (
                 "postgres",

@@ -13,7 +13,8 @@ use crate::shape::Sizes;
 use crate::stages::Stages;
 use crate::timeline::{Point, milliseconds};
 
-/// The result of a run. Numbers of processes are `None` where these cannot be seen from here.
+/// The result of a run. Numbers of processes are `None` where these cannot be seen from here, or others
+/// take part of their work.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The shape.

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::load::Load;
 use crate::machine::Machine;
 use crate::measure::Measured;
+use crate::others::Others;
 use crate::processes::{Processes, prepare};
 use crate::shape::Mix;
 use crate::stages::{self, Stages};
@@ -29,6 +30,7 @@ pub struct Session<'a> {
     /// Where processes leave files; it goes away with the session.
     pub folder: Folder,
     processes: Processes,
+    others: Others,
     counters: Counters,
     began: Instant,
 }
@@ -59,11 +61,13 @@ impl<'a> Session<'a> {
         let folder = Folder::create()?;
         prepare(fleet, &folder.0, &mix.workflows).await?;
         let processes = Processes::start(fleet, &folder.0, callgrind).await?;
+        let others = Others::look(fleet).await?;
         let counters = Counters::read(&fleet.database_url).await?;
         Ok(Self {
             fleet,
             folder,
             processes,
+            others,
             counters,
             began: Instant::now(),
         })
@@ -72,7 +76,8 @@ impl<'a> Session<'a> {
     /// The processes and servers that can be looked at.
     pub fn measured(&self) -> Measured {
         let fleet = self.fleet;
-        Measured::new(&self.processes, &fleet.database_url, &fleet.amqp_url)
+        let urls = (fleet.database_url.as_str(), fleet.amqp_url.as_str());
+        Measured::new(&self.processes, self.others, urls)
     }
 
     /// Stops the processes; how many of them did not drain and end well.
@@ -98,8 +103,11 @@ impl<'a> Session<'a> {
         .await?;
         print_findings(&audit);
         let messages = BTreeMap::from([
-            ("coordinator", messages_of(&stopped.coordinators)),
-            ("worker", messages_of(&stopped.workers)),
+            (
+                "coordinator",
+                messages_of(&stopped.coordinators, self.others.coordinators),
+            ),
+            ("worker", messages_of(&stopped.workers, self.others.workers)),
             (
                 "loadtest",
                 Some(Messages::of_this_process(load.messages_before)),

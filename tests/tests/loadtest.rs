@@ -180,6 +180,32 @@ async fn what_is_lost_is_found_and_ends_with_1() {
     services.0.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_take_part_of_is_not_known() {
+    let fleet = Fleet::new().await;
+    let services = (fleet.coordinator().await, fleet.worker().await);
+    let load = ["--shape", "single", "--count", "20", "--in-flight", "5"];
+    let output = run(&fleet, &load);
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let unknown = [
+        "/cpu_by_process/coordinator",
+        "/cpu_by_process/worker",
+        "/cpu_ms_per_task",
+        "/rss_mb_by_process/worker",
+        "/costs/messages/coordinator",
+        "/costs/messages_per_task",
+    ];
+    for place in unknown {
+        assert_eq!(report.pointer(place), Some(&Value::Null), "{place}");
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("not started here"), "{said}");
+    assert!(said.contains("(1 and 1)"), "{said}");
+    services.1.stop().await;
+    services.0.stop().await;
+}
+
 /// Runs `flotilla`, whose workers drain when they are told to and end with 7 then.
 const FAILING_WORKERS: &str = "#!/usr/bin/env bash
 [ \"$1\" = worker ] || exec \"$FLOTILLA\" \"$@\"
