@@ -44,7 +44,7 @@ invalid file, a rejected start, a refused command or an unknown id; 3 a server c
 coordinator answers; 4 --wait-timeout ran out.";
 
 const DEV_HELP: &str = "\
-The servers are private ones under .flotilla/, unless DATABASE_URL and AMQP_URL are both given; what was started is \
+The servers are private ones under .flotilla/, unless DATABASE_URL and AMQP_URL both name others; what was started is \
 stopped again at the end.
 
 Example: flotilla dev";

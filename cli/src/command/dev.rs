@@ -134,6 +134,8 @@ async fn bring_up(global: &Global) -> Result<Urls, Failure> {
     };
     let ran_before = script("status", None).await.is_ok();
     script("up", urls.as_ref()).await?;
+    // The URLs may be those of the private servers, which a shell has from their file.
+    let run_now = script("status", None).await.is_ok();
     let read = |server: Server| {
         let (file, name) = (env_file(), server.variable());
         let unnamed = || Failure::refused(format!("{} does not name {name}", file.display()));
@@ -142,7 +144,7 @@ async fn bring_up(global: &Global) -> Result<Urls, Failure> {
     let urls = Urls {
         database: read(Server::Postgres)?,
         amqp: read(Server::RabbitMq)?,
-        are_ours: urls.is_none() && !ran_before,
+        are_ours: run_now && !ran_before,
     };
     explain(&format!(
         "servers: {} and {}, written to {}",
