@@ -85,6 +85,7 @@ impl Forwarding {
             command,
             accepted: false,
             reason: Some(reason.to_owned()),
+            detail: None,
         };
         let correlation_id = to.correlation_id.as_deref();
         self.publish(Outgoing::control_reply(

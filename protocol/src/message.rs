@@ -342,8 +342,13 @@ pub struct WorkflowControlReply {
     pub command: String,
     /// Whether it was carried out.
     pub accepted: bool,
-    /// Why it was not.
+    /// Why it was not, in one word: `unknown_execution`, `already_finished`, `not_paused`, `wrong_status`,
+    /// `still_running`, `is_child`, `unknown_task`, `never_ran`, `nothing_failed`, `invalid_parameters`,
+    /// `invalid_variables`, `not_supported`, `unknown_command`.
     pub reason: Option<String>,
+    /// What exactly is wrong, for people, where the word does not say all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// `coordinator.probe`: the owner of a partition asks how far its own inbox has been read.

@@ -54,6 +54,7 @@ fn every_message_is_read_and_written_to_the_letter() {
     pin::<WorkflowControl>("workflow.control.rerun");
     pin::<WorkflowControlReply>("workflow.control.reply");
     pin::<WorkflowControlReply>("workflow.control.reply.accepted");
+    pin::<WorkflowControlReply>("workflow.control.reply.detail");
     pin::<CoordinatorProbe>("coordinator.probe");
 }
 

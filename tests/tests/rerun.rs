@@ -52,11 +52,9 @@ fn is_refused(fleet: &Fleet, id: &str) {
             command.extend(dry_run.then_some("--dry-run"));
             let output = fleet.output(&command);
             assert_eq!(output.status.code(), Some(2), "{command:?}");
-            let said = document(&output)["reason"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            assert!(said.starts_with(reason), "{said}");
+            let reply = document(&output);
+            assert_eq!(reply["reason"], reason);
+            assert!(reply["detail"].is_string(), "{reply}");
         }
     }
 }

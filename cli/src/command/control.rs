@@ -137,9 +137,12 @@ fn accepted(reply: &WorkflowControlReply) -> String {
 /// Why a command is not followed, and what to do.
 fn refusal(reply: &WorkflowControlReply) -> (String, &'static str) {
     let (id, command) = (reply.execution_id, &reply.command);
-    let reason = reply.reason.as_deref().unwrap_or("no reason given");
-    // Behind the word may stand what is wrong.
-    let (word, detail) = reason.split_once(": ").unwrap_or((reason, reason));
+    let word = reply.reason.as_deref().unwrap_or("no reason given");
+    let detail = reply.detail.as_deref().unwrap_or(word);
+    let reason = match &reply.detail {
+        Some(detail) => format!("{word}: {detail}"),
+        None => word.to_owned(),
+    };
     match word {
         "unknown_execution" => (
             format!("there is no execution {id}"),
@@ -179,8 +182,8 @@ fn refusal(reply: &WorkflowControlReply) -> (String, &'static str) {
             format!("the coordinator that answered does not know {command} ({reason})"),
             "run coordinators of the version of this program",
         ),
-        other => (
-            format!("{command} of execution {id} was refused ({other})"),
+        _ => (
+            format!("{command} of execution {id} was refused ({reason})"),
             "`flotilla show ID` shows where it stands",
         ),
     }
@@ -208,12 +211,13 @@ fn lost() -> Failure {
 mod tests {
     use super::*;
 
-    fn reply(command: &str, reason: Option<&str>) -> WorkflowControlReply {
+    fn reply(command: &str, reason: Option<&str>, detail: Option<&str>) -> WorkflowControlReply {
         WorkflowControlReply {
             execution_id: ExecutionId(Uuid::nil()),
             command: command.to_owned(),
             accepted: reason.is_none(),
             reason: reason.map(str::to_owned),
+            detail: detail.map(str::to_owned),
         }
     }
 
@@ -226,20 +230,35 @@ mod tests {
             "wrong_status",
             "not_supported",
             "unknown_command",
-            "still_running: the execution is running, and has not ended",
-            "unknown_task: the workflow has no task x",
-            "never_ran: task x has not run",
-            "nothing_failed: nothing has failed that could run again",
-            "invalid_parameters: x: is missing",
-            "invalid_variables: nothing assigns the variable x",
             "of_a_later_version",
         ] {
-            let (what, hint) = refusal(&reply("cancel", Some(reason)));
+            let (what, hint) = refusal(&reply("cancel", Some(reason), None));
             assert!(what.len() > 30, "{what}");
             assert!(
                 hint.contains("flotilla") || hint.contains("version"),
                 "{hint}"
             );
+        }
+    }
+
+    #[test]
+    fn a_refusal_with_a_detail_shows_word_and_detail() {
+        for (reason, detail) in [
+            (
+                "still_running",
+                "the execution is running, and has not ended",
+            ),
+            ("is_child", "it is a child of another execution"),
+            ("unknown_task", "the workflow has no task x"),
+            ("never_ran", "task x has not run"),
+            ("nothing_failed", "nothing has failed that could run again"),
+            ("invalid_parameters", "x: is missing"),
+            ("invalid_variables", "nothing assigns the variable x"),
+            ("of_a_later_version", "the moon is full"),
+        ] {
+            let (what, hint) = refusal(&reply("rerun", Some(reason), Some(detail)));
+            assert!(what.contains(reason) && what.contains(detail), "{what}");
+            assert!(hint.contains("flotilla"), "{hint}");
         }
     }
 
@@ -252,7 +271,7 @@ mod tests {
             ("resume", format!("execution {id} is running again")),
             ("rerun", format!("execution {id} is running again")),
         ] {
-            assert_eq!(accepted(&reply(command, None)), says);
+            assert_eq!(accepted(&reply(command, None, None)), says);
         }
     }
 }

@@ -92,7 +92,8 @@ async fn rehearse(global: &Global, control: &WorkflowControl) -> Result<Exit, Fa
                 execution_id: id,
                 command: "rerun".to_owned(),
                 accepted: false,
-                reason: Some(format!("{}: {refusal}", refusal.kind().word())),
+                reason: Some(refusal.kind().word().to_owned()),
+                detail: Some(refusal.to_string()),
             };
             Ok(control::show(global, &reply))
         }

@@ -12,6 +12,25 @@ use crate::starts::stored;
 /// Why a command is refused where there is nobody to follow it.
 pub(crate) const UNKNOWN_EXECUTION: &str = "unknown_execution";
 
+/// Why a command is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// A word of control replies.
+    pub reason: &'static str,
+    /// What exactly is wrong, where the word does not say all.
+    pub detail: Option<String>,
+}
+
+impl Refused {
+    /// For a reason that says all.
+    pub fn with(reason: &'static str) -> Self {
+        Self {
+            reason,
+            detail: None,
+        }
+    }
+}
+
 impl Deciding<'_> {
     /// Carries out a command once, and answers it each time.
     pub(crate) fn control(&mut self, partition: PartitionNo, request: &ControlRequest) {
@@ -22,7 +41,7 @@ impl Deciding<'_> {
             self.rerun(partition, request)
         } else {
             match command(request) {
-                None => Some("not_supported".to_owned()),
+                None => Some(Refused::with("not_supported")),
                 Some(command) => {
                     let event = Event::Controlled {
                         command,
@@ -39,7 +58,8 @@ impl Deciding<'_> {
             execution_id: request.control.execution_id,
             command: request.control.command.clone(),
             accepted: refusal.is_none(),
-            reason: refusal,
+            reason: refusal.as_ref().map(|refused| refused.reason.to_owned()),
+            detail: refusal.and_then(|refused| refused.detail),
         };
         self.reply(
             partition,
@@ -60,10 +80,10 @@ impl Deciding<'_> {
         partition: PartitionNo,
         request: &ControlRequest,
         event: &Event,
-    ) -> Option<String> {
+    ) -> Option<Refused> {
         match self.apply(partition, request.control.execution_id, event) {
-            None => Some(UNKNOWN_EXECUTION.to_owned()),
-            Some(Outcome::Refused(refusal)) => Some(refusal.word().to_owned()),
+            None => Some(Refused::with(UNKNOWN_EXECUTION)),
+            Some(Outcome::Refused(refusal)) => Some(Refused::with(refusal.word())),
             Some(Outcome::Applied | Outcome::Nothing | Outcome::Ignored(_)) => {
                 self.controls.extend(request.lookup());
                 None

@@ -8,7 +8,7 @@ use flotilla_engine::execution::{Event, Past, Rerun, RerunOrder};
 use flotilla_protocol::ExecutionId;
 use flotilla_protocol::message::WorkflowControl;
 
-use crate::control::UNKNOWN_EXECUTION;
+use crate::control::{Refused, UNKNOWN_EXECUTION};
 use crate::decision::Deciding;
 use crate::message::ControlRequest;
 use crate::restore::restore_past;
@@ -26,20 +26,23 @@ pub fn order(control: &WorkflowControl) -> RerunOrder {
 }
 
 impl Deciding<'_> {
-    /// Why the rerun is refused, if it is: a word, and behind a colon what is wrong.
+    /// Why the rerun is refused, if it is.
     pub(crate) fn rerun(
         &mut self,
         partition: PartitionNo,
         request: &ControlRequest,
-    ) -> Option<String> {
+    ) -> Option<Refused> {
         let id = request.control.execution_id;
         let order = order(&request.control);
         let Some(past) = self.past(partition, id) else {
-            return Some(UNKNOWN_EXECUTION.to_owned());
+            return Some(Refused::with(UNKNOWN_EXECUTION));
         };
         let held = self.turns.cache.use_mut(id)?;
         if let Err(refusal) = held.execution.plan_rerun(&order, &past) {
-            return Some(format!("{}: {refusal}", refusal.kind().word()));
+            return Some(Refused {
+                reason: refusal.kind().word(),
+                detail: Some(refusal.to_string()),
+            });
         }
         let event = Event::RerunOrdered(Box::new(Rerun {
             order,

@@ -117,11 +117,16 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     let refused = [
         "\"resume\" false \"not_paused\"",
         "\"cancel\" false \"unknown_execution\"",
-        "\"rerun\" false \"still_running: the execution is running, and has not ended\"",
+        "\"rerun\" false \"still_running\"",
         "\"dance\" false \"not_supported\"",
         "\"cancel\" false \"already_finished\"",
     ];
     assert_eq!(replies(&world), refused);
+    let details = world.broker.replies.iter();
+    let details: Vec<_> = details
+        .filter_map(|reply| reply.body.get("detail"))
+        .collect();
+    assert_eq!(details, ["the execution is running, and has not ended"]);
 }
 
 #[test]
