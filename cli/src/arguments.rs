@@ -150,6 +150,11 @@ impl Command {
         matches!(self, Self::Worker(_) | Self::Dev)
     }
 
+    /// Whether scripts get a document on each line from it, and not one in all.
+    pub fn prints_lines(&self) -> bool {
+        matches!(self, Self::Watch(_) | Self::Logs(_))
+    }
+
     /// Whether the command runs until it is told to stop.
     pub fn is_service(&self) -> bool {
         match self {

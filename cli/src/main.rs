@@ -21,6 +21,7 @@ mod replies;
 mod servers;
 mod shutdown;
 mod source;
+mod usage;
 mod waits;
 
 use std::process::ExitCode;
@@ -38,11 +39,22 @@ use failure::{Exit, Failure};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let ended = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => carry_out(arguments),
+        Err(error) => usage::show(&error, &words),
+    };
+    ExitCode::from(ended.code())
+}
+
+fn carry_out(arguments: Arguments) -> Exit {
     logging::start(arguments.command.is_service());
     let output = arguments.global.output;
-    let ended = run(arguments).unwrap_or_else(|failure| output.failure(&failure));
-    ExitCode::from(ended.code())
+    let prints_lines = arguments.command.prints_lines();
+    run(arguments).unwrap_or_else(|failure| match prints_lines {
+        true => output.failure_line(&failure),
+        false => output.failure(&failure),
+    })
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {

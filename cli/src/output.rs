@@ -29,6 +29,15 @@ impl Output {
         failure.exit()
     }
 
+    /// The same where each line on stdout is a document.
+    pub fn failure_line(self, failure: &Failure) -> Exit {
+        if self == Self::Json {
+            print(&failure.json().to_string());
+        }
+        explain(&failure.text());
+        failure.exit()
+    }
+
     /// Whether scripts read it.
     pub fn is_json(self) -> bool {
         self == Self::Json

@@ -126,3 +126,22 @@ async fn a_command_that_nobody_answers_ends_with_3() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("no coordinator has answered"), "{said}");
 }
+
+#[tokio::test]
+async fn an_error_is_a_document_for_scripts_and_a_line_where_each_line_is_one() {
+    let fleet = Fleet::new().await;
+    let nobody = Uuid::now_v7().to_string();
+    for (words, kind) in [
+        (&["watch", &nobody][..], "unknown_execution"),
+        (&["logs", &nobody], "unknown_execution"),
+        (&["logs"], "usage"),
+        (&["show"], "usage"),
+    ] {
+        let output = fleet.output(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert_eq!(document(&output)["error"]["kind"], kind, "{words:?}");
+        let lines = String::from_utf8_lossy(&output.stdout).lines().count();
+        assert_eq!(lines, 1, "{words:?}");
+        assert!(!output.stderr.is_empty(), "{words:?}");
+    }
+}
