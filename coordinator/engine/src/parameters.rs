@@ -29,8 +29,6 @@ pub struct Parameter {
     pub required: bool,
     /// What it is where it is not given.
     pub default: Option<ValueTemplate>,
-    /// Whether its value is not to be shown.
-    pub secret: bool,
 }
 
 /// One parameter that is not as the workflow wants it.
@@ -67,7 +65,6 @@ impl Parameter {
             name: name.to_owned(),
             required: false,
             default: None,
-            secret: false,
         }
     }
 }

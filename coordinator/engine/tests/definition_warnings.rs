@@ -198,3 +198,20 @@ fn a_wide_graph_is_looked_at_in_time() {
     tasks.push_str("- {name: z}\n- {name: y}\n");
     assert_eq!(entered(&tasks), ["tasks[401]", "tasks[402]"]);
 }
+
+#[test]
+fn a_parameter_that_is_called_secret_is_stored_and_shown_all_the_same() {
+    let tasks = "tasks: [{name: a, action: core.echo, input: {t: \"{{ parameters.token }}\"}}]\n";
+    let flat = "parameters: {token: {type: string, secret: true}}\n";
+    let schema = "parameters: {properties: {token: {type: string, secret: true}}}\n";
+    for parameters in [flat, schema] {
+        let found = warnings(&format!("ref: a.b\n{parameters}{tasks}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("warning[secret_parameter]: parameters.token:"),
+            "{found:?}"
+        );
+    }
+    let open = "parameters: {token: {type: string, secret: false}}\n";
+    assert!(warnings(&format!("ref: a.b\n{open}{tasks}")).is_empty());
+}

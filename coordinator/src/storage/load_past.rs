@@ -79,48 +79,7 @@ pub async fn load_pasts(
         pasts.insert(*id, past);
     }
     let ids: Vec<Uuid> = pasts.keys().map(|id| id.0).collect();
-    let rows = sqlx::query(
-        "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
-             t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
-             t.branch::text, t.caused_by, t.arrived, t.worker, \
-             CASE WHEN t.item_of IS NULL OR t.bytes <= $2 THEN t.result::text END AS result, \
-             t.error::text, \
-             t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
-             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text, \
-             t.item_of IS NOT NULL AND t.bytes > $2 AS is_too_large \
-         FROM ( \
-             SELECT r.*, coalesce(sum(pg_column_size(r.result)) \
-                 OVER (PARTITION BY r.execution_id, r.item_of), 0) AS bytes \
-             FROM workflow_task AS r WHERE r.execution_id = ANY ($1) \
-         ) AS t \
-         LEFT JOIN workflow_task AS w \
-             ON w.execution_id = t.execution_id AND w.run = t.item_of \
-         WHERE t.finished_at IS NOT NULL \
-             AND (t.item_of IS NULL \
-                 OR (w.item_progress ->> 'failed')::bigint > 0 \
-                 OR (w.item_progress ->> 'cancelled')::bigint > 0 \
-                 OR (w.item_progress ->> 'next')::bigint < (w.item_progress ->> 'count')::bigint) \
-         ORDER BY t.execution_id, t.run",
-    )
-    .bind(&ids)
-    .bind(most_bytes())
-    .fetch_all(&mut *conn)
-    .await
-    .map_err(StorageError::step("load runs that have ended"))?;
-    for row in &rows {
-        let (id, task) = load_rows::task(row)?;
-        let is_too_large: bool = Reader {
-            table: "workflow_task",
-            row,
-        }
-        .read("is_too_large")?;
-        if let Some(past) = pasts.get_mut(&id) {
-            let of = task.item_of.filter(|_| is_too_large);
-            let news = of.filter(|of| !past.too_large.contains(of));
-            past.too_large.extend(news);
-            past.tasks.push(task);
-        }
-    }
+    add_tasks(conn, &ids, &mut pasts).await?;
     let rows = sqlx::query(
         "SELECT v.execution_id, v.write_no, v.name, v.value::text, v.previous_write_no \
          FROM workflow_variable AS v WHERE v.execution_id = ANY ($1) \
@@ -137,4 +96,57 @@ pub async fn load_pasts(
         }
     }
     Ok(pasts.into_values().collect())
+}
+
+/// Adds runs that have ended. What is stored of results takes less room than what is read, so none is left
+/// out that would fit in a list.
+async fn add_tasks(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    pasts: &mut BTreeMap<ExecutionId, LoadedPast>,
+) -> Result<(), StorageError> {
+    let rows = sqlx::query(
+        "SELECT t.execution_id, t.run, t.task, t.visit, t.status::text, t.attempt, \
+             t.max_attempts, t.starts, t.held, t.action, t.timeout_s, NULL::text AS input, \
+             t.branch::text, t.caused_by, t.arrived, t.worker, \
+             CASE WHEN t.item_of IS NULL OR t.bytes <= $2 THEN t.result::text END AS result, \
+             t.error::text, \
+             t.created_at, t.dispatched_at, t.started_at, t.finished_at, t.item_of, t.item_index, \
+             t.batch_size, t.items::text, t.item_progress::text, t.secrets::text, \
+             t.item_of IS NOT NULL AND t.bytes > $2 AS is_too_large \
+         FROM ( \
+             SELECT r.*, coalesce(sum(pg_column_size(r.result)) \
+                 OVER (PARTITION BY r.execution_id, r.item_of), 0) AS bytes \
+             FROM workflow_task AS r \
+             LEFT JOIN workflow_task AS w \
+                 ON w.execution_id = r.execution_id AND w.run = r.item_of \
+             WHERE r.execution_id = ANY ($1) AND r.finished_at IS NOT NULL \
+                 AND (r.item_of IS NULL \
+                     OR (w.item_progress ->> 'failed')::bigint > 0 \
+                     OR (w.item_progress ->> 'cancelled')::bigint > 0 \
+                     OR (w.item_progress ->> 'next')::bigint \
+                         < (w.item_progress ->> 'count')::bigint) \
+         ) AS t \
+         ORDER BY t.execution_id, t.run",
+    )
+    .bind(ids)
+    .bind(most_bytes())
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(StorageError::step("load runs that have ended"))?;
+    for row in &rows {
+        let (id, task) = load_rows::task(row)?;
+        let reader = Reader {
+            table: "workflow_task",
+            row,
+        };
+        let is_too_large: bool = reader.read("is_too_large")?;
+        if let Some(past) = pasts.get_mut(&id) {
+            let of = task.item_of.filter(|_| is_too_large);
+            let news = of.filter(|of| !past.too_large.contains(of));
+            past.too_large.extend(news);
+            past.tasks.push(task);
+        }
+    }
+    Ok(())
 }

@@ -82,7 +82,9 @@ fn flat(reader: &mut Reader, entries: &[(Key, Node)]) -> Read {
         } else if let Some(fields) = reader.fields(node, &path, &FLAT, &[]) {
             properties.push(property(reader, fields, key, &path));
             parameter.required = flag(reader, fields, &path, "required");
-            parameter.secret = flag(reader, fields, &path, "secret");
+            if flag(reader, fields, &path, "secret") {
+                warn_of_secret(reader, node, &path);
+            }
             parameter.default = default(reader, fields, &path, index);
         }
         parameters.push(parameter);
@@ -160,10 +162,9 @@ fn json_schema(reader: &mut Reader, fields: Fields, node: &Node) -> Read {
         parameter.required = required.contains(&key.text.as_str());
         if let Value::Map(entries) = &node.value {
             parameter.default = default(reader, Fields(entries), &path, index);
-            parameter.secret = matches!(
-                Fields(entries).get("secret").map(|node| &node.value),
-                Some(Value::Bool(true))
-            );
+            if let Some(Value::Bool(true)) = Fields(entries).get("secret").map(|node| &node.value) {
+                warn_of_secret(reader, node, &path);
+            }
         }
         parameters.push(parameter);
     }
@@ -221,4 +222,11 @@ fn find_default<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
 pub(super) fn none() -> ParameterSchema {
     let schema = "{}";
     ParameterSchema::new(Vec::new(), schema, false).expect("the empty schema is sound")
+}
+
+/// Says what a parameter that is called secret does not get.
+fn warn_of_secret(reader: &mut Reader, node: &Node, path: &str) {
+    let message = "the value of the parameter is stored and shown like any other";
+    let warning = reader.warning("secret_parameter", &node.place, path, message);
+    warning.hint = Some("use `{{ secret('name') }}` in the input that needs it".to_owned());
 }

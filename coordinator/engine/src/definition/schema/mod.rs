@@ -214,7 +214,10 @@ fn parameter(key: &str) -> Option<Value> {
         ),
         "enum" => (json!({"type": "array"}), "The values that it may have."),
         "description" => (text(), "What it is for."),
-        "secret" => (flag(), "Whether its value is kept from sight."),
+        "secret" => (
+            flag(),
+            "Has no effect: the value is stored and shown like any other. Use `secret()` in an input.",
+        ),
         _ => return None,
     };
     described(shape, description)
