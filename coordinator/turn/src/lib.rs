@@ -23,6 +23,7 @@ pub mod fold;
 mod gather;
 mod heartbeats;
 mod inspect;
+mod item_ends;
 mod kept;
 mod library;
 mod loading;

@@ -127,6 +127,12 @@ impl Turns {
         }
     }
 
+    pub(crate) fn is_renewal_due(&self) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "a lease is some seconds")]
+        let third_ms = (self.config.lease_s * 1000.0 / 3.0) as i64;
+        self.now - self.last_renewal >= TimeDelta::milliseconds(third_ms)
+    }
+
     pub(crate) fn decide(&mut self, turn: Turn, found: Found, out: &mut Vec<Effect>) {
         self.loads_since = None;
         let decided = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -306,12 +306,6 @@ impl Turns {
         }
     }
 
-    pub(crate) fn is_renewal_due(&self) -> bool {
-        #[expect(clippy::cast_possible_truncation, reason = "a lease is some seconds")]
-        let third_ms = (self.config.lease_s * 1000.0 / 3.0) as i64;
-        self.now - self.last_renewal >= TimeDelta::milliseconds(third_ms)
-    }
-
     fn tick(&mut self, out: &mut Vec<Effect>) {
         if self.stopping == Stopping::No {
             for channel in [ChannelId::Control, ChannelId::Dead] {

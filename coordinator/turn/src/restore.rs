@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::cache::Held;
 use crate::encode::BranchJson;
+use crate::item_ends;
 use crate::rows::{LoadedExecution, LoadedPast, LoadedRow, LoadedTask, VariableRow};
 
 /// Rows that this version cannot read. Nothing is lost: they stay as they are.
@@ -72,22 +73,7 @@ pub fn restore(loaded: &LoadedExecution, workflow: Arc<Workflow>) -> Result<Held
         }
         live.insert(task.run, run);
     }
-    for end in &loaded.item_ends {
-        let whole = live.get_mut(&end.item_of);
-        if let Some(spread) = whole.and_then(|run| run.spread.as_deref_mut()) {
-            let result = end.result.clone().unwrap_or_else(Json::null);
-            spread.ends.add(end.item_index, &result, end.error.as_ref());
-            if end.is_kept {
-                spread.kept.insert(end.item_index);
-            }
-        }
-    }
-    for no in &loaded.too_large {
-        let whole = live.get_mut(no);
-        if let Some(spread) = whole.and_then(|run| run.spread.as_deref_mut()) {
-            spread.ends.lose_results();
-        }
-    }
+    item_ends::add(&mut live, loaded);
     let ends = known.branch("workflow_execution.ends", &ends_json)?;
     let last_ended = known.seen("workflow_execution.ends", &ends_json.last_ended)?;
     let generation = generation(row, &ends_json);
