@@ -316,8 +316,8 @@ impl Orders {
     }
 
     pub async fn renew(self, held: Vec<(PartitionNo, Epoch)>) {
-        let renewed = storage::renew_leases(&self.pool, self.owner, &held, self.lease_s).await;
-        if let Err(error) = renewed {
+        let renewing = storage::renew_leases(&self.pool, self.owner, &held, self.lease_s);
+        if let Err(error) = within(ORDER_LIMIT, renewing).await {
             tracing::warn!(error = chain(&error), "leases could not be renewed");
         }
     }
