@@ -21,8 +21,13 @@ pub fn show(error: &clap::Error, words: &[OsString]) -> Exit {
 }
 
 fn failure(error: &clap::Error) -> Failure {
-    // All others explain themselves.
-    let message = if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    // Which of the two it is depends on whether the environment names a server. All others explain
+    // themselves.
+    let is_missing = matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let message = if is_missing {
         "a command is missing".to_owned()
     } else {
         first_paragraph(&error.render().to_string())

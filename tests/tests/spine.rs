@@ -327,15 +327,17 @@ async fn commands_that_cannot_be_carried_out_are_answered() {
     let (fleet, coordinator, worker, mut client) = running().await;
     let start = Start::of("examples.single");
     client.run(&start).await;
-    for (id, command, reason) in [
-        (start.execution_id(), "cancel", "already_finished"),
+    let nothing = "nothing has failed that could run again; name the tasks to run again";
+    for (id, command, reason, detail) in [
+        (start.execution_id(), "cancel", "already_finished", None),
         (
             start.execution_id(),
             "rerun",
-            "nothing_failed: nothing has failed that could run again; name the tasks to run again",
+            "nothing_failed",
+            Some(nothing),
         ),
-        (Uuid::now_v7(), "pause", "unknown_execution"),
-        (start.execution_id(), "explode", "unknown_command"),
+        (Uuid::now_v7(), "pause", "unknown_execution", None),
+        (start.execution_id(), "explode", "unknown_command", None),
     ] {
         let control = WorkflowControl {
             execution_id: ExecutionId(id),
@@ -351,8 +353,11 @@ async fn commands_that_cannot_be_carried_out_are_answered() {
         message.correlation_id = Some(command.to_owned());
         client.publish(message).await;
         let reply = client.reply(names::WORKFLOW_CONTROL_REPLY, command).await;
-        let expected =
+        let mut expected =
             json!({"execution_id": id, "command": command, "accepted": false, "reason": reason});
+        if let Some(detail) = detail {
+            expected["detail"] = detail.into();
+        }
         assert_eq!(reply.body, expected);
     }
     at_rest(&fleet, coordinator, worker).await;

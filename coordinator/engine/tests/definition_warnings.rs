@@ -204,11 +204,14 @@ fn a_parameter_that_is_called_secret_is_stored_and_shown_all_the_same() {
     let tasks = "tasks: [{name: a, action: core.echo, input: {t: \"{{ parameters.token }}\"}}]\n";
     let flat = "parameters: {token: {type: string, secret: true}}\n";
     let schema = "parameters: {properties: {token: {type: string, secret: true}}}\n";
-    for parameters in [flat, schema] {
+    for (parameters, path) in [
+        (flat, "parameters.token"),
+        (schema, "parameters.properties.token"),
+    ] {
         let found = warnings(&format!("ref: a.b\n{parameters}{tasks}"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            found[0].contains("warning[secret_parameter]: parameters.token:"),
+            found[0].contains(&format!("warning[secret_parameter]: {path}:")),
             "{found:?}"
         );
     }
