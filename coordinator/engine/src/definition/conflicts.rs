@@ -11,8 +11,8 @@ use crate::workflow::{Join, Publish, TaskIndex};
 /// A place that writes: a task, and its list of routes, or `None` for its own `publish`.
 type Writer = (TaskIndex, Option<usize>);
 
-/// Places that are looked at in all, one for each branch that is brought together with others; of a
-/// larger definition nothing is warned.
+/// Places that are looked at in all, each at most once for each way into a task; of a larger definition
+/// nothing is warned.
 const MOST_STEPS: usize = 5_000_000;
 
 /// A place that writes, and what.

@@ -118,9 +118,10 @@ impl Step<'_> {
         let execution = &*self.execution;
         let run = execution.live.get(&no);
         if let Some(run) = run.filter(|run| execution.is_cancelling(run)) {
-            let due = match self.cancels {
-                true => after(self.now, execution.grace_s(run)),
-                false => execution.finally_until(run),
+            let due = if self.cancels {
+                after(self.now, execution.grace_s(run))
+            } else {
+                execution.finally_until(run)
             };
             self.changes.timers.push(TimerChange::Set {
                 run: no,

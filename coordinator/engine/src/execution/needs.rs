@@ -127,12 +127,7 @@ impl Step<'_> {
         let Some(needs) = &self.workflow.tasks[run.task.0].needs else {
             return;
         };
-        let ended: Vec<Need> = run
-            .arrived
-            .iter()
-            .filter_map(|task| run.needed.get(task).copied())
-            .collect();
-        let verdict = needs.rule.decide(needs.tasks.len(), &ended);
+        let verdict = run.verdict(needs);
         let detail = Json::of(&serde_json::json!({
             "from": from,
             "task": &*self.workflow.tasks[needed.0].name,

@@ -69,8 +69,7 @@ impl Past {
     /// runs before it: by their index.
     pub(super) fn kept_items(&self, whole: &Run) -> BTreeMap<u32, &Run> {
         let mut kept = BTreeMap::new();
-        let mut at = Some(whole);
-        while let Some(run) = at {
+        for run in self.kept_of(whole) {
             for item in self.runs.values() {
                 let Some(place) = item.item.filter(|place| place.of == run.no) else {
                     continue;
@@ -79,23 +78,22 @@ impl Past {
                     kept.entry(place.index).or_insert(item);
                 }
             }
-            let before = run.spread.as_deref().and_then(|own| own.progress.kept_of);
-            at = before.and_then(|no| self.runs.get(&no));
         }
         kept
     }
 
     /// Whether the results of the items that a run keeps are not here, since they take too much.
     pub(super) fn has_lost_results(&self, whole: &Run) -> bool {
-        let mut at = Some(whole);
-        while let Some(run) = at {
-            if self.too_large.contains(&run.no) {
-                return true;
-            }
-            let before = run.spread.as_deref().and_then(|own| own.progress.kept_of);
-            at = before.and_then(|no| self.runs.get(&no));
-        }
-        false
+        self.kept_of(whole)
+            .any(|run| self.too_large.contains(&run.no))
+    }
+
+    /// A run of items, and those before it whose items it keeps, the latest first.
+    fn kept_of<'a>(&'a self, whole: &'a Run) -> impl Iterator<Item = &'a Run> {
+        std::iter::successors(Some(whole), |run| {
+            let no = run.spread.as_deref()?.progress.kept_of?;
+            self.runs.get(&no)
+        })
     }
 
     /// The run whose list of items a run goes on with: its own, or that of the run that it repeats
@@ -222,11 +220,7 @@ impl Current<'_> {
     /// What the rule of a task with `needs` says of the ends that it has noted.
     fn verdict(&self, run: &Run) -> Option<Verdict> {
         let needs = self.workflow.tasks[run.task.0].needs.as_ref()?;
-        let noted = run.arrived.iter();
-        let ended: Vec<_> = noted
-            .filter_map(|task| run.needed.get(task).copied())
-            .collect();
-        Some(needs.rule.decide(needs.tasks.len(), &ended))
+        Some(run.verdict(needs))
     }
 
     /// The generations of joins that have run, by join and route.

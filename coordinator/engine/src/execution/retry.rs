@@ -173,13 +173,10 @@ pub(super) fn number(
         .map_err(|error| FieldError::new(field, &error))?;
     match f64::try_from(value.clone()) {
         Ok(number) if number >= least => Ok(number.min(MAX_SECONDS)),
-        Ok(_) | Err(_) => Err(FieldError {
-            expression: Some(template.written()),
-            ..FieldError::value(
-                field,
-                format!("`{value}` is not a number of seconds that can be used"),
-            )
-        }),
+        Ok(_) | Err(_) => {
+            let message = format!("`{value}` is not a number of seconds that can be used");
+            Err(unfit(template, field, message))
+        }
     }
 }
 
@@ -195,13 +192,18 @@ pub(super) fn whole(
         .map_err(|error| FieldError::new(field, &error))?;
     match u32::try_from(value.clone()) {
         Ok(number) if number >= least => Ok(number),
-        Ok(_) | Err(_) => Err(FieldError {
-            expression: Some(template.written()),
-            ..FieldError::value(
-                field,
-                format!("`{value}` is not a whole number of {least} or more"),
-            )
-        }),
+        Ok(_) | Err(_) => {
+            let message = format!("`{value}` is not a whole number of {least} or more");
+            Err(unfit(template, field, message))
+        }
+    }
+}
+
+/// A value that a template gives and that its field cannot take.
+fn unfit(template: &ValueTemplate, field: &str, message: String) -> FieldError {
+    FieldError {
+        expression: Some(template.written()),
+        ..FieldError::value(field, message)
     }
 }
 

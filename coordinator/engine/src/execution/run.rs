@@ -9,9 +9,9 @@ use flotilla_protocol::RunNo;
 use super::branch::Branch;
 use super::spread::{Item, Spread};
 use crate::json::Json;
-use crate::rule::Need;
+use crate::rule::{Need, Verdict};
 use crate::scope::{EndStatus, Ended};
-use crate::workflow::TaskIndex;
+use crate::workflow::{Needs, TaskIndex};
 
 /// One run of a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,6 +172,15 @@ impl Run {
                 ..Unsaved::default()
             },
         }
+    }
+
+    /// What the rule of its task says of the ends that it has noted.
+    pub(super) fn verdict(&self, needs: &Needs) -> Verdict {
+        let noted = self.arrived.iter();
+        let ended: Vec<Need> = noted
+            .filter_map(|task| self.needed.get(task).copied())
+            .collect();
+        needs.rule.decide(needs.tasks.len(), &ended)
     }
 
     /// Whether it runs, or waits for its next attempt and is not held back.
