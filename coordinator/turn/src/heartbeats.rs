@@ -3,7 +3,7 @@
 //! window, by the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, Execution, TimerKind};
+use flotilla_engine::execution::{AttemptId, DEADLINE_SLACK_S, Event, Execution, Run, TimerKind};
 use flotilla_protocol::message::{TaskCancel, TaskStarted};
 use flotilla_protocol::{ExecutionId, RunNo};
 
@@ -25,12 +25,12 @@ pub(crate) struct Beat {
     pub run: RunNo,
     /// Seconds of silence that the worker means, if it says so.
     pub silence_s: Option<f64>,
-    /// For an acknowledgement: when the time limit has passed. The timer of the limit has given way to
-    /// that of the silence.
+    /// Whether the attempt begins now, by its worker's word. If it is acknowledged, the timer of its limit
+    /// has given way to that of the silence.
+    pub begins: bool,
+    /// When an attempt that begins now has had its time. One that has begun before ends then at the
+    /// latest, where nothing else is known, as after a take-over.
     pub ends_at: Option<DateTime<Utc>>,
-    /// When an attempt that began now would have had its time: it ends then at the latest where nothing
-    /// else is known, as after a take-over.
-    pub ends_at_most: Option<DateTime<Utc>>,
     /// When all attempts of the run together have had their time.
     pub until: Option<DateTime<Utc>>,
 }
@@ -57,18 +57,15 @@ impl Deciding<'_> {
             return;
         }
         let live = held.execution.live.get(&run);
-        let (timeout, until) = (
-            live.and_then(|run| run.timeout),
-            live.and_then(|run| run.until),
-        );
-        let ends_at = timeout.map(|timeout| self.now + seconds(timeout + DEADLINE_SLACK_S));
+        let until = live.and_then(|run| run.until);
+        let ends_at = end_of(live, self.now);
         self.decision.beats.push(Beat {
             partition,
             execution_id: started.execution_id,
             run,
             silence_s: Some(own_silence_s.unwrap_or_else(|| silence_s(started))),
+            begins: true,
             ends_at,
-            ends_at_most: ends_at,
             until,
         });
     }
@@ -94,15 +91,13 @@ impl Deciding<'_> {
                 self.decision.heard.insert((alive.execution_id, run));
                 let said_s = alive.heartbeat.map(|_| silence_s(alive));
                 let live = held.execution.live.get(&run);
-                let timeout = live.and_then(|run| run.timeout);
-                let now = self.now;
                 self.decision.beats.push(Beat {
                     partition,
                     execution_id: alive.execution_id,
                     run,
                     silence_s: silence_of(&held.execution, run).or(said_s),
-                    ends_at: None,
-                    ends_at_most: timeout.map(|timeout| now + seconds(timeout + DEADLINE_SLACK_S)),
+                    begins: false,
+                    ends_at: end_of(live, self.now),
                     until: live.and_then(|run| run.until),
                 });
                 if !live.is_some_and(|run| held.execution.is_told_to_stop(run)) {
@@ -119,6 +114,12 @@ impl Deciding<'_> {
             reason,
         });
     }
+}
+
+/// When an attempt that begins now has had its time; `None`: it has no limit.
+fn end_of(run: Option<&Run>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let timeout = run?.timeout?;
+    Some(now + seconds(timeout + DEADLINE_SLACK_S))
 }
 
 /// Seconds that an attempt may be silent by its task, whatever its worker says.
@@ -195,7 +196,10 @@ impl Timers {
             (None, None) => seconds(USUAL_SILENCE_S),
         };
         let known_end = known.and_then(|known| known.ends_at);
-        let ends_at = beat.ends_at.or(known_end).or(beat.ends_at_most);
+        let ends_at = match beat.begins {
+            true => beat.ends_at.or(known_end),
+            false => known_end.or(beat.ends_at),
+        };
         timer.due_at = now + silence;
         let limits = [
             (TimerKind::Deadline, ends_at),

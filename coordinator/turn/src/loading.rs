@@ -19,6 +19,23 @@ use crate::rows::{FoundStart, LoadedExecution};
 const LOAD_PATIENCE_S: i64 = 30;
 
 impl Turns {
+    /// Asks for what a turn needs beside what was found.
+    pub(crate) fn load(
+        &mut self,
+        turn: Turn,
+        found: Found,
+        request: LoadRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        self.loads_since.get_or_insert(self.now);
+        self.phase = Phase::Loading {
+            turn,
+            found,
+            is_void: false,
+        };
+        out.push(Effect::Load(request));
+    }
+
     pub(crate) fn loaded(&mut self, loaded: Loaded, out: &mut Vec<Effect>) {
         let Phase::Loading {
             turn,
@@ -48,17 +65,11 @@ impl Turns {
             let repeated = self.repeated(&loaded.starts);
             found.starts = Some(loaded.starts);
             if !repeated.is_empty() {
-                self.phase = Phase::Loading {
-                    turn,
-                    found,
-                    is_void,
-                };
                 let request = LoadRequest {
                     executions: repeated,
                     ..LoadRequest::default()
                 };
-                out.push(Effect::Load(request));
-                return;
+                return self.load(turn, found, request, out);
             }
         }
         self.decide(turn, found, out);
@@ -106,7 +117,7 @@ impl Turns {
             return;
         };
         match failure {
-            LoadFailure::TooMuch => self.turn_limit = (turn.items.len() / 2).max(1),
+            LoadFailure::TooMuch => self.halve_turns(turn.items.len()),
             LoadFailure::Passing => {}
         }
         self.put_back(turn);
@@ -143,25 +154,13 @@ impl Turns {
                 self.discard(&decision.touched);
                 let mut executions = self.missing(&turn, &found.known).executions;
                 // Starts name none, but some ask for the end of one that is there.
-                let repeated = self.repeated(found.starts.as_deref().unwrap_or_default());
-                executions.extend(
-                    repeated
-                        .iter()
-                        .filter(|id| !executions.contains(id))
-                        .copied()
-                        .collect::<Vec<_>>(),
-                );
+                executions.extend(self.repeated(found.starts.as_deref().unwrap_or_default()));
                 let request = LoadRequest {
                     executions,
                     children: decision.wanted.into_iter().collect(),
                     ..LoadRequest::default()
                 };
-                self.phase = Phase::Loading {
-                    turn,
-                    found,
-                    is_void: false,
-                };
-                out.push(Effect::Load(request));
+                self.load(turn, found, request, out);
             }
             Ok(decision) => self.commit(turn, decision, out),
             Err(_) => self.turn_refused(turn, None, "the engine panicked", out),

@@ -296,13 +296,7 @@ impl Turns {
         if request == LoadRequest::default() {
             self.decide(turn, found, out);
         } else {
-            self.loads_since.get_or_insert(self.now);
-            self.phase = Phase::Loading {
-                turn,
-                found,
-                is_void: false,
-            };
-            out.push(Effect::Load(request));
+            self.load(turn, found, request, out);
         }
     }
 

@@ -34,7 +34,7 @@ impl Turns {
         }
         let mut items = turn.items;
         if items.len() > 1 {
-            self.turn_limit = (items.len() / 2).clamp(1, MAX_TURN_MESSAGES);
+            self.halve_turns(items.len());
             self.put_back(Turn {
                 items,
                 ..Turn::default()
@@ -57,6 +57,11 @@ impl Turns {
             }
             None => {}
         }
+    }
+
+    /// The next turn takes half as many messages as one that had so many.
+    pub(crate) fn halve_turns(&mut self, messages: usize) {
+        self.turn_limit = (messages / 2).clamp(1, MAX_TURN_MESSAGES);
     }
 
     /// One job that cannot be made again must not keep the rest; alone it stays in the outbox, for an
