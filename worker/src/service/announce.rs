@@ -83,21 +83,15 @@ fn started(key: JobKey, worker: &str, started_at: chrono::DateTime<chrono::Utc>)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeSet, VecDeque};
-
-    use super::super::backlog::{Backlog, Standing};
-    use super::super::cancel::CancelledAttempts;
-    use super::super::gather::Gatherer;
-    use super::super::held::{Held, HeldJobs};
-    use super::super::outbound::{Outbound, Sent};
+    use super::super::backlog::Standing;
+    use super::super::held::Held;
+    use super::super::outbound::Sent;
     use super::super::{PoolOptions, ServiceOptions, SessionOptions, cancel_channel};
     use super::*;
     use crate::action::Actions;
-    use crate::log::LogSender;
     use crate::service::key;
     use flotilla_protocol::amqp::{ConnectOptions, Publisher, PublisherOptions};
     use flotilla_protocol::message::{TaskCancel, TaskJob};
-    use tokio::task::JoinSet;
 
     /// A worker of two places, without actions and without a broker.
     fn service() -> Service {
@@ -123,27 +117,7 @@ mod tests {
                 cancels: sender,
             },
         };
-        Service {
-            logs: LogSender::new(publisher.clone(), "test".into()),
-            options,
-            actions: Actions::default(),
-            mode: Mode::Serving,
-            session: None,
-            opening: None,
-            sessions: 1,
-            held: HeldJobs::default(),
-            backlog: Backlog::default(),
-            cancels,
-            cancelled: CancelledAttempts::default(),
-            taken: 0,
-            attempts: JoinSet::new(),
-            silent: VecDeque::new(),
-            long: BTreeSet::new(),
-            beating: BTreeSet::new(),
-            hesitating: None,
-            gatherer: Gatherer::default(),
-            outbound: Outbound::new(publisher),
-        }
+        Service::without_session(options, Actions::default(), cancels, publisher)
     }
 
     /// A job whose action no worker has: it is answered as soon as it begins.

@@ -140,12 +140,26 @@ impl Service {
         publisher: Publisher,
     ) -> Self {
         Self {
+            sessions: session.number,
+            session: Some(session),
+            ..Self::without_session(options, actions, cancels, publisher)
+        }
+    }
+
+    /// One that nothing is delivered to yet.
+    fn without_session(
+        options: ServiceOptions,
+        actions: Actions,
+        cancels: mpsc::Receiver<TaskCancel>,
+        publisher: Publisher,
+    ) -> Self {
+        Self {
             logs: LogSender::new(publisher.clone(), Arc::clone(&options.worker)),
             options,
             actions,
             mode: Mode::Serving,
-            sessions: session.number,
-            session: Some(session),
+            sessions: 0,
+            session: None,
             opening: None,
             held: HeldJobs::default(),
             backlog: Backlog::default(),
