@@ -45,7 +45,7 @@ type Template = (Uuid, i64, i32);
 /// Fills; true once there are so many.
 pub async fn fill(arguments: &FillArguments) -> Result<bool, Failure> {
     let began = Instant::now();
-    let mut connection = PgConnection::connect(&arguments.database_url).await?;
+    let mut connection = PgConnection::connect(&arguments.database.url).await?;
     let present: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM workflow_execution
          WHERE workflow LIKE 'loadtest.%' AND finished_at IS NOT NULL",

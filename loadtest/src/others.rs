@@ -28,7 +28,7 @@ impl Others {
     /// Looks for them once those of the harness consume, and tells people.
     pub async fn look(fleet: &FleetArguments) -> Result<Self, Failure> {
         let others = Self {
-            coordinators: beyond(coordinators(&fleet.database_url).await?, fleet.coordinators),
+            coordinators: beyond(coordinators(&fleet.database.url).await?, fleet.coordinators),
             workers: beyond(consumers(&fleet.amqp_url).await?, fleet.workers),
         };
         if let Some(warning) = others.warning() {

@@ -244,7 +244,7 @@ async fn service(
 fn command(path: &Path, arguments: &FleetArguments) -> Command {
     let mut command = Command::new(path);
     command
-        .env("DATABASE_URL", &arguments.database_url)
+        .env("DATABASE_URL", &arguments.database.url)
         .env("AMQP_URL", &arguments.amqp_url)
         .stdin(Stdio::null())
         .kill_on_drop(true);

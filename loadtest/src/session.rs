@@ -62,7 +62,7 @@ impl<'a> Session<'a> {
         prepare(fleet, &folder.0, &mix.workflows).await?;
         let processes = Processes::start(fleet, &folder.0, callgrind).await?;
         let others = Others::look(fleet).await?;
-        let counters = Counters::read(&fleet.database_url).await?;
+        let counters = Counters::read(&fleet.database.url).await?;
         Ok(Self {
             fleet,
             folder,
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
     /// The processes and servers that can be looked at.
     pub fn measured(&self) -> Measured {
         let fleet = self.fleet;
-        let urls = (fleet.database_url.as_str(), fleet.amqp_url.as_str());
+        let urls = (fleet.database.url.as_str(), fleet.amqp_url.as_str());
         Measured::new(&self.processes, self.others, urls)
     }
 
@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
 
     /// Stops the processes and looks at what the load has left.
     pub async fn end(self, load: &Load) -> Result<After, Failure> {
-        let url = &self.fleet.database_url;
+        let url = &self.fleet.database.url;
         load.close().await;
         let stopped = self.processes.stop().await;
         // Before the audit, whose transactions are not the fleet's.

@@ -39,6 +39,13 @@ pub enum Command {
     Bench(BenchArguments),
 }
 
+impl DatabaseArguments {
+    fn fill_in(&mut self) -> Result<(), UnknownServer> {
+        self.url = Server::Postgres.url(Some(&self.url))?;
+        Ok(())
+    }
+}
+
 impl Command {
     /// The same, with servers that are not given taken from the file of the private ones.
     pub fn with_servers(mut self) -> Result<Self, UnknownServer> {
@@ -46,13 +53,10 @@ impl Command {
             Self::Run(RunArguments { fleet, .. })
             | Self::Ramp(RampArguments { fleet, .. })
             | Self::Bench(BenchArguments { fleet, .. }) => {
-                fleet.database_url = Server::Postgres.url(Some(&fleet.database_url))?;
+                fleet.database.fill_in()?;
                 fleet.amqp_url = Server::RabbitMq.url(Some(&fleet.amqp_url))?;
             }
-            Self::Fill(arguments) => {
-                let url = &mut arguments.database_url;
-                *url = Server::Postgres.url(Some(url))?;
-            }
+            Self::Fill(arguments) => arguments.database.fill_in()?,
             Self::Compare(_) => {}
         }
         Ok(self)
@@ -129,6 +133,23 @@ pub struct LoadArguments {
     pub ends: EndsBy,
 }
 
+/// Where Postgres is.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArguments {
+    /// Postgres [default: DATABASE_URL in .flotilla/env]
+    // Until `with_servers` it may be empty.
+    #[arg(
+        long = "database-url",
+        id = "database_url",
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub url: String,
+}
+
 /// Whose processes run it.
 #[derive(Debug, Clone, Args)]
 pub struct FleetArguments {
@@ -141,17 +162,9 @@ pub struct FleetArguments {
     /// The program whose coordinators and workers are started [default: `flotilla` beside this one]
     #[arg(long, env = "FLOTILLA_BIN", value_name = "FILE")]
     pub flotilla: Option<PathBuf>,
-    /// Postgres [default: DATABASE_URL in .flotilla/env]
-    // Until `with_servers` it may be empty.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub database_url: String,
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub database: DatabaseArguments,
     /// RabbitMQ [default: AMQP_URL in .flotilla/env]
     // Until `with_servers` it may be empty.
     #[arg(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::numbers::{positive, rate};
-use super::{FleetArguments, LoadArguments, Output, ResultArguments};
+use super::{DatabaseArguments, FleetArguments, LoadArguments, Output, ResultArguments};
 use crate::bench::goal_words;
 
 /// What `ramp` takes.
@@ -72,17 +72,9 @@ pub struct FillArguments {
     /// How many finished executions of the load test there are to be
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub executions: u64,
-    /// Postgres [default: DATABASE_URL in .flotilla/env]
-    // Until `with_servers` it may be empty.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub database_url: String,
+    /// Where Postgres is.
+    #[command(flatten)]
+    pub database: DatabaseArguments,
 }
 
 /// What `bench` takes.

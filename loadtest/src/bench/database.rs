@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::arguments::FleetArguments;
+use crate::arguments::{DatabaseArguments, FleetArguments};
 use crate::failure::Failure;
 
 /// One of them, with the arguments of a fleet that works on it.
@@ -17,14 +17,16 @@ pub struct Database {
 impl Database {
     /// Creates one that is empty.
     pub async fn create(fleet: &FleetArguments) -> Result<Self, Failure> {
-        let name = name_beside(&fleet.database_url, Uuid::now_v7());
-        order(&fleet.database_url, format!("CREATE DATABASE {name}")).await?;
+        let name = name_beside(&fleet.database.url, Uuid::now_v7());
+        order(&fleet.database.url, format!("CREATE DATABASE {name}")).await?;
         Ok(Self {
             fleet: FleetArguments {
-                database_url: with_database(&fleet.database_url, &name),
+                database: DatabaseArguments {
+                    url: with_database(&fleet.database.url, &name),
+                },
                 ..fleet.clone()
             },
-            server: fleet.database_url.clone(),
+            server: fleet.database.url.clone(),
             name,
         })
     }

@@ -175,7 +175,7 @@ async fn filled(arguments: &BenchArguments) -> Result<Database, Failure> {
         Box::pin(run(&templates)).await?;
         fill(&FillArguments {
             executions: arguments.fill,
-            database_url: database.fleet.database_url.clone(),
+            database: database.fleet.database.clone(),
         })
         .await
     };

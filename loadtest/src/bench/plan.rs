@@ -209,13 +209,14 @@ fn count(kind: Kind, seconds: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::DatabaseArguments;
 
     fn asked(kind: Kind) -> RunArguments {
         let fleet = FleetArguments {
             coordinators: 1,
             workers: 1,
             flotilla: None,
-            database_url: String::new(),
+            database: DatabaseArguments { url: String::new() },
             amqp_url: String::new(),
         };
         arguments(kind, 20, Some(5000.0), &fleet)

@@ -100,7 +100,7 @@ impl Load {
         let messages_before = Messages::own();
         let options = ConnectOptions::new(&fleet.amqp_url, "flotilla-loadtest");
         let ends = match arguments.ends {
-            EndsBy::Rows => Ends::Rows(Rows::connect(&fleet.database_url).await?),
+            EndsBy::Rows => Ends::Rows(Rows::connect(&fleet.database.url).await?),
             EndsBy::Answers => Ends::Answers(Box::new(Answers::listen(&options).await?)),
         };
         let publisher = Publisher::start(PublisherOptions::new(options));
