@@ -1,6 +1,7 @@
 //! The commit of a turn: one statement, and what its outcome means.
 
 use chrono::{DateTime, Utc};
+use flotilla_protocol::ExecutionId;
 use flotilla_turn::rows::{Commit, CommitAnswer, PartitionNo};
 use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
@@ -46,10 +47,20 @@ fn classify_sqlstate(said: &PgDatabaseError) -> CommitAnswer {
         "FL001" => CommitAnswer::Fenced {
             lost: partitions(said.detail().unwrap_or_default()),
         },
-        "23505" if said.table() == Some("workflow_start") => CommitAnswer::StartExists,
+        "23505" if said.table() == Some("workflow_start") => CommitAnswer::StartExists {
+            execution_id: taken_id(said),
+        },
         code if may_succeed_later(code) => CommitAnswer::TryAgain { error },
         _ => CommitAnswer::Refused { error },
     }
+}
+
+/// The id in `Key (execution_id)=(…) already exists.`, which Postgres says in the language of the server;
+/// what stands in parentheses is the same in all.
+fn taken_id(said: &PgDatabaseError) -> Option<ExecutionId> {
+    let (_, values) = said.detail()?.split_once("(execution_id)=(")?;
+    let (id, _) = values.split_once(')')?;
+    id.parse().ok()
 }
 
 /// Whether the fault lies with the moment or with the server, and not with what the turn says.

@@ -142,12 +142,14 @@ async fn a_start_that_exists_stops_the_turn(pool: PgPool) {
     same_key.starts[0] = start(id(2), Some("key"));
     assert_eq!(
         storage::commit(&mut conn, &same_key).await,
-        CommitAnswer::StartExists
+        CommitAnswer::StartExists { execution_id: None }
     );
     let same_id = start_turn(2, id(1));
     assert_eq!(
         storage::commit(&mut conn, &same_id).await,
-        CommitAnswer::StartExists
+        CommitAnswer::StartExists {
+            execution_id: Some(id(1))
+        }
     );
     // Starts without a key do not meet.
     committed(&mut conn, &start_turn(2, id(3))).await;

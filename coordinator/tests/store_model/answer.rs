@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use flotilla_engine::Json;
+use flotilla_protocol::ExecutionId;
 use flotilla_turn::Mark;
 use flotilla_turn::rows::{
     CommitAnswer, ControlLookup, FoundStart, LoadedExecution, LoadedItemEnd, LoadedPast,
@@ -42,7 +43,8 @@ pub struct Share {
 pub enum Outcome {
     Committed(DateTime<Utc>),
     Fenced(Vec<PartitionNo>),
-    StartExists,
+    /// With the id that is taken.
+    StartExists(Option<ExecutionId>),
     /// With the SQLSTATE.
     Refused(String),
 }
@@ -52,7 +54,7 @@ impl From<CommitAnswer> for Outcome {
         match answer {
             CommitAnswer::Committed { now } => Self::Committed(now),
             CommitAnswer::Fenced { lost } => Self::Fenced(lost),
-            CommitAnswer::StartExists => Self::StartExists,
+            CommitAnswer::StartExists { execution_id } => Self::StartExists(execution_id),
             CommitAnswer::Refused { error } => Self::Refused(error[..5].to_owned()),
             CommitAnswer::TryAgain { error } => panic!("the connection works: {error}"),
         }

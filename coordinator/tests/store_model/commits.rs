@@ -23,14 +23,16 @@ async fn a_start_exists_by_its_id_or_by_its_key(pool: PgPool) {
         commit.starts[0].idempotency_key = Some("key".to_owned());
         database.committed(&commit).await;
         database
-            .unwritten(&start_turn(2, id(1)), Outcome::StartExists)
+            .unwritten(&start_turn(2, id(1)), Outcome::StartExists(Some(id(1))))
             .await;
         let mut same_key = turn(2, &[0, 1]);
         same_key.partitions[1].turn = 1;
         add_start(&mut same_key, id(2), 0);
         add_start(&mut same_key, id(3), 1);
         same_key.starts[1].idempotency_key = Some("key".to_owned());
-        database.unwritten(&same_key, Outcome::StartExists).await;
+        database
+            .unwritten(&same_key, Outcome::StartExists(None))
+            .await;
         same_key.starts[1].idempotency_key = Some("another".to_owned());
         database.committed(&same_key).await;
     })
@@ -46,7 +48,9 @@ async fn a_start_that_a_turn_names_twice_exists(pool: PgPool) {
         for start in &mut commit.starts {
             start.idempotency_key = Some("key".to_owned());
         }
-        database.unwritten(&commit, Outcome::StartExists).await;
+        database
+            .unwritten(&commit, Outcome::StartExists(None))
+            .await;
     })
     .await;
 }

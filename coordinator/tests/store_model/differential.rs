@@ -125,7 +125,7 @@ fn kind(call: &Call, answer: &Answer) -> &'static str {
         Answer::Taken(..) => "taken",
         Answer::Commit(Outcome::Committed(_)) => "committed",
         Answer::Commit(Outcome::Fenced(_)) => "fenced",
-        Answer::Commit(Outcome::StartExists) => "start exists",
+        Answer::Commit(Outcome::StartExists(_)) => "start exists",
         Answer::Commit(Outcome::Refused(_)) => panic!("a sound turn is refused: {call:?}"),
         Answer::Loaded(_) => "loaded",
         Answer::Timers(_) => "timers",

@@ -32,6 +32,15 @@ impl Family for Deciding<'_> {
             return Ok(());
         };
         let workflow = Arc::clone(entry.as_ref().map_err(Clone::clone)?);
+        if self.turns.taken_ids.contains(&child.id) {
+            return Err(ChildRefusal {
+                kind: "id_conflict",
+                message: format!(
+                    "another execution has the id of this sub-workflow, {}",
+                    child.id
+                ),
+            });
+        }
         let parent = child.parent.execution_id;
         if self.depth(parent) >= MAX_DEPTH {
             return Err(ChildRefusal {

@@ -1,10 +1,11 @@
 //! The state of a coordinator between inputs, and one function per input.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use flotilla_engine::{DefinitionHash, Workflow};
+use flotilla_protocol::ExecutionId;
 use uuid::Uuid;
 
 use crate::cache::Cache;
@@ -56,6 +57,9 @@ pub struct Turns {
     pub(crate) library: Library,
     /// Until when each start is looked up: one that was not had been made before.
     pub(crate) doubts_starts_until: DateTime<Utc>,
+    /// Ids that a start was to have and another execution has. Starts are looked up; a child, whose id
+    /// follows from its parent, is refused.
+    pub(crate) taken_ids: BTreeSet<ExecutionId>,
     pub(crate) timers: Timers,
     pub(crate) publications: Publications,
     pub(crate) pacing: Pacing,
@@ -148,6 +152,7 @@ impl Turns {
             partitions: BTreeMap::new(),
             library: Library::default(),
             doubts_starts_until: DateTime::UNIX_EPOCH,
+            taken_ids: BTreeSet::new(),
             channels: Channels::default(),
             timers: Timers::default(),
             publications: Publications::default(),

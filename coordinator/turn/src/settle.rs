@@ -78,7 +78,8 @@ impl Turns {
             CommitAnswer::Fenced { lost } => {
                 self.fenced(turn, &decision.touched, &commit, lost, out);
             }
-            CommitAnswer::StartExists => {
+            CommitAnswer::StartExists { execution_id } => {
+                self.taken_ids.extend(execution_id);
                 self.doubts_starts_until = self.now + TimeDelta::seconds(DOUBT_S);
                 self.discard(&decision.touched);
                 let turn = self.spoil_starts(turn, out);
@@ -98,6 +99,7 @@ impl Turns {
         out: &mut Vec<Effect>,
     ) {
         self.turn_limit = (self.turn_limit * 2).min(MAX_TURN_MESSAGES);
+        self.taken_ids.clear();
         if turn.renews {
             self.last_renewal = self.now;
         }

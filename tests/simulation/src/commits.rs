@@ -88,7 +88,7 @@ impl World {
                     self.check_fenced(sender, commit, lost);
                 }
             }
-            CommitAnswer::StartExists => self.note(Happening::StartExists),
+            CommitAnswer::StartExists { .. } => self.note(Happening::StartExists),
             CommitAnswer::Refused { error } => {
                 let error = error.clone();
                 self.violate(|| format!("rows and memory have parted: {error}"));
@@ -126,7 +126,7 @@ fn show(answer: &CommitAnswer, commit: &Commit) -> String {
         CommitAnswer::Committed { .. } => "ok",
         CommitAnswer::Fenced { .. } => "fenced",
         CommitAnswer::TryAgain { .. } => "unknown",
-        CommitAnswer::StartExists => "a start exists",
+        CommitAnswer::StartExists { .. } => "a start exists",
         CommitAnswer::Refused { .. } => "refused",
     };
     let log = commit.transitions.iter().map(|row| {

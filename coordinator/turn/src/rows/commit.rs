@@ -361,7 +361,10 @@ pub enum CommitAnswer {
         error: String,
     },
     /// A start of this turn was made by somebody else meanwhile: look again.
-    StartExists,
+    StartExists {
+        /// The id that is taken; `None` if it is an idempotency key.
+        execution_id: Option<ExecutionId>,
+    },
     /// The database will never take this commit.
     Refused {
         /// What the database said.

@@ -102,7 +102,10 @@ fn a_fenced_turn_is_decided_again_without_the_lost_partition() {
 fn a_start_that_somebody_else_has_made_is_looked_up_again() {
     let mut world = World::with_owner(1, &[ONE]);
     starts(&mut world, 1);
-    world.commit(0, Fate::Says(CommitAnswer::StartExists));
+    world.commit(
+        0,
+        Fate::Says(CommitAnswer::StartExists { execution_id: None }),
+    );
     assert_eq!(world.run(0), ["load 1 starts, 0 executions"]);
 }
 

@@ -330,3 +330,38 @@ fn a_sender_is_told_the_end_though_its_turn_was_decided_twice() {
         ]
     );
 }
+
+#[test]
+fn a_child_whose_id_is_taken_is_refused_and_its_parent_fails() {
+    let parent = "ref: t.parent\ntasks:\n  - {name: a, action: core.noop, next: [{do: c}]}\n  \
+                  - {name: c, type: workflow, action: t.one}\n";
+    let begin = || {
+        let mut world = World::with_owner(1, &[ONE, parent]);
+        world.put_start("t.parent", 1);
+        world.calm(0);
+        let job = world.take_job().expect("the job of a");
+        (world, job)
+    };
+    // An id of a child follows from its parent: whoever knows that can compute it.
+    let (mut world, job) = begin();
+    world.complete(succeeded(&job, &json!(1)));
+    world.calm(0);
+    let mut ids = world.database.executions.keys().copied();
+    let child = ids.find(|id| *id != execution_id(1)).expect("the child");
+
+    let (mut world, job) = begin();
+    let mut foreign = request("t.one", 2);
+    foreign.start.execution_id = Some(child);
+    world.put_request(foreign);
+    world.calm(0);
+    let foreign_job = world.take_job().expect("the job of the other execution");
+    world.complete(succeeded(&job, &json!(1)));
+    world.calm(0);
+    assert_eq!(world.status(1), "failed");
+    let errors = &world.database.executions[&execution_id(1)].state.errors;
+    let errors = errors.as_ref().expect("what failed").text();
+    assert!(errors.contains(r#""kind":"id_conflict""#), "{errors}");
+    world.complete(succeeded(&foreign_job, &json!(1)));
+    world.calm(0);
+    assert_eq!(world.database.executions[&child].state.status, "succeeded");
+}

@@ -184,7 +184,7 @@ fn timers_of_a_fenced_turn_are_restored() {
         world.carry_out(0, Lane::Loads);
         world.run(0);
     }
-    let refused = flotilla_turn::rows::CommitAnswer::StartExists;
+    let refused = flotilla_turn::rows::CommitAnswer::StartExists { execution_id: None };
     world.commit(0, Fate::Says(refused));
     world.calm(0);
     assert_eq!(world.broker.jobs, ["a/1", "a/2"]);

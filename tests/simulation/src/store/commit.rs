@@ -39,8 +39,8 @@ impl Store {
             }
             return CommitAnswer::Fenced { lost: missed };
         }
-        if self.has_start(commit) {
-            return CommitAnswer::StartExists;
+        if let Some(answer) = self.existing_start(commit) {
+            return answer;
         }
         if let Some(error) = self.refusal(commit) {
             return refused(error);
@@ -56,15 +56,19 @@ impl Store {
         })
     }
 
-    fn has_start(&self, commit: &Commit) -> bool {
+    /// The answer where a start exists, by its id or else by its key.
+    fn existing_start(&self, commit: &Commit) -> Option<CommitAnswer> {
         let mut ids = BTreeSet::new();
         let mut keys = BTreeSet::new();
-        commit.starts.iter().any(|start| {
+        commit.starts.iter().find_map(|start| {
+            let id = start.execution_id;
             let key = start.idempotency_key.as_ref();
-            self.starts.contains_key(&start.execution_id)
-                || key.is_some_and(|key| self.keys.contains_key(key))
-                || !ids.insert(start.execution_id)
-                || key.is_some_and(|key| !keys.insert(key))
+            let id_exists = self.starts.contains_key(&id) || !ids.insert(id);
+            let key_exists =
+                key.is_some_and(|key| self.keys.contains_key(key) || !keys.insert(key));
+            (id_exists || key_exists).then(|| CommitAnswer::StartExists {
+                execution_id: id_exists.then_some(id),
+            })
         })
     }
 
@@ -222,7 +226,10 @@ impl Store {
         rest.jobs.retain(|job| !missed.contains(&job.partition));
         rest.replies
             .retain(|reply| !missed.contains(&reply.partition));
-        if !rest.partitions.is_empty() && !self.has_start(&rest) && self.refusal(&rest).is_none() {
+        if !rest.partitions.is_empty()
+            && self.existing_start(&rest).is_none()
+            && self.refusal(&rest).is_none()
+        {
             self.write(&rest);
         }
     }
