@@ -221,7 +221,7 @@ const WRONG_TASKS: &[(&str, &str)] = &[
     ),
     (
         "{name: a, pool: 'a b'}",
-        "2:25 invalid_name tasks[0].pool: the pool `a b` may hold letters, digits, `_` and `-` only",
+        "2:25 invalid_name tasks[0].pool: the pool `a b` may hold 1 to 100 letters, digits, `_`, `-` and `.` only",
     ),
     (
         "{name: a, join: all}",

@@ -213,3 +213,23 @@ fn the_files_of_a_pack_are_read_with_all_their_mistakes() {
         "missing_key"
     );
 }
+
+#[test]
+fn a_pool_has_a_name_that_a_worker_can_have() {
+    for (name, is_sound) in [
+        ("gpu.large", true),
+        (&"p".repeat(100), true),
+        (&"p".repeat(101), false),
+        ("a b", false),
+        ("", false),
+    ] {
+        let task = format!("ref: a.b\ntasks: [{{name: x, action: core.noop, pool: '{name}'}}]\n");
+        assert_eq!(compile(&task).is_ok(), is_sound, "of a task: {name}");
+        let action = format!("ref: shop.price\npool: '{name}'\n");
+        assert_eq!(
+            read_action(&action).is_ok(),
+            is_sound,
+            "of an action: {name}"
+        );
+    }
+}

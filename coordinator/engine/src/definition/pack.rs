@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as JsonValue};
 
 use super::reader::{Fields, Reader, is_name, is_reference, join, literal};
+use super::task;
 use super::tree::{self, Node, Value};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::json::Json;
@@ -93,7 +94,9 @@ pub fn read_action(source: &str) -> Result<ActionFile, Vec<Diagnostic>> {
             reference,
             description: fields.get("description").and_then(description),
             defaults: ActionDefaults {
-                pool: fields.get("pool").and_then(|node| pool(&mut reader, node)),
+                pool: fields
+                    .get("pool")
+                    .and_then(|node| task::pool_name(&mut reader, node, "pool")),
                 timeout: fields.get("timeout").and_then(|node| {
                     super::task::bounded(
                         &mut reader,
@@ -171,13 +174,4 @@ fn config(reader: &mut Reader, node: &Node) -> Map<String, JsonValue> {
         config.insert(key.text.clone(), value.unwrap_or_default());
     }
     config
-}
-
-fn pool(reader: &mut Reader, node: &Node) -> Option<String> {
-    let pool = reader.text(node, "pool")?;
-    if !is_name(pool) {
-        let message = format!("the pool `{pool}` may hold letters, digits, `_` and `-` only");
-        reader.error("invalid_name", &node.place, "pool", message);
-    }
-    Some(pool.to_owned())
 }

@@ -1,5 +1,7 @@
 //! Reads one task.
 
+use flotilla_protocol::names::is_pool_name;
+
 use super::draft::DraftTask;
 use super::entry;
 use super::kind::{Kind, demand_workflow, kind};
@@ -301,14 +303,18 @@ fn pool(reader: &mut Reader, fields: Fields, path: &str, default: Option<String>
     let Some((node, path)) = found else {
         return default.unwrap_or_else(|| "default".to_owned());
     };
-    let Some(pool) = reader.text(node, &path) else {
-        return String::new();
-    };
-    if !is_name(pool) {
-        let message = format!("the pool `{pool}` may hold letters, digits, `_` and `-` only");
-        reader.error("invalid_name", &node.place, &path, message);
+    pool_name(reader, node, &path).unwrap_or_default()
+}
+
+/// The name of a pool, which is that of a queue as well.
+pub(super) fn pool_name(reader: &mut Reader, node: &Node, path: &str) -> Option<String> {
+    let pool = reader.text(node, path)?;
+    if !is_pool_name(pool) {
+        let message =
+            format!("the pool `{pool}` may hold 1 to 100 letters, digits, `_`, `-` and `.` only");
+        reader.error("invalid_name", &node.place, path, message);
     }
-    pool.to_owned()
+    Some(pool.to_owned())
 }
 
 fn redeliveries(reader: &mut Reader, fields: Fields, path: &str) -> u32 {

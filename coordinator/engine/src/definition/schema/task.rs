@@ -67,7 +67,7 @@ fn work(key: &str) -> Option<Value> {
             "A guard: where it is false the task is skipped, and the flow goes on.",
         ),
         "pool" => (
-            of("name"),
+            json!({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$"}),
             "The worker pool that the job goes to; `default` by default.",
         ),
         "publish" => (
