@@ -17,10 +17,10 @@ use crate::clock::DatabaseClock;
 use crate::database::{CommitOrder, Workflows, commit_all, load_all};
 use crate::failpoints::{self, CrashPoint, crash_at};
 use crate::inbound::Inbound;
-use crate::orders::Orders;
+use crate::orders::{ORDER_LIMIT, Orders};
 use crate::outbound::Outbound;
 use crate::shared_connection::SharedConnection;
-use crate::storage;
+use crate::storage::{self, within};
 use crate::task_logs::LogWriter;
 use crate::{CoordinatorConfig, CoordinatorError};
 
@@ -63,7 +63,8 @@ impl Driver {
     pub async fn start(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         let pool = storage::connect(&config.database_url).await?;
         let owner = Uuid::now_v7();
-        let (now, partitions) = storage::register_coordinator(&pool, owner, &config.name).await?;
+        let registering = storage::register_coordinator(&pool, owner, &config.name);
+        let (now, partitions) = within(ORDER_LIMIT, registering).await?;
         let options = ConnectOptions::new(
             &config.amqp_url,
             format!("flotilla coordinator {}", config.name),

@@ -184,21 +184,23 @@ fn a_load_that_fails_gives_everything_back() {
     assert_eq!(world.run(0), ["load 1 starts, 0 executions"]);
 }
 
+/// Lets seconds pass; how often the leases of two partitions were renewed by themselves.
+fn renewals(world: &mut World, seconds: u32) -> usize {
+    let mut renewals = 0;
+    for _ in 0..seconds {
+        world.pass(1.0);
+        let asked = world.tick(0);
+        renewals += asked.iter().filter(|effect| *effect == "renew 2").count();
+    }
+    renewals
+}
+
 #[test]
 fn leases_are_renewed_while_a_turn_is_loaded_but_not_for_ever() {
     let mut world = World::with_owner(2, &[ONE]);
     world.put_start("t.one", 1);
     world.deliver(0);
     world.run(0);
-    let renewals = |world: &mut World, seconds: u32| {
-        let mut renewals = 0;
-        for _ in 0..seconds {
-            world.pass(1.0);
-            let asked = world.tick(0);
-            renewals += asked.iter().filter(|effect| *effect == "renew 2").count();
-        }
-        renewals
-    };
     assert_eq!(
         renewals(&mut world, 9),
         9,
@@ -214,6 +216,24 @@ fn leases_are_renewed_while_a_turn_is_loaded_but_not_for_ever() {
     world.drain(0, Lane::Loads);
     world.calm(0);
     assert_eq!(world.status(1), "running");
+}
+
+#[test]
+fn leases_are_renewed_too_while_a_decided_turn_waits_for_what_else_it_needs() {
+    let parent = "ref: t.parent\ntasks:\n  - {name: c, type: workflow, action: t.one}\n";
+    let mut world = World::with_owner(2, &[ONE, parent]);
+    world.put_start("t.parent", 1);
+    world.deliver(0);
+    world.run(0);
+    world.carry_out(0, Lane::Loads);
+    assert_eq!(
+        world.run(0),
+        ["load 0 starts, 0 executions"],
+        "it was decided, and what the child is has to be looked up"
+    );
+    assert_eq!(renewals(&mut world, 9), 9);
+    world.calm(0);
+    assert_eq!(world.broker.jobs, ["a/1"]);
 }
 
 #[test]
