@@ -33,9 +33,10 @@ clean: ## stop the private servers and remove all their data
 demo: ## run an example from end to end; the servers stay up
 	@deploy/demo.sh </dev/null
 
-# Given servers are used as they are; without FLOTILLA_HOME, tests know that they may not stop them.
+# Given servers are used as they are, but for the queues of Flotilla in the vhost, which are removed; without
+# FLOTILLA_HOME, tests know that they may not stop them.
 test: ## all tests, against DATABASE_URL and AMQP_URL or else private servers
-	@if [ -n "$${DATABASE_URL:-}" ] && [ -n "$${AMQP_URL:-}" ]; then \
+	@if deploy/servers.sh given; then \
 	    unset FLOTILLA_HOME; \
 	else \
 	    deploy/servers.sh up; \
@@ -63,7 +64,7 @@ guard-renew: ## write benches/baseline.json anew, where more instructions are me
 	@$(GUARD) renew benches/baseline.json
 
 # Private servers, or the given ones, which nothing else may use meanwhile.
-SERVERS := if [ -z "$${DATABASE_URL:-}" ] || [ -z "$${AMQP_URL:-}" ]; then \
+SERVERS := if ! deploy/servers.sh given; then \
 	    deploy/servers.sh up >/dev/null; set -a; . "$$FLOTILLA_HOME/env"; set +a; \
 	fi
 

@@ -65,7 +65,7 @@ build() {
         return
     fi
     command -v cargo >/dev/null || die "cargo is not installed"
-    (cd "$root" && cargo build --release --bin flotilla --bin flotilla-loadtest </dev/null)
+    (cd "$root" && cargo build --release --package flotilla --package flotilla-loadtest </dev/null)
     local target=${CARGO_TARGET_DIR:-target}
     [[ $target = /* ]] || target=$root/$target
     flotilla=$target/release/flotilla

@@ -51,6 +51,7 @@ die() { say "$*"; exit 1; }
 usage() {
     cat >&2 <<'TEXT'
 usage: servers.sh up | down | clean | status
+       servers.sh given              whether DATABASE_URL and AMQP_URL name servers that are not private
        servers.sh ctl ARGS...        rabbitmqctl against the private node
        servers.sh psql ARGS...       psql against DATABASE_URL
        servers.sh install-clients    what the example workers run on: python3-venv, nodejs, npm
@@ -83,6 +84,7 @@ main() {
         stop-postgres | stop-rabbitmq) with_instance "${command/-/_}" ;;
         kill-postgres | kill-rabbitmq | abort-postgres) with_instance "${command/-/_}" ;;
         status) status ;;
+        given) given ;;
         ctl) ctl "$@" ;;
         psql) run_psql "$@" ;;
         *) usage ;;
@@ -92,7 +94,7 @@ main() {
 # ---------------------------------------------------------------- commands
 
 up() {
-    if [ -n "${DATABASE_URL:-}" ] && [ -n "${AMQP_URL:-}" ] && ! urls_are_ours; then
+    if given; then
         touch instance
         write_env "$DATABASE_URL" "$AMQP_URL"
         return
@@ -248,10 +250,24 @@ port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 private_database_url() { echo "postgres://flotilla:$POSTGRES_PASSWORD@127.0.0.1:$POSTGRES_PORT/flotilla"; }
 private_amqp_url() { echo "amqp://guest:guest@127.0.0.1:$RABBITMQ_PORT/%2f"; }
 
-# A shell that has sourced our env file still wants its servers started.
+# A shell that has sourced our env file still wants its servers started, and its tests in vhosts of their own.
+given() {
+    [ -n "${DATABASE_URL:-}" ] && [ -n "${AMQP_URL:-}" ] || return 1
+    [ ! -d "$FLOTILLA_HOME" ] || enter_home
+    ! urls_are_ours && ! urls_were_ours
+}
+
 urls_are_ours() {
     load_instance || return 1
     [ "$DATABASE_URL" = "$(private_database_url)" ] && [ "$AMQP_URL" = "$(private_amqp_url)" ]
+}
+
+# They have been removed since, or had to take other ports.
+urls_were_ours() {
+    [[ $DATABASE_URL =~ ^postgres://flotilla:[0-9a-f]+@127\.0\.0\.1:([0-9]+)/flotilla$ ]] || return 1
+    ! port_is_taken "${BASH_REMATCH[1]}" || return 1
+    [[ $AMQP_URL =~ ^amqp://guest:guest@127\.0\.0\.1:([0-9]+)/%2f$ ]] || return 1
+    ! port_is_taken "${BASH_REMATCH[1]}"
 }
 
 write_env() { # database_url amqp_url
@@ -473,7 +489,8 @@ find_unprivileged() {
 begin_postgres() {
     find_postgres || die "no Postgres $OLDEST_POSTGRES or newer under /usr/lib/postgresql"
     mkdir -p postgres
-    [ -f postgres/complete ] || create_cluster
+    # The mark may outlive the data, which can lie outside (`create_cluster`).
+    [ -f postgres/complete ] && [ -e postgres/data/PG_VERSION ] || create_cluster
     keep_or_choose_port POSTGRES_PORT
     write_postgres_config
     # Its process is gone, and an unrelated one may carry its pid by now.
@@ -489,7 +506,8 @@ begin_postgres() {
 create_cluster() {
     remove_cluster
     local store=postgres
-    if [ "$(id -u)" -eq 0 ] && ! unshare -U --map-user=1000 true 2>/dev/null; then
+    # Without the rights of root it may not come into a folder below somebody's home.
+    if [ "$(id -u)" -eq 0 ] && ! unshare -U --map-user=1000 test -x "$PWD" 2>/dev/null; then
         store=$(mktemp -d /var/tmp/flotilla-postgres.XXXXXX)
         ln -s "$store/data" postgres/data
     fi
@@ -510,10 +528,12 @@ create_cluster() {
 }
 
 remove_cluster() {
-    if [ -L postgres/data ]; then
-        rm -rf -- "$(dirname "$(readlink postgres/data)")"
-    fi
-    rm -rf postgres/data
+    local data
+    data=$(readlink postgres/data || true)
+    case $data in
+        /var/tmp/flotilla-postgres.*/data) rm -rf -- "${data%/data}" ;;
+    esac
+    rm -rf postgres/data postgres/complete postgres/database
 }
 
 write_postgres_config() {
@@ -768,7 +788,8 @@ apt_install() {
 
 forbid_service_starts() {
     local policy=/usr/sbin/policy-rc.d
-    # A run that was killed may have left the administrator's file set aside.
+    # A run that was killed may have left its own file, and the administrator's set aside.
+    ! grep -qs 'flotilla installs packages' "$policy" || rm -f "$policy"
     [ ! -e "$policy.before-flotilla" ] || mv -f "$policy.before-flotilla" "$policy"
     [ ! -e "$policy" ] || mv "$policy" "$policy.before-flotilla"
     printf '#!/bin/sh\n# Temporary: flotilla installs packages without starting services.\nexit 101\n' >"$policy"

@@ -100,9 +100,11 @@ def main(workload, seconds, in_flight):
             ours, theirs = context.Pipe()
             each = in_flight // members
             process = context.Process(
-                target=member, args=(url, number, workload, seconds, each, theirs)
+                target=member, args=(url, number, workload, seconds, each, theirs), daemon=True
             )
             process.start()
+            # One that dies is an end of its pipe then.
+            theirs.close()
             pipes.append(ours)
             processes.append(process)
         for pipe in pipes:
