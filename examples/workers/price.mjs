@@ -26,15 +26,17 @@ async function send(replyTo, type, body) { // again until the broker has it
 
 async function onJob(delivery) {
   if (delivery === null) process.exit(1); // the queue was deleted
+  const { replyTo, headers = {} } = delivery.properties;
   let job, answer;
   try {
     job = JSON.parse(delivery.content);
     answer = { execution_id: job.execution_id, task_id: job.task_id, attempt: job.attempt, worker: `${hostname()}/${process.pid}`, started_at: new Date() };
-    if (!job.execution_id || !job.task_id || !job.attempt) throw new TypeError("not a job");
+    const isJob = job.execution_id && job.task_id && job.attempt && replyTo && typeof job.action === "string";
+    if (!isJob) throw new TypeError("not a job");
   } catch {
     return channel.reject(delivery, false); // to the dead letters
   }
-  const { replyTo, headers } = delivery.properties; // a job that may have killed a worker has its start told first
+  // A job that may have killed a worker has its start told first.
   if ((headers["x-delivery-count"] ?? 0) + (job.starts ?? 0) > 0) await send(replyTo, "task.started", answer);
   try {
     if (!Object.hasOwn(actions, job.action)) throw new TypeError(`this worker does not know ${job.action}`);

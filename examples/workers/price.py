@@ -25,9 +25,11 @@ def send(reply_to, kind, body):  # again until the broker has it
 def on_job(channel, delivery, properties, body):
     try:
         job = json.loads(body)
-        count = properties.headers.get("x-delivery-count", 0) + job.get("starts", 0)
+        count = (properties.headers or {}).get("x-delivery-count", 0) + job.get("starts", 0)
         answer = {name: job[name] for name in ("execution_id", "task_id", "attempt")} | {"worker": WORKER, "started_at": now()}
-    except (ValueError, LookupError, TypeError, AttributeError):
+        if not properties.reply_to or not isinstance(job["action"], str):
+            raise TypeError("not a job")
+    except Exception:
         return channel.basic_reject(delivery.delivery_tag, requeue=False)  # to the dead letters
     if count > 0:  # it may have killed a worker, so its start is told first
         send(properties.reply_to, "task.started", answer)

@@ -13,6 +13,7 @@ import json, os, queue, signal, socket, sys, threading, time
 from collections import OrderedDict
 from datetime import datetime, timezone
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, NackError, UnroutableError
 
 AT_A_TIME = int(os.environ.get("AT_A_TIME", 4))  # jobs
@@ -43,7 +44,10 @@ class Attempt:
     def __init__(self, job, reply_to):
         self.job, self.reply_to, self.key = job, reply_to, job["idempotency_key"]
         self.ids = {name: job[name] for name in ("execution_id", "task_id", "attempt")}
-        self.deliveries = []                 # (session, tag): a job may come twice
+        are_numbers = all(isinstance(job.get(name) or 0, (int, float)) for name in ("timeout", "heartbeat"))
+        if not reply_to or not isinstance(job["action"], str) or not are_numbers:
+            raise TypeError("not a job")
+        self.deliveries = []                 # (session, tag, consumer): a job may come twice
         self.started_at, self.began = None, None
         self.is_told = self.is_acknowledged = False
         self.heartbeat_at = None
@@ -77,54 +81,76 @@ class Worker:
         self.outbox = []                     # (when, reply_to, type, body, what to do once it is confirmed)
         self.done = queue.SimpleQueue()
         self.session, self.connection, self.channel = 0, None, None
+        self.consumers = {}                  # of jobs: how many each may be sent
         self.is_draining = False
 
     def run(self):
         while not (self.is_draining and not self.attempts and not self.outbox):
             try:
-                self.serve()
-            except AMQPError as error:
+                # Closed whatever happens: nobody else would get the jobs of a connection that is left open.
+                with pika.BlockingConnection(self.parameters) as self.connection:
+                    self.serve()
+            except (AMQPError, AMQPConnectorException, OSError) as error:
                 print(f"connection lost, trying again: {error!r}", file=sys.stderr, flush=True)
                 time.sleep(1)
 
     def serve(self):
-        self.session += 1
-        self.connection = pika.BlockingConnection(self.parameters)
+        self.session, self.consumers = self.session + 1, {}
         self.channel = self.connection.channel()
         self.channel.confirm_delivery()
-        self.channel.basic_qos(prefetch_count=AT_A_TIME)
         # Cancels first, so that none goes past a job.
         cancels = self.channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
         self.channel.queue_bind(cancels, "flotilla.cancel")
         self.channel.basic_consume(cancels, self.on_cancel, auto_ack=True)
-        consumer = self.channel.basic_consume(self.queue, self.on_job)
+        self.consume()
         if self.session == 1:
             print("ready", flush=True)
         while not (self.is_draining and not self.attempts and not self.outbox):
-            if self.is_draining and consumer:
-                self.channel.basic_cancel(consumer)
-                consumer = None
-            elif consumer and consumer not in self.channel.consumer_tags:
-                raise AMQPError("jobs do not come any more")
             self.connection.process_data_events(time_limit=0.1)
             self.look()
-        self.connection.close()
+            self.consume()
+
+    def consume(self):
+        """Asks for as many jobs as there are places for.
+
+        A prefetch does not count jobs that were acknowledged early, nor those of an earlier session. So such
+        a job takes its consumer with it (`acknowledge`), and places that come free get a consumer of their own.
+        """
+        if not self.consumers.keys() <= set(self.channel.consumer_tags):
+            raise AMQPError("jobs do not come any more")
+        if self.is_draining or (len(self.consumers) > 1 and not self.attempts):  # without jobs one is enough
+            for consumer in list(self.consumers):
+                self.cancel(consumer)
+        uncounted = [attempt for attempt in self.attempts.values()
+                     if all(consumer not in self.consumers for _, _, consumer in attempt.deliveries)]
+        free = AT_A_TIME - len(uncounted) - sum(self.consumers.values())
+        if free > 0 and not self.is_draining:
+            self.channel.basic_qos(prefetch_count=free)  # of the consumers that come after it
+            self.consumers[self.channel.basic_consume(self.queue, self.on_job)] = free
+
+    def cancel(self, consumer):
+        """Ends a consumer; pika gives back what it was sent and on_job has not seen."""
+        if self.consumers.pop(consumer, None):
+            self.channel.basic_cancel(consumer)
 
     def on_job(self, channel, delivery, properties, body):
-        place, headers = (self.session, delivery.delivery_tag), properties.headers or {}
+        place = (self.session, delivery.delivery_tag, delivery.consumer_tag)
+        headers = properties.headers or {}
         try:
             if headers.get("flotilla-version", 1) > 1:
                 return self.dead_letter(place, properties, body, "newer_version")
             attempt = Attempt(json.loads(body), properties.reply_to)
-            if not properties.reply_to:
-                raise KeyError("reply_to")
+            name = tuple(attempt.ids.values())
+            known = self.attempts.get(name)
+            runs_before = headers.get("x-delivery-count", 0) + attempt.job.get("starts", 0)
         except (KeyError, TypeError):
             return self.dead_letter(place, properties, body, "wrong_type")
-        except ValueError:
+        except (ValueError, RecursionError):
             return self.dead_letter(place, properties, body, "not_json")
-        name = tuple(attempt.ids.values())
-        if name in self.attempts:            # it came twice; both are acknowledged when it is answered
-            self.attempts[name].deliveries.append(place)
+        if known:                            # it came twice; both are acknowledged when it is answered
+            known.deliveries.append(place)
+            if known.is_acknowledged and not known.ending:
+                self.tell_start(known)       # its coordinator heard nothing; this one is acknowledged with it
         elif self.answered.pop(name, None):
             self.acknowledge(place)
         else:
@@ -134,7 +160,7 @@ class Worker:
                 attempt.stop("cancelled", "cancelled", self.cancelled[name][1], False)
                 attempt.ending = {"status": "cancelled", "error": attempt.stop_error}
                 self.answer(attempt)
-            elif headers.get("x-delivery-count", 0) + attempt.job.get("starts", 0) > 0:  # it may have killed a worker
+            elif runs_before > 0:            # it may have killed a worker
                 self.tell_start(attempt, then=lambda: self.begin(attempt))
             else:
                 self.begin(attempt)
@@ -143,11 +169,12 @@ class Worker:
         try:
             cancel = json.loads(body)
             name = tuple(cancel[part] for part in ("execution_id", "task_id", "attempt"))
+            known = self.attempts.get(name)
         except (KeyError, TypeError, ValueError):
             return
         reason = cancel.get("reason") or "the attempt was cancelled"
-        if name in self.attempts:
-            self.attempts[name].stop("cancelled", "cancelled", reason, False)
+        if known:
+            known.stop("cancelled", "cancelled", reason, False)
         else:                                # its job may still be on the way
             self.cancelled[name] = (time.monotonic(), reason)
 
@@ -201,7 +228,7 @@ class Worker:
         self.empty_outbox()
 
     def tell_start(self, attempt, then=lambda: None):
-        """Tells a start, once: starts are counted. A long job is acknowledged with it."""
+        """Tells a start, once for each delivery: starts are counted. A long job is acknowledged with it."""
         attempt.is_told = True
         attempt.started_at = attempt.started_at or now()
         body = {**attempt.ids, "worker": WORKER, "started_at": attempt.started_at}
@@ -212,7 +239,7 @@ class Worker:
         def confirmed():
             if is_long:
                 attempt.is_acknowledged = True
-                self.acknowledge_all(attempt)
+                self.acknowledge_all(attempt, is_early=True)
             then()
         self.send(attempt.reply_to, "task.started", body, confirmed)
 
@@ -237,15 +264,17 @@ class Worker:
         self.channel.basic_publish("flotilla.dead", "", body, kept, mandatory=True)
         self.acknowledge(place)
 
-    def acknowledge_all(self, attempt):
+    def acknowledge_all(self, attempt, is_early=False):
         """Acknowledges what was delivered in this session; what came before it comes again."""
         deliveries, attempt.deliveries = attempt.deliveries, []
-        return any([self.acknowledge(place) for place in deliveries])
+        return any([self.acknowledge(place, is_early) for place in deliveries])
 
-    def acknowledge(self, place):
-        session, tag = place
+    def acknowledge(self, place, is_early=False):
+        session, tag, consumer = place
         try:
             if session == self.session:
+                if is_early:                 # or the broker would send another job in its place
+                    self.cancel(consumer)
                 self.channel.basic_ack(tag)
                 return True
         except AMQPError:
