@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use flotilla_protocol::amqp::{Connection, queue_state};
+use flotilla_protocol::names;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -128,6 +130,22 @@ impl Fleet {
     pub async fn worker_with(&self, arguments: &[&str]) -> Service {
         let all = [&["worker"], arguments].concat();
         self.spawn(&all, &[]).ready().await
+    }
+
+    /// The broker, for a connection that it gives up within some seconds of silence.
+    #[must_use]
+    pub fn beating_url(&self) -> String {
+        format!("{}?heartbeat=2", self.amqp_url)
+    }
+
+    /// How many consumers the queue of a pool has.
+    ///
+    /// # Panics
+    /// When the broker does not answer, or has no such queue.
+    pub async fn consumers(&self, connection: &Connection, pool: &str) -> u32 {
+        let state = queue_state(connection, &names::jobs_queue(pool)).await;
+        let state = state.expect("the broker answers");
+        state.expect("the pool has a queue").consumers
     }
 
     /// Stops services cleanly, in this order, and checks that nothing is left to do.

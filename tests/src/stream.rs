@@ -104,11 +104,12 @@ async fn flow(
 }
 
 impl Fleet {
-    /// Starts a worker that leaves traces, and waits until it consumes.
+    /// Starts a worker that leaves traces, and waits until it consumes. The broker gives its jobs to others
+    /// soon after it has gone silent.
     pub async fn effects_worker(&self, name: &str) -> Service {
         let mut command = std::process::Command::new(crate::binary::effects());
         command
-            .env("AMQP_URL", &self.amqp_url)
+            .env("AMQP_URL", self.beating_url())
             .env("FLOTILLA_WORKER", name)
             .env("FLOTILLA_EFFECTS", self.effects_file());
         Service::spawn(name, &self.folder, &mut command)

@@ -51,7 +51,7 @@ impl Taker {
     /// The first bundle, and how many jobs of its execution are still to come. What comes alone until
     /// then is done.
     async fn first_bundle(&mut self, fleet: &Fleet) -> (Delivery, usize) {
-        loop {
+        for _ in 0..MOST_ROUNDS {
             self.client.start(&items()).await;
             for left in (0..ITEMS).rev() {
                 let delivery = self.next().await;
@@ -61,8 +61,9 @@ impl Taker {
                 }
                 self.do_all(&delivery).await;
             }
-            fleet.database.tasks("dispatched", 0).await;
+            nothing_runs(fleet).await;
         }
+        panic!("no job comes in a bundle");
     }
 
     /// The next job or bundle.
@@ -317,7 +318,9 @@ async fn members_die_amid_bundles_and_nothing_is_lost() {
     let fleet = Fleet::new().await;
     let client = fleet.client().await;
     let mut coordinators = vec![fleet.coordinator().await, fleet.coordinator().await];
-    let mut workers = vec![fleet.worker().await, fleet.worker().await];
+    let url = fleet.beating_url();
+    let worker = async || fleet.worker_with(&["--amqp-url", &url]).await;
+    let mut workers = vec![worker().await, worker().await];
     let mut starts = 0;
     // Until the coordinators have looked who takes bundles, none come back.
     for (round, fault) in FAULTS.iter().cycle().enumerate() {
@@ -339,16 +342,21 @@ async fn members_die_amid_bundles_and_nothing_is_lost() {
         match fault {
             Fault::KillWorker => {
                 workers.remove(0).kill();
-                workers.push(fleet.worker().await);
+                workers.push(worker().await);
             }
             Fault::StopWorker => {
                 workers.remove(0).stop().await;
-                workers.push(fleet.worker().await);
+                workers.push(worker().await);
             }
             Fault::FreezeWorker => {
+                let consumers = async || fleet.consumers(&client.connection, "default").await;
+                let before = consumers().await;
                 let frozen = workers.remove(0);
                 frozen.freeze();
-                workers.push(fleet.worker().await);
+                wait_until("the broker has given it up", LIMIT, async || {
+                    consumers().await < before
+                })
+                .await;
                 frozen.thaw();
                 workers.push(frozen);
             }

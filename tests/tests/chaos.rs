@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_tests::membership::wait_for_even_shares;
 use flotilla_tests::stream::Effect;
-use flotilla_tests::{Fleet, LIMIT, Options, Service, Stream, invariants, wait_until};
+use flotilla_tests::{Client, Fleet, LIMIT, Options, Service, Stream, invariants, wait_until};
 use uuid::Uuid;
 
 /// Rounds in `make test`; `FLOTILLA_TEST_ROUNDS` asks for more. Each has two faults.
 const ROUNDS: usize = 3;
 const MEMBERS: usize = 3;
 const IN_FLIGHT: usize = 30;
-/// Seconds of a lease (`Fleet::coordinator`).
-const LEASE_S: u64 = 1;
 /// Executions that finish before the next round, so that everybody works between two faults.
 const BETWEEN_ROUNDS: usize = 20;
 /// How long after its end a fault may still show: redelivery and take-over need a moment.
@@ -81,6 +79,7 @@ async fn members_die_freeze_and_stop_and_nothing_is_lost() {
 
 struct Members<'a> {
     fleet: &'a Fleet,
+    client: Client,
     coordinators: Vec<Service>,
     workers: Vec<(String, Service)>,
     started: usize,
@@ -90,6 +89,7 @@ impl<'a> Members<'a> {
     async fn start(fleet: &'a Fleet) -> Self {
         let mut members = Self {
             fleet,
+            client: fleet.client().await,
             coordinators: Vec::new(),
             workers: Vec::new(),
             started: 0,
@@ -113,7 +113,14 @@ impl<'a> Members<'a> {
         let victim = self.coordinators.remove(at);
         let partitions = victim.partitions(&self.fleet.database).await;
         let from_ms = now_ms();
-        let survivor = hit(victim, kind).await;
+        let owned = format!(
+            "SELECT count(*) FROM coordinator_partition p JOIN coordinator c ON c.id = p.owner
+             WHERE c.pid = {}",
+            victim.id()
+        );
+        let database = &self.fleet.database;
+        let replaced = async || database.number(&owned).await == 0;
+        let survivor = hit(victim, kind, replaced).await;
         let fault = Fault {
             kind,
             from_ms,
@@ -132,7 +139,12 @@ impl<'a> Members<'a> {
     async fn hit_worker(&mut self, at: usize, kind: Kind) -> Fault {
         let (name, victim) = self.workers.remove(at);
         let from_ms = now_ms();
-        let survivor = hit(victim, kind).await;
+        let consumers = async || {
+            let connection = &self.client.connection;
+            self.fleet.consumers(connection, "default").await
+        };
+        let before = consumers().await;
+        let survivor = hit(victim, kind, async || consumers().await < before).await;
         let fault = Fault {
             kind,
             from_ms,
@@ -170,8 +182,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Does it; gives the service back if it lives on.
-async fn hit(victim: Service, kind: Kind) -> Option<Service> {
+/// Does it; gives the service back if it lives on. Who is frozen stays so until its work is with others.
+async fn hit(victim: Service, kind: Kind, replaced: impl AsyncFnMut() -> bool) -> Option<Service> {
     match kind {
         Kind::Kill => {
             victim.kill();
@@ -183,7 +195,7 @@ async fn hit(victim: Service, kind: Kind) -> Option<Service> {
         }
         Kind::Freeze => {
             victim.freeze();
-            tokio::time::sleep(std::time::Duration::from_secs(3 * LEASE_S)).await;
+            wait_until("others have its work", LIMIT, replaced).await;
             victim.thaw();
             Some(victim)
         }
@@ -231,16 +243,18 @@ async fn check_effects(fleet: &Fleet, faults: &[Fault]) -> usize {
 }
 
 /// Whether a fault explains that something ran twice: its worker was hit before the broker had its
-/// acknowledgement, or its coordinator before it had noted that the job was published.
+/// acknowledgement, or its coordinator before it had noted that the job was published. A frozen worker may
+/// also run what another has run meanwhile.
 fn explains(fault: &Fault, traces: &[Effect], partition: i32) -> bool {
     let (first, last) = (&traces[0], &traces[traces.len() - 1]);
     let is_near = first.at_ms <= fault.until_ms && last.at_ms >= fault.from_ms
-        || (first.at_ms - fault.until_ms).abs() < AFTERMATH_MS;
-    let is_hit = fault.worker.as_ref().is_some_and(|worker| {
-        traces[..traces.len() - 1]
-            .iter()
-            .any(|trace| trace.worker == *worker)
-    }) || fault.partitions.contains(&partition);
+        || (0..AFTERMATH_MS).contains(&(first.at_ms - fault.until_ms));
+    let suspects = match fault.kind {
+        Kind::Freeze => traces,
+        Kind::Kill | Kind::Stop => &traces[..traces.len() - 1],
+    };
+    let is_its = |trace: &Effect| fault.worker.as_ref() == Some(&trace.worker);
+    let is_hit = suspects.iter().any(is_its) || fault.partitions.contains(&partition);
     match fault.kind {
         Kind::Kill | Kind::Freeze => is_near && is_hit,
         Kind::Stop => false,

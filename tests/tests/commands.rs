@@ -46,7 +46,7 @@ async fn check_ends_with_1_where_something_is_wrong() {
 const SLOW: &str = "
 ref: commands.slow
 tasks:
-  - {name: first, action: core.sleep, input: {seconds: 1}, on_success: second}
+  - {name: first, action: core.sleep, input: {seconds: 5}, on_success: second}
   - {name: second, action: core.sleep, input: {seconds: 600}}
 ";
 

@@ -86,13 +86,18 @@ async fn a_cancel_waits_for_nobody_longer_than_the_time_limit() {
 async fn a_pause_lets_nothing_begin_until_the_resume() {
     let (fleet, coordinators, mut client) = pair().await;
     let worker = fleet.worker().await;
-    let start = Start::of("tests.steps").parameters(&json!({"seconds": 2}));
+    let start = Start::of("tests.steps").parameters(&json!({"seconds": 5}));
     let id = start.execution_id();
     client.start(&start).await;
     fleet.database.tasks("running", 1).await;
     assert_eq!(client.refusal(id, "pause").await, None);
-    fleet.database.has_status(id, "pausing").await;
     fleet.database.has_status(id, "paused").await;
+    let pausing = "SELECT count(*) FROM workflow_transition WHERE to_status = 'pausing'";
+    assert_eq!(
+        fleet.database.number(pausing).await,
+        1,
+        "until its job ended"
+    );
     assert_eq!(fleet.database.transitions("task_dispatched").await, 1);
     assert_eq!(client.refusal(id, "resume").await, None);
     assert_eq!(end_of(&mut client, &start).await, "succeeded");

@@ -126,8 +126,9 @@ async fn check_places(fleet: &Fleet, before: &[(Uuid, i32)]) {
 #[tokio::test]
 async fn shares_stay_even_when_coordinators_come_and_go() {
     let fleet = fleet_of(16).await;
-    // All at once, as a deployment does it.
-    let start = || fleet.spawn(&["coordinator", "--lease", "1"], &[]).ready();
+    // All at once, as a deployment does it; with leases that are longer than what is allowed below, so
+    // that one which is not released is missed.
+    let start = || fleet.spawn(&["coordinator", "--lease", "30"], &[]).ready();
     let (first, second, third) = tokio::join!(start(), start(), start());
     let mut coordinators = vec![first, second, third];
     wait_for_even_shares(&fleet.database, &coordinators).await;
@@ -150,7 +151,7 @@ async fn shares_stay_even_when_coordinators_come_and_go() {
     .await;
     let taken = begin.elapsed();
     println!("all partitions are owned {taken:.2?} after one has stopped");
-    assert!(taken < Duration::from_secs(1), "a lease was waited for");
+    assert!(taken < Duration::from_secs(10), "a lease was waited for");
     wait_for_even_shares(&fleet.database, &coordinators).await;
     fleet.rest(coordinators).await;
 }

@@ -400,6 +400,29 @@ fn double(delivery: &Delivery) -> (String, TaskCompleted) {
 
 /// A worker that is nothing but messages.
 #[tokio::test]
+async fn the_jobs_of_an_execution_carry_the_trace_of_its_start() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator().await;
+    let client = fleet.client().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let start = Start::of("tests.plain").parameters(&json!({"amount": 2}));
+    let mut message = client.message(&start.silent());
+    message.traceparent = Some(trace.to_owned());
+    client.publish(message).await;
+    let queue = names::jobs_queue("plain");
+    let consuming = client.connection.consume(&queue, 1).await;
+    let mut jobs = consuming.expect("registering has made the queue of the pool");
+    let delivery = within("job", jobs.next()).await.expect("there is a job");
+    assert_eq!(delivery.envelope.traceparent.as_deref(), Some(trace));
+    let (reply_to, completed) = double(&delivery);
+    let completed = Outgoing::completed(&reply_to, std::slice::from_ref(&completed));
+    client.publish(completed).await;
+    assert!(jobs.acker().ack(delivery.tag, false).await.unwrap());
+    fleet.database.succeeded(1).await;
+    fleet.rest([coordinator]).await;
+}
+
+#[tokio::test]
 async fn a_worker_needs_nothing_but_the_protocol() {
     let fleet = Fleet::new().await;
     let coordinator = fleet.coordinator().await;

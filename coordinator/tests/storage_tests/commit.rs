@@ -155,6 +155,46 @@ async fn a_start_that_exists_stops_the_turn(pool: PgPool) {
     committed(&mut conn, &start_turn(2, id(3))).await;
 }
 
+/// Lets the tables raise an error, as a server does that has trouble of its own.
+async fn plant(conn: &mut PgConnection, code: &str) {
+    let statements = format!(
+        "CREATE OR REPLACE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'; END $$;
+         CREATE OR REPLACE TRIGGER trouble BEFORE INSERT ON workflow_execution
+         FOR EACH ROW EXECUTE FUNCTION trouble()"
+    );
+    let planted = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
+    planted.execute(conn).await.expect("it can be planted");
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_may_pass_is_sent_again_and_what_cannot_is_refused(pool: PgPool) {
+    let mut conn = ready(&pool).await;
+    let commit = start_turn(1, id(1));
+    for code in [
+        "40001", "40P01", "55P03", "57014", "25006", "57P01", "57P03", "53100", "53200", "53300",
+        "08006", "58030", "28000", "3D000", "42883", "42501", "0A000",
+    ] {
+        plant(&mut conn, code).await;
+        let answer = storage::commit(&mut conn, &commit).await;
+        let CommitAnswer::TryAgain { error } = &answer else {
+            panic!("{code}: {answer:?}");
+        };
+        assert!(error.starts_with(code), "{error}");
+    }
+    for code in ["22003", "22P02", "23502", "23505", "23514", "P0001"] {
+        plant(&mut conn, code).await;
+        let answer = storage::commit(&mut conn, &commit).await;
+        let CommitAnswer::Refused { error } = &answer else {
+            panic!("{code}: {answer:?}");
+        };
+        assert!(error.starts_with(code), "{error}");
+    }
+    let healed = sqlx::raw_sql("DROP TRIGGER trouble ON workflow_execution");
+    healed.execute(&mut conn).await.unwrap();
+    committed(&mut conn, &commit).await;
+}
+
 async fn refused(conn: &mut PgConnection, commit: &flotilla_turn::rows::Commit, part: &str) {
     let answer = storage::commit(conn, commit).await;
     let CommitAnswer::Refused { error } = &answer else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_protocol::amqp::{
     ConnectOptions, Connection, Consumer, Outgoing, PublishOutcome, Publisher, PublisherOptions,
-    declare, declare_inbox, declare_pool, delete_queue, queue_depth, reply_queue,
+    declare, declare_inbox, declare_pool, delete_queue, queue_depth, queue_state, reply_queue,
 };
 use flotilla_protocol::message::{
     CompletionStatus, TaskCancel, TaskCompleted, TaskJob, TaskLog, TaskStarted,
@@ -123,6 +123,8 @@ impl Fleet {
             name: "test-worker".to_owned(),
             pools: vec![self.pool.clone()],
             drain_timeout: LIMIT,
+            // A job that waits for the machine does not announce itself where nobody expects it.
+            started_after: Duration::from_secs(60),
             allow_shell: true,
             ..WorkerConfig::new(&self.url)
         }
@@ -309,14 +311,16 @@ impl Fleet {
         completed
     }
 
-    /// Waits until no job is in the queue or in anybody's hands.
+    /// Waits until the queue has no consumer any more, and looks that no job is left. What a consumer
+    /// has not acknowledged is back in the queue once the broker counts it no more.
     pub async fn jobs_are_gone(&self) {
-        // A queue with unacknowledged messages gives them back to the next consumer, so a worker has
-        // to be gone for the count to mean something.
-        let depth = queue_depth(&self.connection, &self.jobs_queue())
-            .await
-            .unwrap();
-        assert_eq!(depth, Some(0));
+        let queue = self.jobs_queue();
+        let state = async || {
+            let state = queue_state(&self.connection, &queue).await.unwrap();
+            state.expect("the queue is there")
+        };
+        eventually(async || state().await.consumers == 0).await;
+        assert_eq!(state().await.messages, 0);
     }
 
     /// Waits until that many jobs wait in the queue.

@@ -198,7 +198,17 @@ async fn a_handler_tells_its_progress_but_not_too_often() {
         let alive = heartbeat(&mut fleet).await;
         assert_eq!((alive.progress, alive.heartbeat), (Some(0.0), None));
         assert_eq!(alive.detail.unwrap().get(), "{\"step\":0}");
-        assert_eq!(result_of(&mut fleet).await, json!(1_000));
+        let mut others = 0;
+        let end = loop {
+            let message = fleet.next().await;
+            if !matches!(message, InboxMessage::Heartbeat(_)) {
+                break message;
+            }
+            others += 1;
+        };
+        assert!(matches!(end, InboxMessage::Completed(_)), "{end:?}");
+        // One a second, and the steps take far less than that.
+        assert!(others < 20, "{others} of 999");
         worker.drain().await;
         fleet
     })

@@ -118,20 +118,16 @@ async fn output_and_leftover_children_are_bounded() {
 async fn the_time_limit_ends_the_whole_process_group() {
     with_fleet(async |mut fleet| {
         fleet.open_inbox().await;
-        let config = WorkerConfig {
-            started_after: Duration::from_secs(60),
-            ..fleet.config()
-        };
-        let worker = fleet.start(Worker::new(config).built_in()).await;
-        let pids = PidFile::new();
+        let worker = fleet.start_built_in().await;
         // The first gives way to SIGTERM, the second only to SIGKILL.
         for trap in ["", "trap '' TERM; "] {
+            let pids = PidFile::new();
             let script = format!(
                 "{trap}sleep 1000 & echo $$ $! >{}; wait; sleep 1000",
                 pids.path
             );
             let mut shell = job("core.shell", json!({"script": script}));
-            shell.timeout = Some(0.5);
+            shell.timeout = Some(2.0);
             let completed = fleet.run(&shell).await;
             assert_eq!(completed.status, CompletionStatus::TimedOut);
             let error = completed.error.unwrap();
@@ -139,7 +135,9 @@ async fn the_time_limit_ends_the_whole_process_group() {
                 (error.kind.as_str(), error.retryable),
                 ("task_timeout", Some(true))
             );
-            for pid in pids.read() {
+            let pids = pids.read();
+            assert_eq!(pids.len(), 2, "it ran");
+            for pid in pids {
                 process_is_gone(pid).await;
             }
         }

@@ -65,8 +65,7 @@ fn a_cancel_reaches_the_worker_after_the_commit() {
 
 #[test]
 fn a_command_with_a_name_acts_once_and_is_answered_each_time() {
-    let mut world = World::with_owner(1, &[ONE]);
-    world.config.cached_executions = 0;
+    let mut world = World::with_owner_that_keeps(0, &[ONE]);
     let job = first_job(&mut world, 1);
     for (command, name) in [("pause", "p-1"), ("resume", "r-1"), ("pause", "p-1")] {
         control(&mut world, 1, command, Some(name));

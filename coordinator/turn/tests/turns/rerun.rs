@@ -9,8 +9,7 @@ use crate::world::World;
 
 /// An execution of `t.one` that has failed.
 fn failed_one(cached: usize) -> World {
-    let mut world = World::with_owner(1, &[ONE]);
-    world.config.cached_executions = cached;
+    let mut world = World::with_owner_that_keeps(cached, &[ONE]);
     let job = first_job(&mut world, 1);
     world.complete(failed(&job));
     world.calm(0);

@@ -107,6 +107,14 @@ impl World {
         world
     }
 
+    /// A coordinator of one partition that keeps so many executions in memory.
+    pub fn with_owner_that_keeps(cached_executions: usize, definitions: &[&str]) -> Self {
+        let mut world = Self::new(1, definitions);
+        world.config.cached_executions = cached_executions;
+        world.join();
+        world
+    }
+
     /// Starts a coordinator and lets it take what is free.
     pub fn join(&mut self) -> usize {
         let no = self.start_coordinator();
