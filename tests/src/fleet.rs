@@ -138,14 +138,24 @@ impl Fleet {
         format!("{}?heartbeat=2", self.amqp_url)
     }
 
-    /// How many consumers the queue of a pool has.
+    /// Freezes a worker of the default pool until the broker has given its jobs back.
     ///
     /// # Panics
-    /// When the broker does not answer, or has no such queue.
-    pub async fn consumers(&self, connection: &Connection, pool: &str) -> u32 {
-        let state = queue_state(connection, &names::jobs_queue(pool)).await;
-        let state = state.expect("the broker answers");
-        state.expect("the pool has a queue").consumers
+    /// When the broker does not answer, or keeps its connection.
+    pub async fn freeze_worker(&self, connection: &Connection, worker: &Service) {
+        let queue = names::jobs_queue("default");
+        let consumers = async || {
+            let state = queue_state(connection, &queue).await;
+            let state = state.expect("the broker answers");
+            state.expect("the pool has a queue").consumers
+        };
+        let before = consumers().await;
+        worker.freeze();
+        wait_until("the broker has given it up", LIMIT, async || {
+            consumers().await < before
+        })
+        .await;
+        worker.thaw();
     }
 
     /// Stops services cleanly, in this order, and checks that nothing is left to do.

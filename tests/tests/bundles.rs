@@ -349,16 +349,8 @@ async fn members_die_amid_bundles_and_nothing_is_lost() {
                 workers.push(worker().await);
             }
             Fault::FreezeWorker => {
-                let consumers = async || fleet.consumers(&client.connection, "default").await;
-                let before = consumers().await;
-                let frozen = workers.remove(0);
-                frozen.freeze();
-                wait_until("the broker has given it up", LIMIT, async || {
-                    consumers().await < before
-                })
-                .await;
-                frozen.thaw();
-                workers.push(frozen);
+                fleet.freeze_worker(&client.connection, &workers[0]).await;
+                workers.rotate_left(1);
             }
             Fault::KillCoordinator => {
                 coordinators.remove(0).kill();

@@ -119,8 +119,15 @@ impl<'a> Members<'a> {
             victim.id()
         );
         let database = &self.fleet.database;
-        let replaced = async || database.number(&owned).await == 0;
-        let survivor = hit(victim, kind, replaced).await;
+        let survivor = hit(victim, kind, async |victim| {
+            victim.freeze();
+            wait_until("others have its work", LIMIT, async || {
+                database.number(&owned).await == 0
+            })
+            .await;
+            victim.thaw();
+        })
+        .await;
         let fault = Fault {
             kind,
             from_ms,
@@ -139,12 +146,11 @@ impl<'a> Members<'a> {
     async fn hit_worker(&mut self, at: usize, kind: Kind) -> Fault {
         let (name, victim) = self.workers.remove(at);
         let from_ms = now_ms();
-        let consumers = async || {
-            let connection = &self.client.connection;
-            self.fleet.consumers(connection, "default").await
-        };
-        let before = consumers().await;
-        let survivor = hit(victim, kind, async || consumers().await < before).await;
+        let connection = &self.client.connection;
+        let survivor = hit(victim, kind, async |victim| {
+            self.fleet.freeze_worker(connection, victim).await;
+        })
+        .await;
         let fault = Fault {
             kind,
             from_ms,
@@ -182,8 +188,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Does it; gives the service back if it lives on. Who is frozen stays so until its work is with others.
-async fn hit(victim: Service, kind: Kind, replaced: impl AsyncFnMut() -> bool) -> Option<Service> {
+/// Does it; gives the service back if it lives on. `freeze` lasts until its work is with others.
+async fn hit(victim: Service, kind: Kind, freeze: impl AsyncFnOnce(&Service)) -> Option<Service> {
     match kind {
         Kind::Kill => {
             victim.kill();
@@ -194,9 +200,7 @@ async fn hit(victim: Service, kind: Kind, replaced: impl AsyncFnMut() -> bool) -
             None
         }
         Kind::Freeze => {
-            victim.freeze();
-            wait_until("others have its work", LIMIT, replaced).await;
-            victim.thaw();
+            freeze(&victim).await;
             Some(victim)
         }
     }

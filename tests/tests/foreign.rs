@@ -210,14 +210,13 @@ async fn the_late_answer_of_a_frozen_worker_is_ignored() {
 /// to another once it misses heartbeats.
 #[tokio::test]
 async fn the_broker_takes_a_job_from_a_frozen_worker() {
-    let beating = |url: &str| format!("{url}?heartbeat=2");
     let one_at_a_time = workers_of_prices().into_iter();
     for (name, mut command) in one_at_a_time.filter(|(name, _)| *name != "full") {
         let (fleet, coordinator, mut client, start) = with_a_job(price(1.0, 60.0)).await;
         let Some(mut other) = foreign::python_worker("price.py", "prices") else {
             return;
         };
-        command.env("AMQP_URL", beating(&fleet.amqp_url));
+        command.env("AMQP_URL", fleet.beating_url());
         let mut frozen = fleet.spawn_foreign(name, &mut command).ready().await;
         taken(&client).await;
         frozen.freeze();

@@ -398,7 +398,6 @@ fn double(delivery: &Delivery) -> (String, TaskCompleted) {
     (reply_to.expect("jobs want an answer"), completed)
 }
 
-/// A worker that is nothing but messages.
 #[tokio::test]
 async fn the_jobs_of_an_execution_carry_the_trace_of_its_start() {
     let fleet = Fleet::new().await;
@@ -422,6 +421,7 @@ async fn the_jobs_of_an_execution_carry_the_trace_of_its_start() {
     fleet.rest([coordinator]).await;
 }
 
+/// A worker that is nothing but messages.
 #[tokio::test]
 async fn a_worker_needs_nothing_but_the_protocol() {
     let fleet = Fleet::new().await;

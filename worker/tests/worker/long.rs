@@ -27,7 +27,7 @@ async fn heartbeat(fleet: &mut Fleet) -> TaskStarted {
 
 /// Waits for the announcement that a job is acknowledged.
 async fn announced(fleet: &mut Fleet, job: &TaskJob) {
-    let message = behind_heartbeats(fleet).await;
+    let (_, message) = behind_heartbeats(fleet).await;
     let InboxMessage::Started(started) = message else {
         panic!("neither a start nor a heartbeat: {message:?}");
     };
@@ -39,23 +39,30 @@ async fn announced(fleet: &mut Fleet, job: &TaskJob) {
     assert_eq!(started.heartbeat, Some(1.0));
 }
 
-/// The next message that is no heartbeat.
-async fn behind_heartbeats(fleet: &mut Fleet) -> InboxMessage {
+/// The next message that is no heartbeat, and how many heartbeats came before it.
+async fn behind_heartbeats(fleet: &mut Fleet) -> (usize, InboxMessage) {
+    let mut beats = 0;
     loop {
         let message = fleet.next().await;
         if !matches!(message, InboxMessage::Heartbeat(_)) {
-            return message;
+            return (beats, message);
         }
+        beats += 1;
     }
+}
+
+/// The next completion, and how many heartbeats came before it.
+async fn beats_until_end(fleet: &mut Fleet) -> (usize, TaskCompleted) {
+    let (beats, message) = behind_heartbeats(fleet).await;
+    let InboxMessage::Completed(mut all) = message else {
+        panic!("neither a completion nor a heartbeat: {message:?}");
+    };
+    (beats, all.pop().unwrap())
 }
 
 /// The next completion; heartbeats before it are passed over.
 async fn ended(fleet: &mut Fleet) -> TaskCompleted {
-    let message = behind_heartbeats(fleet).await;
-    let InboxMessage::Completed(mut all) = message else {
-        panic!("neither a completion nor a heartbeat: {message:?}");
-    };
-    all.pop().unwrap()
+    beats_until_end(fleet).await.1
 }
 
 async fn result_of(fleet: &mut Fleet) -> Value {
@@ -198,15 +205,8 @@ async fn a_handler_tells_its_progress_but_not_too_often() {
         let alive = heartbeat(&mut fleet).await;
         assert_eq!((alive.progress, alive.heartbeat), (Some(0.0), None));
         assert_eq!(alive.detail.unwrap().get(), "{\"step\":0}");
-        let mut others = 0;
-        let end = loop {
-            let message = fleet.next().await;
-            if !matches!(message, InboxMessage::Heartbeat(_)) {
-                break message;
-            }
-            others += 1;
-        };
-        assert!(matches!(end, InboxMessage::Completed(_)), "{end:?}");
+        let (others, end) = beats_until_end(&mut fleet).await;
+        assert_eq!(result(&end), json!(1_000));
         // One a second, and the steps take far less than that.
         assert!(others < 20, "{others} of 999");
         worker.drain().await;

@@ -151,11 +151,7 @@ async fn the_time_limit_ends_the_whole_process_group() {
 async fn a_cancel_ends_the_whole_process_group() {
     with_fleet(async |mut fleet| {
         fleet.open_inbox().await;
-        let config = WorkerConfig {
-            started_after: Duration::from_secs(60),
-            ..fleet.config()
-        };
-        let worker = fleet.start(Worker::new(config).built_in()).await;
+        let worker = fleet.start_built_in().await;
         let pids = PidFile::new();
         let sleeper = submit_sleeper(&fleet, &pids).await;
         fleet.cancel(&sleeper, 1, "no longer wanted").await;
